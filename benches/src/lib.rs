@@ -1,0 +1,1 @@
+//! Benchmarks of Purlin against its peers.

@@ -1,0 +1,316 @@
+//! The graph that the engine runs: transforms, collections and environments, already free of protobuf.
+//!
+//! The runner builds a [`Graph`] from a pipeline; [`crate::Engine::new`] fuses it into stages.
+
+use bytes::Bytes;
+use purlin_coders::{Coder, Timestamp, WindowCoder};
+
+/// Index of a transform in [`Graph::transforms`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransformId(pub u32);
+
+/// Index of a PCollection in [`Graph::collections`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CollectionId(pub u32);
+
+/// Index of an environment in [`Graph::environments`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EnvironmentId(pub u32);
+
+/// A pipeline as the engine sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// All leaf transforms, in any order; the graph must be acyclic.
+    pub transforms: Vec<Transform>,
+    /// All PCollections.
+    pub collections: Vec<Collection>,
+    /// Where user code runs.
+    pub environments: Vec<Environment>,
+}
+
+/// A place where user code runs: bundles of its stages go to its workers.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// For plans and messages.
+    pub name: String,
+    /// How many workers there are.
+    pub workers: u32,
+    /// How many bundles one worker processes at a time.
+    pub slots_per_worker: u32,
+}
+
+/// A PCollection.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// Unique name, for plans and messages.
+    pub name: String,
+    /// How its elements are encoded between stages.
+    pub coder: Coder,
+    /// How its windows are encoded between stages.
+    pub window_coder: WindowCoder,
+    /// Its windowing strategy.
+    pub windowing: Windowing,
+    /// Whether all of its elements are known to arrive in finite time.
+    pub bounded: bool,
+}
+
+/// A leaf transform.
+#[derive(Clone, Debug)]
+pub struct Transform {
+    /// Full unique name, as the user sees it.
+    pub name: String,
+    /// Main inputs, without side inputs.
+    pub inputs: Vec<CollectionId>,
+    /// Outputs.
+    pub outputs: Vec<CollectionId>,
+    /// What it does.
+    pub kind: TransformKind,
+}
+
+/// What a transform does.
+#[derive(Clone, Debug)]
+pub enum TransformKind {
+    /// `beam:transform:impulse:v1`: one empty byte string in the global window at the minimum timestamp.
+    Impulse,
+    /// `beam:transform:flatten:v1`. Inputs are in the output's coder (the runner adds transcoding where they are not).
+    Flatten,
+    /// `beam:transform:group_by_key:v1`, by the input's windowing.
+    GroupByKey,
+    /// `beam:transform:reshuffle:v1` and redistribute: breaks fusion, keeps timestamps, windows and panes.
+    Redistribute,
+    /// `beam:transform:test_stream:v1`.
+    TestStream(TestStream),
+    /// User code, executed by a worker.
+    User(UserTransform),
+}
+
+/// User code that a worker executes.
+#[derive(Clone, Debug)]
+pub struct UserTransform {
+    /// Where it runs. `None`: anywhere (a Flatten or window mapping that any SDK knows): takes its neighbour's.
+    pub environment: Option<EnvironmentId>,
+    /// Its side inputs.
+    pub side_inputs: Vec<SideInput>,
+    /// Whether it has state or timers: input is keyed, and one bundle at a time is processed per key.
+    pub stateful: bool,
+    /// Timer families by local name.
+    pub timers: Vec<TimerFamily>,
+    /// The timer family that fires when a window expires, if any.
+    pub on_window_expiration: Option<String>,
+    /// Whether it processes sized elements and restrictions (its elements may be split and leave residuals).
+    pub splittable: bool,
+    /// `beam:requirement:pardo:time_sorted_input:v1`.
+    pub requires_time_sorted_input: bool,
+    /// `beam:requirement:pardo:stable_input:v1`.
+    pub requires_stable_input: bool,
+}
+
+/// A side input of a user transform.
+#[derive(Clone, Debug)]
+pub struct SideInput {
+    /// Local name in the transform.
+    pub tag: String,
+    /// What it reads.
+    pub collection: CollectionId,
+    /// How it is accessed.
+    pub access: SideInputAccess,
+    /// How a main-input window finds its side-input window.
+    pub mapping: WindowMapping,
+}
+
+/// How a side input is accessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SideInputAccess {
+    /// `beam:side_input:iterable:v1`.
+    Iterable,
+    /// `beam:side_input:multimap:v1`: elements are KVs.
+    Multimap,
+}
+
+/// How a main-input window finds its side-input window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WindowMapping {
+    /// The side input's window function assigns a window to the main window's maximum timestamp.
+    Standard,
+    /// The SDK maps (custom window functions): see [`crate::Action::MapWindows`].
+    Sdk,
+}
+
+/// A timer family of a user transform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerFamily {
+    /// Local name.
+    pub name: String,
+    /// Event time or processing time.
+    pub domain: TimeDomain,
+}
+
+/// The clock that a timer follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TimeDomain {
+    /// The input watermark.
+    EventTime,
+    /// Processing time.
+    ProcessingTime,
+}
+
+/// A PCollection's windowing strategy.
+#[derive(Clone, Debug)]
+pub struct Windowing {
+    /// Its window function.
+    pub window_fn: WindowFn,
+    /// When panes fire.
+    pub trigger: Trigger,
+    /// Whether fired panes keep their elements.
+    pub accumulation: Accumulation,
+    /// How long after its end a window takes data, in milliseconds.
+    pub allowed_lateness_ms: i64,
+    /// Whether the last pane fires when it is empty.
+    pub closing: PaneEmission,
+    /// Whether the on-time pane fires when it is empty.
+    pub on_time: PaneEmission,
+    /// What timestamp a pane's output bears.
+    pub timestamp_combiner: TimestampCombiner,
+    /// Custom merging windows: the transform whose environment merges them.
+    pub environment: Option<EnvironmentId>,
+}
+
+/// A window function, as far as the engine needs it: merging and side-input mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WindowFn {
+    /// One window.
+    Global,
+    /// Fixed windows: size and offset in milliseconds.
+    Fixed {
+        /// Length of a window.
+        size_ms: i64,
+        /// Start of the windows, modulo the size.
+        offset_ms: i64,
+    },
+    /// Sliding windows: size, period and offset in milliseconds.
+    Sliding {
+        /// Length of a window.
+        size_ms: i64,
+        /// Distance of the windows' starts.
+        period_ms: i64,
+        /// Start of the windows, modulo the period.
+        offset_ms: i64,
+    },
+    /// Sessions, merged by the engine.
+    Sessions {
+        /// Smallest gap between two sessions.
+        gap_ms: i64,
+    },
+    /// Known to an SDK only.
+    Custom {
+        /// Whether its windows merge (by [`crate::Action::MergeWindows`]).
+        merging: bool,
+    },
+}
+
+/// When panes fire: Beam's trigger algebra.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trigger {
+    /// At the watermark, then for each late element.
+    Default,
+    /// At the watermark, with firings before and after.
+    AfterEndOfWindow {
+        /// Before the watermark passes the end of the window, repeatedly.
+        early: Option<Box<Trigger>>,
+        /// After it, repeatedly.
+        late: Option<Box<Trigger>>,
+    },
+    /// After this many elements.
+    ElementCount(u32),
+    /// After processing time passed, by the first element's arrival and these transforms.
+    AfterProcessingTime(Vec<TimestampTransform>),
+    /// After synchronized processing time.
+    AfterSynchronizedProcessingTime,
+    /// One after the other.
+    AfterEach(Vec<Trigger>),
+    /// All of them.
+    AfterAll(Vec<Trigger>),
+    /// Any of them.
+    AfterAny(Vec<Trigger>),
+    /// The main trigger until the other one finishes.
+    OrFinally(Box<Trigger>, Box<Trigger>),
+    /// Again and again.
+    Repeat(Box<Trigger>),
+    /// For each element.
+    Always,
+    /// Only when the window closes.
+    Never,
+}
+
+/// A step from a timestamp to the timestamp that a processing-time trigger waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampTransform {
+    /// Add milliseconds.
+    Delay(i64),
+    /// Round up to a multiple of the period, counted from the offset, in milliseconds.
+    AlignTo {
+        /// Multiples of this.
+        period_ms: i64,
+        /// Counted from this.
+        offset_ms: i64,
+    },
+}
+
+/// Whether fired panes keep their elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulation {
+    /// A pane has what came since the last one.
+    Discarding,
+    /// A pane has all that came so far.
+    Accumulating,
+}
+
+/// Whether an empty pane is emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaneEmission {
+    /// Also when empty.
+    Always,
+    /// Only with elements.
+    IfNonEmpty,
+}
+
+/// What timestamp a pane's output bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampCombiner {
+    /// The window's maximum timestamp.
+    EndOfWindow,
+    /// The earliest of the elements that are not late.
+    Earliest,
+    /// The latest of the elements.
+    Latest,
+}
+
+/// A scripted source that drives watermark and processing time.
+#[derive(Clone, Debug, Default)]
+pub struct TestStream {
+    /// What happens, in order. Empty where an endpoint serves events ([`crate::Event::TestStreamEvents`]).
+    pub events: Vec<TestStreamEvent>,
+    /// Whether more events come from an endpoint.
+    pub remote: bool,
+}
+
+/// One step of a [`TestStream`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum TestStreamEvent {
+    /// Elements for an output (an index into the transform's outputs): encoded values (in the output collection's coder) and timestamps.
+    Elements {
+        /// Index into the transform's outputs.
+        output: usize,
+        /// Encoded value and timestamp.
+        elements: Vec<(Bytes, Timestamp)>,
+    },
+    /// The watermark of an output advances.
+    Watermark {
+        /// Index into the transform's outputs; `None`: all.
+        output: Option<usize>,
+        /// To this.
+        to: Timestamp,
+    },
+    /// Processing time advances by milliseconds.
+    ProcessingTime(i64),
+}

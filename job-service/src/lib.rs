@@ -1,0 +1,1 @@
+//! Beam's Job Service: jobs, artifacts, expansion.

@@ -1,0 +1,1 @@
+//! Inference transforms and model handlers for Purlin pipelines.

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Fetches libtorch 2.11 (CPU part of the PyPI wheel) into third_party/libtorch, about 510 MB on disk.
+# With --cuda the CUDA libraries stay: the full wheel with its dependencies, about 6 GB.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+version=2.11.0
+target=third_party/libtorch
+marker=$target/torch/build-version
+kind=cpu
+[ "${1:-}" = --cuda ] && kind=cuda
+if [ -f "$marker" ] && [ "$(cat "$marker")" = "$version" ] && [ "$(cat $target/kind 2>/dev/null || echo cpu)" = $kind ]; then
+    exit 0
+fi
+if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
+    echo "setup: libtorch is fetched for Linux x86-64 only; for $(uname -s) $(uname -m) set LIBTORCH to a libtorch $version of yours" >&2
+    exit 1
+fi
+partial=$target.partial
+rm -rf "$partial"
+mkdir -p "$partial"
+trap 'rm -rf "$partial"' EXIT
+echo "setup: fetching libtorch $version ($kind)"
+pip=(python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-compile --only-binary=:all: --target "$partial")
+if [ $kind = cuda ]; then
+    "${pip[@]}" "torch==$version"
+else
+    # The wheel's libtorch_cpu needs libcudart and libcupti when it is loaded: hence the two small packages.
+    "${pip[@]}" --no-deps "torch==$version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
+    rm -f "$partial"/torch/lib/libtorch_cuda*.so "$partial"/torch/lib/libtorch_nvshmem.so "$partial"/torch/lib/libc10_cuda.so \
+        "$partial"/nvidia/cu13/lib/libnvperf* "$partial"/nvidia/cu13/lib/libcheckpoint.so "$partial"/nvidia/cu13/lib/libpcsampling*
+fi
+rm -f "$partial"/torch/lib/libtorch_python.so
+find "$partial/torch" -mindepth 1 -maxdepth 1 ! -name lib ! -name include -exec rm -rf {} +
+echo "$version" > "$partial/torch/build-version"
+echo $kind > "$partial/kind"
+rm -rf "$target"
+mv "$partial" "$target"
+trap - EXIT

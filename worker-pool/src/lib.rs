@@ -1,0 +1,1 @@
+//! Beam's external worker pool: starts, watches and stops SDK harnesses.
