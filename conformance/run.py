@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Runs Beam's own test suites against Purlin's binaries.
+
+    conformance/run.py                    every suite
+    conformance/run.py batch transcripts  some of them
+    conformance/run.py batch -- -k test_pardo   with arguments for pytest
+    conformance/run.py --list
+
+A suite passes when exactly the tests that expected_failures.txt lists fail. The job service is started for each suite
+on free ports and stopped after it. Logs and JUnit XML go to beam-suite-logs. The last line counts the tests.
+"""
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+LOGS = os.path.join(ROOT, 'beam-suite-logs')
+PYTHON = os.environ.get('PY', os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python'))
+SERVICE = os.environ.get('JOB_SERVICE', os.path.join(ROOT, 'target', 'release', 'purlin-job-service'))
+
+
+class Service:
+  """The job service under test, on ports of its own."""
+  def __init__(self, name, *flags):
+    os.makedirs(LOGS, exist_ok=True)
+    self.log = os.path.join(LOGS, name + '.service.log')
+    with open(self.log, 'w') as log:
+      self.process = subprocess.Popen(
+          [SERVICE, '--job_port=0', '--artifact_port=0', '--expansion_port=0', *flags],
+          stdout=subprocess.PIPE, stderr=log, text=True)
+    self.endpoint = None
+    for line in self.process.stdout:
+      found = re.search(r'[Jj]ob.*?(\S+:\d+)\s*$', line)
+      if found:
+        self.endpoint = found.group(1)
+        break
+    if not self.endpoint:
+      sys.exit('the job service did not start; see %s' % self.log)
+    # Its stdout must not fill up.
+    self.drain = subprocess.Popen(['cat'], stdin=self.process.stdout, stdout=subprocess.DEVNULL)
+
+  def stop(self):
+    self.process.send_signal(signal.SIGTERM)
+    try:
+      code = self.process.wait(20)
+    except subprocess.TimeoutExpired:
+      self.process.kill()
+      code = 'killed after 20 s'
+    self.drain.wait(5)
+    return code
+
+
+def wheel():
+  """The folder of the installed apache_beam."""
+  return os.path.dirname(subprocess.check_output(
+      [PYTHON, '-c', 'import importlib.util; print(importlib.util.find_spec("apache_beam").origin)'],
+      text=True).strip())
+
+
+def portable(keyword, **env):
+  def command(service):
+    return [os.path.join(HERE, 'test_job_endpoint.py'), '-k', keyword], dict(
+        {'JOB_ENDPOINT': service.endpoint, 'ENVIRONMENT_TYPE': 'LOOPBACK'}, **env)
+  return command
+
+
+def loopback(service):
+  return '--runner=PortableRunner --job_endpoint=%s --environment_type=LOOPBACK' % service.endpoint
+
+
+def validates_runner(mark, *options):
+  def command(service):
+    files = subprocess.run(
+        ['grep', '-rl', '--include=*_test.py', 'pytest.mark.it_validatesrunner', wheel()],
+        capture_output=True, text=True, check=True).stdout.split()
+    return ['-m', mark, '--rootdir=' + os.path.dirname(wheel()),
+            '--test-pipeline-options=' + ' '.join([loopback(service), *options]), *sorted(files)], {}
+  return command
+
+
+def transcripts(service):
+  return ['--rootdir=' + os.path.dirname(wheel()), '--test-pipeline-options=' + loopback(service),
+          wheel() + '/transforms/trigger_test.py', '-k', 'WeakTestStreamTranscriptTest'], {}
+
+
+def prism(_):
+  return ['--rootdir=' + os.path.dirname(wheel()),
+          '--test-pipeline-options=--prism_bin=%s --environment_type=LOOPBACK' % SERVICE,
+          wheel() + '/runners/portability/prism_runner_test.py', '-k', 'PrismRunnerTest'], {}
+
+
+def examples(service):
+  return [os.path.join(HERE, 'test_examples.py')], {'JOB_ENDPOINT': service.endpoint}
+
+
+# In the order in which they run; a prism suite starts its own services.
+SUITES = {
+    'examples': (examples, True),
+    'batch': (portable('JobEndpointTest'), True),
+    'unlifted': (portable('JobEndpointTest', PRE_OPTIMIZE='none'), True),
+    'streaming': (portable('JobEndpointStreamingTest'), True),
+    'validatesrunner': (validates_runner('it_validatesrunner and not no_sickbay_batch'), True),
+    'validatesrunner-streaming': (
+        validates_runner('it_validatesrunner and not no_sickbay_streaming', '--streaming'), True),
+    'transcripts': (transcripts, True),
+    'prism': (prism, False),
+}
+
+
+def expected(suite):
+  with open(os.path.join(HERE, 'expected_failures.txt'), encoding='utf-8') as lines:
+    rows = [line.split(None, 2) for line in lines if line.strip() and not line.startswith('#')]
+  return {row[1] for row in rows if row[0] == suite}
+
+
+def results(path):
+  """(name, status, seconds, why) of each test of a JUnit file."""
+  found = []
+  for case in ElementTree.parse(path).getroot().iter('testcase'):
+    name = case.get('classname', '').split('.')[-1] + '::' + case.get('name')
+    status, why = 'passed', ''
+    for tag in ('failure', 'error', 'skipped'):
+      node = case.find(tag)
+      if node is not None:
+        status = 'skipped' if tag == 'skipped' else 'failed'
+        why = re.sub(r'\s+', ' ', (node.get('message') or node.text or '').strip())[:300]
+        break
+    found.append((name, status, float(case.get('time') or 0), why))
+  return found
+
+
+def run(suite, extra):
+  """Runs a suite; returns (passed, failed, skipped)."""
+  command, serve = SUITES[suite]
+  service = Service(suite) if serve else None
+  junit = os.path.join(LOGS, suite + '.xml')
+  if os.path.exists(junit):
+    os.remove(junit)
+  os.makedirs(os.path.join(LOGS, 'tmp'), exist_ok=True)
+  arguments, env = command(service)
+  env = dict(os.environ, PYTHONPATH=HERE, TMPDIR=os.path.join(LOGS, 'tmp'),
+             PATH=os.path.dirname(PYTHON) + os.pathsep + os.environ['PATH'], **env)
+  limit = int(os.environ.get('SUITE_TIMEOUT', 900))
+  begin = time.time()
+  with open(os.path.join(LOGS, suite + '.log'), 'w') as log:
+    pytest = subprocess.Popen(
+        [PYTHON, '-m', 'pytest', '-c', os.path.join(HERE, 'pytest.ini'), '-q',
+         '--timeout=' + os.environ.get('TEST_TIMEOUT', '60'), '--junitxml=' + junit,
+         *arguments, *extra], cwd=HERE, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+      pytest.wait(limit)
+    except subprocess.TimeoutExpired:
+      os.killpg(pytest.pid, signal.SIGKILL)
+      print('%s: cut off after %d s' % (suite, limit))
+  code = service.stop() if service else 0
+  if not os.path.exists(junit):
+    print('%s: no result; see %s' % (suite, os.path.join(LOGS, suite + '.log')))
+    return 0, 1, 0
+  rows = results(junit)
+  listed = expected(suite)
+  passed = failed = skipped = 0
+  for name, status, seconds, why in rows:
+    if status == 'skipped':
+      skipped += 1
+    elif (status == 'failed') == (name in listed):
+      passed += 1
+    else:
+      failed += 1
+      print('  %s %s (%.1f s): %s' % (
+          suite, name, seconds,
+          why if status == 'failed' else 'passed, though expected_failures.txt lists it: remove the line'))
+  if code != 0:
+    failed += 1
+    print('  %s: the job service ended with %s; see its log' % (suite, code))
+  if not rows:
+    failed += 1
+    print('  %s: no test ran' % suite)
+  print('%s: %d as expected, %d not, %d skipped, %.0f s' % (suite, passed, failed, skipped, time.time() - begin))
+  return passed, failed, skipped
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('suites', nargs='*', metavar='SUITE', help='default: all of ' + ', '.join(SUITES))
+  parser.add_argument('--list', action='store_true', help='name the suites')
+  arguments = sys.argv[1:]
+  extra = []
+  if '--' in arguments:
+    at = arguments.index('--')
+    arguments, extra = arguments[:at], arguments[at + 1:]
+  args = parser.parse_args(arguments)
+  if args.list:
+    print('\n'.join(SUITES))
+    return 0
+  unknown = [s for s in args.suites if s not in SUITES]
+  if unknown:
+    parser.error('no suite %s; there are %s' % (', '.join(unknown), ', '.join(SUITES)))
+  if not os.path.exists(PYTHON):
+    sys.exit('%s is missing: run setup/python.sh' % PYTHON)
+  if not os.path.exists(SERVICE):
+    sys.exit('%s is missing: run cargo build --release -p purlin-job-service' % SERVICE)
+  counts = [run(suite, extra) for suite in args.suites or SUITES]
+  passed, failed, skipped = (sum(column) for column in zip(*counts))
+  print('%d passed, %d failed, %d skipped' % (passed, failed, skipped))
+  return 1 if failed else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
