@@ -1,0 +1,98 @@
+# `make help` lists the targets. Settings are in .env; the environment and the command line win over it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+$(shell mkdir -p target && sed -E 's/^([A-Z_]+) *=/\1 ?=/' .env > target/settings.mk)
+include target/settings.mk
+
+CLASSIFY := target/release/image-classification
+SERVICE := target/release/purlin-job-service
+POOL := target/release/purlin-worker-pool
+JOB_ENDPOINT ?= localhost:$(JOB_PORT)
+
+# The example's options, as .env has them. An empty setting leaves the option out.
+option = $(if $(strip $($(2))),--$(1)=$(strip $($(2))))
+CLASSIFY_OPTIONS = $(call option,input,INPUT) $(call option,images_dir,IMAGES_DIR) $(call option,output,OUTPUT) \
+    $(call option,model_name,MODEL_NAME) $(call option,model_state_dict_path,MODEL_STATE_DICT_PATH) \
+    $(call option,labels,LABELS) $(call option,device,DEVICE) $(call option,precision,PRECISION) \
+    $(call option,min_batch_size,MIN_BATCH_SIZE) $(call option,max_batch_size,MAX_BATCH_SIZE) $(call option,top_k,TOP_K)
+PORTABLE_OPTIONS = --environment_type=$(ENVIRONMENT_TYPE) $(call option,environment_config,ENVIRONMENT_CONFIG)
+COMPARE = $(if $(strip $(EXPECTED)),tests/same-rows.sh $(OUTPUT) $(EXPECTED))
+
+##@ Use
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
+
+.PHONY: setup
+setup: ## Install what the build needs and fetch libtorch (run by the other targets)
+	@setup/packages.sh cmake:cmake nasm:nasm
+	@setup/libtorch.sh
+
+.PHONY: run-direct
+run-direct: classify ## Classify the images in one process, no service (settings in .env)
+	$(CLASSIFY) --runner=DirectRunner $(CLASSIFY_OPTIONS)
+	@$(COMPARE)
+
+.PHONY: run-prism
+run-prism: classify services ## The same pipeline on the job service, over gRPC, with LOOPBACK workers
+	tests/with-service.sh $(SERVICE) $(JOB_PORT) $(ARTIFACT_PORT) $(EXPANSION_PORT) -- \
+	    $(CLASSIFY) --runner=PrismRunner --job_endpoint=$(JOB_ENDPOINT) $(PORTABLE_OPTIONS) $(CLASSIFY_OPTIONS)
+	@$(COMPARE)
+
+.PHONY: job-service
+job-service: services ## Run the job service in the foreground
+	$(SERVICE) --job_port=$(JOB_PORT) --artifact_port=$(ARTIFACT_PORT) --expansion_port=$(EXPANSION_PORT)
+
+.PHONY: worker-pool
+worker-pool: services ## Run the worker pool in the foreground
+	$(POOL) --port=$(WORKER_POOL_PORT)
+
+##@ Build
+.PHONY: classify
+classify: setup
+	@cargo build --release -q -p image-classification --bin image-classification
+
+.PHONY: services
+services: setup
+	@cargo build --release -q -p purlin-job-service -p purlin-worker-pool
+
+.PHONY: build
+build: classify services ## Build the release binaries
+
+.PHONY: train
+train: setup ## Train the shipped CNN on the digits; write its weights, images, labels and expected rows
+	@setup/python.sh
+	cargo run --release -q -p image-classification --bin train
+
+.PHONY: descriptor-set
+descriptor-set: ## Write the descriptor set of proto/ to DESCRIPTOR_SET=file
+	@test -n "$(DESCRIPTOR_SET)" || { echo "say where: make descriptor-set DESCRIPTOR_SET=file" >&2; exit 2; }
+	@cargo run -q -p purlin-proto --example descriptor-set -- "$(DESCRIPTOR_SET)"
+
+##@ Check
+.PHONY: test
+test: setup ## Everything that must pass: lints, tests, end-to-end modes, Beam's own suites
+	@setup/python.sh
+	@python3 tests/all.py
+
+.PHONY: conformance
+conformance: services ## Beam's own suites alone (SUITES="batch streaming" for some)
+	@setup/python.sh
+	@python3 conformance/run.py $(SUITES)
+
+.PHONY: bench
+bench: setup ## The benchmarks against peers, in one run
+	@setup/python.sh
+	cargo bench -q -p purlin-benches
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: clean
+clean: ## Remove what was built (third_party stays)
+	cargo clean
+	rm -rf out beam-suite-logs

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Everything that must pass, in the order in which it is quickest to know. `make test` runs this.
+
+    tests/all.py             all steps
+    tests/all.py fmt clippy  some of them
+
+The last line counts the tests of all steps.
+"""
+import os
+import re
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
+
+STEPS = {
+    'fmt': ['cargo', 'fmt', '--all', '--check'],
+    'clippy': ['cargo', 'clippy', '-q', '--workspace', '--all-targets', '--', '-D', 'warnings'],
+    'unit': ['cargo', 'test', '--workspace', '--no-fail-fast'],
+    'build': ['make', '--no-print-directory', 'build'],
+    'end-to-end': [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'tests'],
+    'conformance': ['python3', 'conformance/run.py'],
+}
+# Libraries that spread one test's work over all cores only slow down tests that run side by side.
+ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
+
+
+def count(output):
+  """(passed, failed, skipped) of what cargo, pytest and our own runners print."""
+  passed = failed = skipped = 0
+  for line in output.splitlines():
+    cargo = re.match(r'test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored', line)
+    ours = re.match(r'(\d+) passed, (\d+) failed, (\d+) skipped$', line)
+    pytest = re.match(r'(?=.*\bin [\d.]+s)=*\s*(\d+ (passed|failed|skipped|error).*)', line)
+    if cargo or ours:
+      numbers = (cargo or ours).groups()
+      passed, failed, skipped = passed + int(numbers[0]), failed + int(numbers[1]), skipped + int(numbers[2])
+    elif pytest:
+      for number, what in re.findall(r'(\d+) (passed|failed|skipped|errors?)', pytest.group(1)):
+        if what == 'passed':
+          passed += int(number)
+        elif what == 'skipped':
+          skipped += int(number)
+        else:
+          failed += int(number)
+  return passed, failed, skipped
+
+
+def step(name):
+  print('== %s: %s' % (name, ' '.join(STEPS[name]).replace(ROOT + '/', '')), flush=True)
+  begin = time.time()
+  process = subprocess.Popen(
+      STEPS[name], cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
+  output = []
+  for line in process.stdout:
+    output.append(line)
+    # Cargo names every test; those that pass are only counted.
+    if not re.match(r'test .* \.\.\. (ok|ignored)$|running \d+ tests?$|\s*$|\s*Doc-tests|\s*Running ', line):
+      print(line, end='', flush=True)
+  passed, failed, skipped = count(''.join(output))
+  if process.wait() != 0 and failed == 0:
+    failed = 1
+  if name in ('fmt', 'clippy', 'build') and process.returncode == 0:
+    passed = 1
+  print('== %s: %s, %.0f s' % (name, 'failed' if failed else 'passed', time.time() - begin), flush=True)
+  return passed, failed, skipped
+
+
+def main():
+  names = sys.argv[1:] or list(STEPS)
+  unknown = [name for name in names if name not in STEPS]
+  if unknown:
+    sys.exit('no step %s; there are %s' % (', '.join(unknown), ', '.join(STEPS)))
+  counts = {name: step(name) for name in names}
+  for name, (passed, failed, skipped) in counts.items():
+    print('%-12s %4d passed %4d failed %4d skipped' % (name, passed, failed, skipped))
+  passed, failed, skipped = (sum(column) for column in zip(*counts.values()))
+  print('%d passed, %d failed, %d skipped' % (passed, failed, skipped))
+  return 1 if failed else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
