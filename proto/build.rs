@@ -55,7 +55,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
 
     let mut compiler = protox::Compiler::new([PROTOS])?;
-    compiler.include_imports(true).include_source_info(true).open_files(&files)?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(&files)?;
 
     tonic_prost_build::configure()
         .bytes(".")
@@ -143,7 +146,9 @@ fn constants(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     let mut code = String::new();
     code.push_str("/// URNs, and the names of metric labels, by the enum that lists them.\npub mod urns {\n");
     write_modules(&mut code, &urns)?;
-    code.push_str("}\n\n/// Fixed values that are no URNs: timestamps' bounds, keys, tokens.\npub mod constants {\n");
+    code.push_str(
+        "}\n\n/// Fixed values that are no URNs: timestamps' bounds, keys, tokens.\npub mod constants {\n",
+    );
     write_modules(&mut code, &others)?;
     writeln!(
         code,
@@ -161,7 +166,10 @@ fn push(
     constant: String,
 ) -> Result<(), Box<dyn Error>> {
     let path = format!("{}.{}", message.name(), item.name());
-    let module = MODULES.iter().find(|(name, _)| *name == path).map(|(_, module)| (*module).to_owned());
+    let module = MODULES
+        .iter()
+        .find(|(name, _)| *name == path)
+        .map(|(_, module)| (*module).to_owned());
     let module = module.unwrap_or_else(|| snake(message.name()));
     // A window function's message has one enum with one value, PROPERTIES; the message is its name.
     let name = match value.name() {
@@ -172,7 +180,11 @@ fn push(
     if list.iter().any(|c| c.name == name) {
         return Err(format!("two constants {module}::{name}; give {path} another module in build.rs").into());
     }
-    list.push(Constant { name, value: constant, origin: format!("{path}.{}", value.name()) });
+    list.push(Constant {
+        name,
+        value: constant,
+        origin: format!("{path}.{}", value.name()),
+    });
     Ok(())
 }
 
@@ -183,9 +195,13 @@ fn write_modules(code: &mut String, modules: &Modules) -> std::fmt::Result {
             writeln!(code, "        /// `{}` (`{}`).", c.value, c.origin)?;
             writeln!(code, "        pub const {}: &str = {:?};", c.name, c.value)?;
         }
-        writeln!(code, "        /// Every constant of this module, in the order of the model.")?;
+        writeln!(code, "        /// Every constant of this module.")?;
         let names: Vec<&str> = list.iter().map(|c| c.name.as_str()).collect();
-        writeln!(code, "        pub const ALL: &[&str] = &[{}];\n    }}", names.join(", "))?;
+        writeln!(
+            code,
+            "        pub const ALL: &[&str] = &[{}];\n    }}",
+            names.join(", ")
+        )?;
     }
     Ok(())
 }
@@ -201,13 +217,19 @@ struct Spec {
 impl Spec {
     fn read(value: &EnumValueDescriptor, option: &Value) -> Result<Self, Box<dyn Error>> {
         let message = option.as_message().ok_or("monitoring_info_spec is no message")?;
-        let labels = message.get_field_by_name("required_labels").ok_or("no field required_labels")?;
+        let labels = message
+            .get_field_by_name("required_labels")
+            .ok_or("no field required_labels")?;
         let labels = labels.as_list().unwrap_or_default();
         Ok(Self {
             module_name: value.name().to_owned(),
             urn: text(option, "urn")?,
             kind: text(option, "type")?,
-            labels: labels.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            labels: labels
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
         })
     }
 

@@ -57,7 +57,10 @@ mod tests {
         assert_eq!(urns::window_fns::FIXED_WINDOWS, "beam:window_fn:fixed_windows:v1");
         assert_eq!(urns::runner_transforms::DATA_SOURCE, "beam:runner:source:v1");
         assert_eq!(urns::metrics::ELEMENT_COUNT, "beam:metric:element_count:v1");
-        assert_eq!(constants::beam_constants::MAX_TIMESTAMP_MILLIS, "9223372036854775");
+        assert_eq!(
+            constants::beam_constants::MAX_TIMESTAMP_MILLIS,
+            "9223372036854775"
+        );
     }
 
     #[test]
@@ -75,10 +78,21 @@ mod tests {
     fn the_descriptor_set_holds_every_file_with_its_imports() {
         let set = <prost_types::FileDescriptorSet as prost::Message>::decode(FILE_DESCRIPTOR_SET).unwrap();
         let names: Vec<&str> = set.file.iter().map(|f| f.name()).collect();
-        assert_eq!(names.iter().filter(|n| n.starts_with("org/apache/beam/model/")).count(), 12, "{names:?}");
+        assert_eq!(
+            names
+                .iter()
+                .filter(|n| n.starts_with("org/apache/beam/model/"))
+                .count(),
+            12,
+            "{names:?}"
+        );
         for file in &set.file {
             for import in &file.dependency {
-                assert!(names.contains(&import.as_str()), "{} imports {import}", file.name());
+                assert!(
+                    names.contains(&import.as_str()),
+                    "{} imports {import}",
+                    file.name()
+                );
             }
         }
     }
