@@ -1,0 +1,258 @@
+"""The program and the services as a user runs them: the release binaries, real gRPC, real files.
+
+Needs `make build` first; tests/all.py does that.
+"""
+import http.server
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BIN = os.path.join(ROOT, 'target', 'release')
+CLASSIFY = os.path.join(BIN, 'image-classification')
+SERVICE = os.path.join(BIN, 'purlin-job-service')
+DATA = os.path.join(ROOT, 'examples', 'image-classification', 'data')
+
+
+def run(*arguments, cwd=ROOT, env=None):
+  return subprocess.run(
+      [str(a) for a in arguments], cwd=cwd, env=dict(os.environ, **(env or {})), capture_output=True, text=True,
+      timeout=120)
+
+
+def classify(output, *options, images='images.txt'):
+  return run(
+      CLASSIFY, '--input=%s/%s' % (DATA, images) if '/' not in str(images) else '--input=%s' % images,
+      '--images_dir=%s/images' % DATA, '--output=%s' % output, '--model_name=digits_cnn',
+      '--model_state_dict_path=%s/digits_cnn.safetensors' % DATA, '--labels=%s/labels.txt' % DATA, *options)
+
+
+def rows(path):
+  with open(path, encoding='utf-8') as f:
+    return sorted(f.read().splitlines())
+
+
+def said(result):
+  """What a failed run said; a panic is never an answer."""
+  text = result.stdout + result.stderr
+  assert result.returncode != 0, text
+  assert 'panicked' not in text and 'RUST_BACKTRACE' not in text, text
+  return text
+
+
+class Service:
+  """A job service on free ports."""
+  def __init__(self, *flags):
+    self.process = subprocess.Popen(
+        [SERVICE, '--job_port=0', '--artifact_port=0', '--expansion_port=0', *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    self.endpoints = []
+    while len(self.endpoints) < 3:
+      line = self.process.stdout.readline()
+      assert line, 'the service ended with %s' % self.process.wait()
+      self.endpoints += re.findall(r'(\S+:\d+)\s*$', line)
+    self.job = self.endpoints[0]
+
+  def stop(self, sent=signal.SIGTERM):
+    self.process.send_signal(sent)
+    return self.process.wait(20)
+
+
+@pytest.fixture(name='service')
+def _service():
+  service = Service()
+  yield service
+  if service.process.poll() is None:
+    assert service.stop() == 0
+
+
+@pytest.fixture(name='expected')
+def _expected():
+  return rows(os.path.join(DATA, 'expected.csv'))
+
+
+# The modes.
+
+
+@pytest.mark.parametrize('mode', ['run-direct', 'run-prism'])
+def test_make_target(mode, tmp_path, expected):
+  ports = {}
+  if mode == 'run-prism':
+    taken = [socket.create_server(('localhost', 0)) for _ in range(3)]
+    names = ('JOB_PORT', 'ARTIFACT_PORT', 'EXPANSION_PORT')
+    ports = {name: str(s.getsockname()[1]) for name, s in zip(names, taken)}
+    for s in taken:
+      s.close()
+  output = tmp_path / 'classes.csv'
+  result = run('make', mode, 'OUTPUT=%s' % output, env=ports)
+  assert result.returncode == 0, result.stdout + result.stderr
+  assert rows(output) == expected
+  for word in ('rows', 'errors', 'images/s', 'read', 'decode', 'preprocess', 'inference', 'write'):
+    assert word in result.stdout, result.stdout
+
+
+def test_a_mismatch_fails_the_target(tmp_path, expected):
+  wrong = tmp_path / 'wrong.csv'
+  wrong.write_text('\n'.join(expected[1:] + ['nothing.png,0']) + '\n')
+  result = run('make', 'run-direct', 'OUTPUT=%s' % (tmp_path / 'o.csv'), 'EXPECTED=%s' % wrong)
+  assert 'nothing.png' in said(result)
+
+
+def test_same_rows_in_all_modes(tmp_path, service, expected):
+  for runner in ('DirectRunner', 'PortableRunner', 'PrismRunner'):
+    output = tmp_path / runner
+    options = [] if runner == 'DirectRunner' else ['--job_endpoint=' + service.job]
+    result = classify(output, '--runner=' + runner, *options)
+    assert result.returncode == 0, result.stderr
+    assert rows(output) == expected
+
+
+def test_prism_runner_starts_its_own_service(tmp_path, expected):
+  output = tmp_path / 'o'
+  result = classify(output, '--runner=PrismRunner', '--prism-location=' + SERVICE)
+  assert result.returncode == 0, result.stderr
+  assert rows(output) == expected
+
+
+def test_torchscript_gives_the_same_rows(tmp_path, expected):
+  output = tmp_path / 'o'
+  result = classify(output, '--model_name=torchscript', '--model_state_dict_path=%s/digits_cnn.pt' % DATA)
+  assert result.returncode == 0, result.stderr
+  assert rows(output) == expected
+
+
+def test_one_image_without_input():
+  result = run(CLASSIFY)
+  assert result.returncode == 0, result.stderr
+  assert re.search(r'\.(png|jpg)', result.stdout), result.stdout
+
+
+# Bad images cost a row.
+
+
+@pytest.mark.parametrize('runner', ['DirectRunner', 'PortableRunner'])
+def test_bad_images_go_to_the_errors(runner, tmp_path, service, expected):
+  good = rows(os.path.join(DATA, 'images.txt'))[:5]
+  broken = tmp_path / 'broken.png'
+  broken.write_bytes(b'\x89PNG\r\n\x1a\n and no more')
+  images = tmp_path / 'list.txt'
+  images.write_text('\n'.join([good[0], '', str(broken), *good[1:], '   ', 'absent.jpg']) + '\n')
+  output = tmp_path / 'o.csv'
+  result = classify(output, '--runner=' + runner, '--job_endpoint=' + service.job, images=images)
+  assert result.returncode == 0, result.stderr
+  assert rows(output) == [row for row in expected if row.rsplit(',', 1)[0] in good]
+  errors = rows(str(output) + '.errors')
+  assert len(errors) == 2
+  assert any('absent.jpg' in e for e in errors) and any('broken.png' in e for e in errors)
+
+  strict = classify(tmp_path / 's.csv', '--runner=' + runner, '--job_endpoint=' + service.job, '--fail_on_error',
+                    images=images)
+  assert re.search('absent.jpg|broken.png', said(strict))
+
+
+# Wrong input is answered with what to do.
+
+
+def free_port():
+  with socket.create_server(('localhost', 0)) as s:
+    return s.getsockname()[1]
+
+
+def test_no_service_at_the_endpoint(tmp_path):
+  endpoint = 'localhost:%d' % free_port()
+  text = said(classify(tmp_path / 'o', '--runner=PortableRunner', '--job_endpoint=' + endpoint))
+  assert endpoint in text and 'purlin-job-service' in text
+
+
+def test_an_endpoint_that_is_not_grpc(tmp_path):
+  server = http.server.HTTPServer(('localhost', 0), http.server.BaseHTTPRequestHandler)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  endpoint = 'localhost:%d' % server.server_address[1]
+  text = said(classify(tmp_path / 'o', '--runner=PortableRunner', '--job_endpoint=' + endpoint))
+  server.shutdown()
+  assert endpoint in text and 'gRPC' in text
+
+
+def test_port_taken():
+  with socket.create_server(('localhost', 0)) as s:
+    port = s.getsockname()[1]
+    text = said(run(SERVICE, '--job_port=%d' % port, '--artifact_port=0', '--expansion_port=0'))
+  assert str(port) in text and '--job_port' in text
+
+
+def test_input_that_does_not_exist(tmp_path):
+  text = said(classify(tmp_path / 'o', images=tmp_path / 'no' / 'list.txt'))
+  assert 'list.txt' in text
+
+
+def test_empty_input(tmp_path):
+  empty = tmp_path / 'empty.txt'
+  empty.write_text('\n\n')
+  assert 'empty.txt' in said(classify(tmp_path / 'o', images=empty))
+
+
+def test_output_folder_that_cannot_be_written(tmp_path):
+  (tmp_path / 'file').write_text('')
+  text = said(classify(tmp_path / 'file' / 'o.csv'))
+  assert 'o.csv' in text or 'file' in text
+
+
+def test_weights_that_do_not_fit(tmp_path):
+  text = said(classify(tmp_path / 'o', '--model_name=resnet18'))
+  assert 'conv1.weight' in text and 'digits_cnn.safetensors' in text
+
+
+def test_weights_that_do_not_exist(tmp_path):
+  assert 'gone.pth' in said(classify(tmp_path / 'o', '--model_state_dict_path=%s/gone.pth' % tmp_path))
+
+
+def test_unknown_option_names_the_nearest(tmp_path):
+  assert 'max' in said(classify(tmp_path / 'o', '--max_bach_size=3'))
+
+
+def test_dashes_are_underscores(tmp_path, expected):
+  output = tmp_path / 'o'
+  assert classify(output, '--max-batch-size=3').returncode == 0
+  assert rows(output) == expected
+
+
+def test_gpu_where_there_is_none(tmp_path):
+  if shutil.which('nvidia-smi'):
+    pytest.skip('this machine has a GPU')
+  assert '--device' in said(classify(tmp_path / 'o', '--device=GPU'))
+
+
+# The service ends cleanly.
+
+
+@pytest.mark.parametrize('sent', [signal.SIGTERM, signal.SIGINT])
+def test_the_service_ends_cleanly(sent):
+  assert Service().stop(sent) == 0
+
+
+def test_logs_in_json():
+  service = subprocess.Popen(
+      [SERVICE, '--job_port=0', '--artifact_port=0', '--expansion_port=0', '--log_kind=json', '--log_level=debug'],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  for _ in range(3):
+    service.stdout.readline()
+  service.terminate()
+  _, logs = service.communicate(timeout=20)
+  assert service.returncode == 0
+  lines = [line for line in logs.splitlines() if line]
+  assert lines and all(line.startswith('{') and line.endswith('}') for line in lines), logs
+
+
+def test_descriptor_set_is_beams(tmp_path):
+  target = tmp_path / 'set.bin'
+  assert run('make', 'descriptor-set', 'DESCRIPTOR_SET=%s' % target).returncode == 0
+  check = run(
+      os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python'), os.path.join(ROOT, 'conformance', 'check_model.py'),
+      target, '--strict', '--reference', os.path.join(ROOT, 'conformance', 'model.txt'))
+  assert check.returncode == 0, check.stdout
