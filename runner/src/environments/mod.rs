@@ -1,0 +1,163 @@
+//! Starts workers by the URN of their environment.
+//!
+//! | URN | how |
+//! |---|---|
+//! | `beam:env:external:v1` | a worker pool is asked; LOOPBACK of Beam's SDKs is this |
+//! | `beam:env:process:v1` | a command is run with the flags of Beam's container contract |
+//! | `beam:env:harness_subprocess_python:v1` | the SDK's own command is run, addresses in its environment variables |
+//! | `beam:env:anyof:v1` | the first of several that works here |
+
+mod external;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use prost::Message;
+use purlin_proto::{pipeline, urns};
+
+pub use process::ProcessEnd;
+
+use crate::fnapi::{FnApiServer, GrpcWorker};
+use crate::worker::{StartWorker, Worker, WorkerError, WorkerFactory};
+
+/// Beam's Python SDK names a shell command that runs its harness by this URN (`SUBPROCESS_SDK`).
+const PYTHON_SUBPROCESS: &str = "beam:env:harness_subprocess_python:v1";
+
+/// How workers are started.
+#[derive(Clone, Debug)]
+pub struct EnvironmentSettings {
+    /// How long a worker may take from its start to its connection.
+    pub connect_timeout: Duration,
+}
+
+impl Default for EnvironmentSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Starts workers that connect to the Fn API server of this process.
+#[derive(Clone)]
+pub struct Environments {
+    server: Arc<FnApiServer>,
+    settings: EnvironmentSettings,
+}
+
+impl Environments {
+    /// Workers will be told the address of `server`.
+    pub fn new(server: Arc<FnApiServer>, settings: EnvironmentSettings) -> Self {
+        Self { server, settings }
+    }
+
+    async fn start_one(self, request: StartWorker) -> Result<Arc<dyn Worker>, WorkerError> {
+        let environment = request.environment_id.clone();
+        let failed = |reason: String| WorkerError::Start {
+            environment: environment.clone(),
+            reason,
+        };
+        match request.environment.urn.as_str() {
+            urns::environments::EXTERNAL => {
+                let payload = decode::<pipeline::ExternalPayload>(&request).map_err(failed)?;
+                self.external(request, payload).await
+            }
+            urns::environments::PROCESS => {
+                let payload = decode::<pipeline::ProcessPayload>(&request).map_err(failed)?;
+                self.process(request, payload).await
+            }
+            PYTHON_SUBPROCESS => self.python_subprocess(request).await,
+            urns::environments::ANYOF => {
+                let payload = decode::<pipeline::AnyOfEnvironmentPayload>(&request).map_err(failed)?;
+                self.any_of(request, payload).await
+            }
+            urns::environments::DOCKER => {
+                let image = decode::<pipeline::DockerPayload>(&request)
+                    .map_err(failed)?
+                    .container_image;
+                Err(failed(format!(
+                    "this build starts no Docker containers (the pipeline asks for image {image:?}); use \
+                     --environment_type=LOOPBACK, EXTERNAL (with a worker pool's address as --environment_config) or \
+                     PROCESS (with {{\"command\": ...}} as --environment_config)"
+                )))
+            }
+            "" => Err(failed("the pipeline gives this environment no URN".into())),
+            other => Err(failed(format!(
+                "unknown environment {other:?}; use --environment_type=LOOPBACK, EXTERNAL or PROCESS"
+            ))),
+        }
+    }
+
+    async fn any_of(
+        self,
+        request: StartWorker,
+        payload: pipeline::AnyOfEnvironmentPayload,
+    ) -> Result<Arc<dyn Worker>, WorkerError> {
+        let mut reasons = Vec::new();
+        for choice in payload.environments {
+            if choice.urn == urns::environments::ANYOF {
+                reasons.push("a choice among choices is not supported".to_owned());
+                continue;
+            }
+            let urn = choice.urn.clone();
+            let mut one = request.clone();
+            // What the choice itself does not say, the outer environment does.
+            let outer = std::mem::replace(&mut one.environment, choice);
+            if one.environment.capabilities.is_empty() {
+                one.environment.capabilities = outer.capabilities;
+            }
+            if one.environment.dependencies.is_empty() {
+                one.environment.dependencies = outer.dependencies;
+            }
+            match Box::pin(self.clone().start_one(one)).await {
+                Ok(worker) => return Ok(worker),
+                Err(WorkerError::Start { reason, .. }) => reasons.push(format!("{urn}: {reason}")),
+                Err(other) => reasons.push(format!("{urn}: {other}")),
+            }
+        }
+        let reason = match reasons.is_empty() {
+            true => "it offers no environment to choose from".to_owned(),
+            false => format!("none of its environments works here: {}", reasons.join("; ")),
+        };
+        Err(WorkerError::Start {
+            environment: request.environment_id,
+            reason,
+        })
+    }
+
+    /// Waits for the worker's control stream. `gone` resolves if it is known to have ended before.
+    async fn connection(
+        &self,
+        worker: &GrpcWorker,
+        gone: impl Future<Output = String>,
+    ) -> Result<(), String> {
+        let seconds = self.settings.connect_timeout.as_secs_f64();
+        tokio::select! {
+            biased;
+            connected = worker.connected() => connected,
+            reason = gone => Err(reason),
+            () = tokio::time::sleep(self.settings.connect_timeout) => Err(format!(
+                "worker {} did not connect to {} within {seconds} s; look at its log, and whether it can reach that \
+                 address",
+                worker.id(),
+                self.server.url()
+            )),
+        }
+    }
+}
+
+impl WorkerFactory for Environments {
+    fn start(&self, request: StartWorker) -> BoxFuture<'static, Result<Arc<dyn Worker>, WorkerError>> {
+        self.clone().start_one(request).boxed()
+    }
+}
+
+fn decode<T: Message + Default>(request: &StartWorker) -> Result<T, String> {
+    T::decode(request.environment.payload.clone())
+        .map_err(|e| format!("its payload is no valid {} message: {e}", request.environment.urn))
+}

@@ -1,0 +1,146 @@
+//! Environments against real processes and pools.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use purlin_proto::{pipeline, urns};
+
+use super::{EnvironmentSettings, Environments};
+use crate::fnapi::{FnApiServer, FnApiSettings};
+use crate::worker::{StartWorker, WorkerFactory};
+
+async fn reason(environment: pipeline::Environment) -> String {
+    let server = Arc::new(FnApiServer::bind(FnApiSettings::default()).await.unwrap());
+    let settings = EnvironmentSettings {
+        connect_timeout: Duration::from_millis(300),
+    };
+    let request = StartWorker {
+        worker_id: "w".into(),
+        environment_id: "env".into(),
+        environment,
+        pipeline_options: Default::default(),
+        job_id: "job".into(),
+        retrieval_token: String::new(),
+    };
+    let started = Environments::new(server, settings).start(request).await;
+    started.err().expect("no worker can come of this").to_string()
+}
+
+fn environment(urn: &str, payload: impl Message) -> pipeline::Environment {
+    pipeline::Environment {
+        urn: urn.into(),
+        payload: payload.encode_to_vec().into(),
+        ..Default::default()
+    }
+}
+
+fn process(command: &str) -> pipeline::Environment {
+    environment(
+        urns::environments::PROCESS,
+        pipeline::ProcessPayload {
+            command: command.into(),
+            ..Default::default()
+        },
+    )
+}
+
+fn script(dir: &tempfile::TempDir, body: &str) -> String {
+    let path = dir.path().join("boot");
+    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_process_that_ends_is_reported_with_its_last_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = reason(process(&script(
+        &dir,
+        "echo boot: $1 >&2; echo no module beam; exit 3",
+    )))
+    .await;
+    for part in ["env", "exit status 3", "no module beam", "boot: --id=w"] {
+        assert!(error.contains(part), "{part} is missing in {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_never_connects_meets_a_deadline_and_its_group_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    // The grandchild holds the FIFO's only writing end, so that reading it to its end awaits the grandchild's.
+    let fifo = dir.path().join("fifo");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let boot = script(&dir, &format!("sleep 100 > {} & wait", fifo.display()));
+    let grandchild = tokio::task::spawn_blocking(move || std::fs::read(fifo));
+    let error = reason(process(&boot)).await;
+    assert!(error.contains("did not connect"), "{error}");
+    let end = tokio::time::timeout(Duration::from_secs(10), grandchild).await;
+    assert!(end.is_ok(), "the grandchild lives on");
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_says_what_to_do() {
+    let external = |url: &str| {
+        let endpoint = Some(pipeline::ApiServiceDescriptor {
+            url: url.into(),
+            authentication: None,
+        });
+        environment(
+            urns::environments::EXTERNAL,
+            pipeline::ExternalPayload {
+                endpoint,
+                ..Default::default()
+            },
+        )
+    };
+    let docker = pipeline::DockerPayload {
+        container_image: "img:1".into(),
+    };
+    let docker = environment(urns::environments::DOCKER, docker);
+    let other_os = pipeline::ProcessPayload {
+        command: "x".into(),
+        os: "plan9".into(),
+        ..Default::default()
+    };
+    let any = pipeline::AnyOfEnvironmentPayload {
+        environments: vec![docker.clone(), process("/no/such/boot")],
+    };
+    let garbage = pipeline::Environment {
+        urn: urns::environments::PROCESS.into(),
+        payload: bytes::Bytes::from_static(b"\xff\xff"),
+        ..Default::default()
+    };
+    let cases: Vec<(pipeline::Environment, &[&str])> = vec![
+        (external(""), &["--environment_config=HOST:PORT"]),
+        (external("localhost:1"), &["localhost:1", "purlin-worker-pool"]),
+        (external("a b"), &["HOST:PORT"]),
+        (process(""), &["command"]),
+        (
+            process("/no/such/boot"),
+            &["/no/such/boot", "--environment_config"],
+        ),
+        (environment(urns::environments::PROCESS, other_os), &["plan9"]),
+        (docker, &["img:1", "LOOPBACK"]),
+        (
+            environment(urns::environments::ANYOF, any),
+            &["none of its environments", "img:1", "/no/such/boot"],
+        ),
+        (garbage, &["no valid beam:env:process:v1"]),
+        (environment("beam:env:moon:v1", ()), &["beam:env:moon:v1"]),
+        (pipeline::Environment::default(), &["no URN"]),
+    ];
+    for (environment, parts) in cases {
+        let error = reason(environment).await;
+        for part in parts {
+            assert!(error.contains(part), "{part} is missing in {error}");
+        }
+    }
+}

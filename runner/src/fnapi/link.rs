@@ -1,0 +1,535 @@
+//! One worker as the server sees it: its streams, the instructions it has, the bundles it runs.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use purlin_proto::fn_execution::{self as fnapi, instruction_request, instruction_response};
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::Status;
+
+use super::collector::{Collector, ProtocolError};
+use super::state::{Answers, StateQueue};
+use super::{WorkerIdentity, descriptor, lock, send};
+use crate::worker::{BundleOutcome, BundleWork, WorkerError};
+
+/// Messages that wait for a worker's data stream; a bundle that sends more waits, and takes turns with others.
+pub(crate) const SEND_WINDOW: usize = 4;
+/// Up to this much input travels within the request, where the SDK takes that.
+const EMBED_BYTES: usize = 256 << 10;
+/// A worker that has answered a bundle and sends nothing more must close its streams within this time.
+const STALL: Duration = Duration::from_secs(60);
+
+/// Where a worker is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Awaited,
+    Connected,
+    Stopped,
+    Lost(String),
+}
+
+/// One worker of this process.
+pub(crate) struct Link {
+    pub(crate) identity: WorkerIdentity,
+    pub(crate) provision: fnapi::ProvisionInfo,
+    /// The address of state and data services that descriptors carry.
+    url: String,
+    embeds: bool,
+    table: Mutex<Table>,
+    presence: watch::Sender<Presence>,
+    data: watch::Sender<Option<mpsc::Sender<Result<fnapi::Elements, Status>>>>,
+    next: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    control: Option<mpsc::UnboundedSender<Result<fnapi::InstructionRequest, Status>>>,
+    pending: HashMap<String, oneshot::Sender<Result<fnapi::InstructionResponse, WorkerError>>>,
+    bundles: HashMap<String, Arc<Running>>,
+    descriptors: HashMap<String, Registered>,
+}
+
+struct Registered {
+    given: Arc<fnapi::ProcessBundleDescriptor>,
+    served: Arc<fnapi::ProcessBundleDescriptor>,
+}
+
+/// A bundle that the worker has.
+struct Running {
+    collector: Mutex<Collector>,
+    done: Mutex<Option<oneshot::Sender<Result<BundleOutcome, WorkerError>>>>,
+    /// Messages received, to tell a slow worker from one that stands still.
+    received: AtomicU64,
+    state: Arc<StateQueue>,
+}
+
+impl Running {
+    fn end(&self, result: Result<BundleOutcome, WorkerError>) {
+        if let Some(done) = lock(&self.done).take() {
+            // The bundle was abandoned if nobody listens.
+            let _ = done.send(result);
+        }
+    }
+
+    /// Applies `step` to what has come so far, and ends the bundle if it is whole or wrong.
+    fn advance(&self, step: impl FnOnce(&mut Collector) -> Result<(), ProtocolError>) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        let result = {
+            let mut collector = lock(&self.collector);
+            step(&mut collector).map(|()| collector.take_if_whole())
+        };
+        match result {
+            Ok(None) => {}
+            Ok(Some(outcome)) => self.end(Ok(outcome)),
+            Err(error) => self.end(Err(WorkerError::Failed(error.to_string()))),
+        }
+    }
+}
+
+/// Takes a bundle off the worker's table when its `process` ends, in whatever way.
+struct Registration<'a> {
+    link: &'a Link,
+    instruction: String,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        lock(&self.link.table).bundles.remove(&self.instruction);
+    }
+}
+
+/// Takes an instruction that nobody awaits any more off the worker's table.
+struct Pending<'a> {
+    link: &'a Link,
+    instruction: String,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        lock(&self.link.table).pending.remove(&self.instruction);
+    }
+}
+
+impl Link {
+    pub(crate) fn new(
+        identity: WorkerIdentity,
+        provision: fnapi::ProvisionInfo,
+        url: String,
+        embeds: bool,
+    ) -> Self {
+        Self {
+            identity,
+            provision,
+            url,
+            embeds,
+            table: Mutex::default(),
+            presence: watch::Sender::new(Presence::Awaited),
+            data: watch::Sender::new(None),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    // Streams come and go.
+
+    /// The control stream has come. Returns what is to be sent on it.
+    pub(crate) fn attach_control(
+        &self,
+    ) -> Result<mpsc::UnboundedReceiver<Result<fnapi::InstructionRequest, Status>>, Status> {
+        let (tx, rx) = mpsc::unbounded_channel();
+        let mut table = lock(&self.table);
+        let first = self.presence.send_if_modified(|presence| {
+            let awaited = *presence == Presence::Awaited;
+            if awaited {
+                *presence = Presence::Connected;
+            }
+            awaited
+        });
+        if !first {
+            let id = &self.identity.worker_id;
+            return Err(match self.over_reason() {
+                None => Status::already_exists(format!("worker {id:?} has a control stream already")),
+                Some(_) => self.over(),
+            });
+        }
+        table.control = Some(tx);
+        Ok(rx)
+    }
+
+    /// A data stream has come. Returns what is to be sent on it.
+    pub(crate) fn attach_data(&self) -> Result<mpsc::Receiver<Result<fnapi::Elements, Status>>, Status> {
+        let (tx, rx) = mpsc::channel(SEND_WINDOW);
+        let mut taken = false;
+        if self.over_reason().is_some() {
+            return Err(self.over());
+        }
+        self.data.send_if_modified(|slot| {
+            taken = slot.as_ref().is_some_and(|old| !old.is_closed());
+            if !taken {
+                *slot = Some(tx);
+            }
+            !taken
+        });
+        if taken {
+            let id = &self.identity.worker_id;
+            return Err(Status::already_exists(format!(
+                "worker {id:?} has a data stream already"
+            )));
+        }
+        Ok(rx)
+    }
+
+    /// A state stream has come. Returns what is to be sent on it, and where answers go.
+    pub(crate) fn attach_state(
+        &self,
+    ) -> Result<(Answers, mpsc::Receiver<Result<fnapi::StateResponse, Status>>), Status> {
+        if self.over_reason().is_some() {
+            return Err(self.over());
+        }
+        let (tx, rx) = mpsc::channel(64);
+        Ok((tx, rx))
+    }
+
+    fn over_reason(&self) -> Option<String> {
+        match &*self.presence.borrow() {
+            Presence::Stopped => Some("it was stopped".into()),
+            Presence::Lost(reason) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    fn over(&self) -> Status {
+        let id = &self.identity.worker_id;
+        let reason = self.over_reason().unwrap_or_default();
+        Status::failed_precondition(format!("worker {id:?} has ended: {reason}"))
+    }
+
+    /// The worker is gone: everything that it had fails.
+    pub(crate) fn lose(&self, reason: &str) {
+        let changed = self.presence.send_if_modified(|presence| {
+            let alive = matches!(presence, Presence::Awaited | Presence::Connected);
+            if alive {
+                *presence = Presence::Lost(reason.to_owned());
+            }
+            alive
+        });
+        if changed {
+            tracing::warn!(worker = %self.identity.worker_id, job = %self.identity.job_id, "worker lost: {reason}");
+        }
+        self.clear();
+    }
+
+    /// The worker is no longer wanted: its streams end.
+    pub(crate) fn stop(&self) {
+        self.presence.send_if_modified(|presence| {
+            let alive = !matches!(presence, Presence::Lost(_));
+            if alive {
+                *presence = Presence::Stopped;
+            }
+            alive
+        });
+        self.clear();
+    }
+
+    fn clear(&self) {
+        let (pending, bundles) = {
+            let mut table = lock(&self.table);
+            table.control = None;
+            (
+                std::mem::take(&mut table.pending),
+                std::mem::take(&mut table.bundles),
+            )
+        };
+        self.data.send_replace(None);
+        for waiting in pending.into_values() {
+            let _ = waiting.send(Err(self.lost_error()));
+        }
+        for bundle in bundles.into_values() {
+            bundle.end(Err(self.lost_error()));
+        }
+    }
+
+    fn lost_error(&self) -> WorkerError {
+        let reason = self
+            .over_reason()
+            .unwrap_or_else(|| "its connection ended".into());
+        WorkerError::Lost {
+            worker: self.identity.worker_id.clone(),
+            reason,
+        }
+    }
+
+    /// Resolves when the control stream has come (`Ok`), or the worker has ended before (`Err`).
+    pub(crate) async fn connected(&self) -> Result<(), String> {
+        let mut presence = self.presence.subscribe();
+        let seen = presence.wait_for(|p| *p != Presence::Awaited).await;
+        match seen.as_deref() {
+            Ok(Presence::Lost(reason)) => Err(reason.clone()),
+            Ok(Presence::Stopped) => Err("it was stopped".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Resolves when the worker is lost; never if it is stopped.
+    pub(crate) async fn lost(&self) -> String {
+        let mut presence = self.presence.subscribe();
+        let reason = match presence
+            .wait_for(|p| matches!(p, Presence::Lost(_) | Presence::Stopped))
+            .await
+            .as_deref()
+        {
+            Ok(Presence::Lost(reason)) => Some(reason.clone()),
+            _ => None,
+        };
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The worker's life, to be watched.
+    pub(crate) fn presence(&self) -> watch::Receiver<Presence> {
+        self.presence.subscribe()
+    }
+
+    // What a worker sends.
+
+    pub(crate) fn on_response(&self, response: fnapi::InstructionResponse) {
+        let id = response.instruction_id.as_str();
+        let (bundle, waiting) = {
+            let mut table = lock(&self.table);
+            let bundle = table.bundles.get(id).cloned();
+            let waiting = if bundle.is_none() {
+                table.pending.remove(id)
+            } else {
+                None
+            };
+            (bundle, waiting)
+        };
+        if let Some(bundle) = bundle {
+            if !response.error.is_empty() {
+                return bundle.end(Err(WorkerError::Failed(response.error)));
+            }
+            bundle.advance(|collector| match response.response {
+                Some(instruction_response::Response::ProcessBundle(response)) => collector.response(response),
+                Some(_) => Err(ProtocolError::WrongResponse(
+                    "an answer to another kind of request",
+                )),
+                None => Err(ProtocolError::WrongResponse("an empty answer")),
+            });
+        } else if let Some(waiting) = waiting {
+            let _ = waiting.send(Ok(response));
+        } else {
+            tracing::debug!(worker = %self.identity.worker_id, "answer to unknown instruction {id:?}");
+        }
+    }
+
+    pub(crate) fn on_elements(&self, elements: fnapi::Elements) {
+        for data in elements.data {
+            if let Some(bundle) = self.bundle(&data.instruction_id) {
+                bundle.advance(|collector| collector.data(data));
+            }
+        }
+        for timers in elements.timers {
+            if let Some(bundle) = self.bundle(&timers.instruction_id) {
+                bundle.advance(|collector| collector.timers(timers));
+            }
+        }
+    }
+
+    pub(crate) async fn on_state(&self, request: fnapi::StateRequest, answers: &Answers) {
+        match self.bundle(&request.instruction_id) {
+            Some(bundle) => bundle.state.push(request, answers.clone()),
+            None => {
+                let error = format!("no bundle {:?} is running on this worker", request.instruction_id);
+                let answer = fnapi::StateResponse {
+                    id: request.id,
+                    error,
+                    response: None,
+                };
+                let _ = answers.send(Ok(answer)).await;
+            }
+        }
+    }
+
+    /// A running bundle. What a worker still sends for one that has ended (failed, abandoned) is of no use.
+    fn bundle(&self, instruction: &str) -> Option<Arc<Running>> {
+        let bundle = lock(&self.table).bundles.get(instruction).cloned();
+        if bundle.is_none() {
+            tracing::debug!(worker = %self.identity.worker_id, "message for unknown instruction {instruction:?}");
+        }
+        bundle
+    }
+
+    /// The descriptor as the worker needs it.
+    pub(crate) fn descriptor(&self, id: &str) -> Option<Arc<fnapi::ProcessBundleDescriptor>> {
+        lock(&self.table).descriptors.get(id).map(|r| r.served.clone())
+    }
+
+    // What the runner asks.
+
+    fn register(&self, given: &Arc<fnapi::ProcessBundleDescriptor>) {
+        let mut table = lock(&self.table);
+        if table
+            .descriptors
+            .get(&given.id)
+            .is_some_and(|r| Arc::ptr_eq(&r.given, given))
+        {
+            return;
+        }
+        let served = Arc::new(descriptor::with_endpoint(given, &self.url));
+        table.descriptors.insert(
+            given.id.clone(),
+            Registered {
+                given: given.clone(),
+                served,
+            },
+        );
+    }
+
+    fn send_control(&self, request: fnapi::InstructionRequest) -> Result<(), WorkerError> {
+        let control = lock(&self.table).control.clone();
+        let sent = control.is_some_and(|control| control.send(Ok(request)).is_ok());
+        if sent { Ok(()) } else { Err(self.lost_error()) }
+    }
+
+    /// Processes a bundle to its end.
+    pub(crate) async fn process(&self, work: BundleWork) -> Result<BundleOutcome, WorkerError> {
+        self.register(&work.descriptor);
+        let (done, mut outcome) = oneshot::channel();
+        let running = Arc::new(Running {
+            collector: Mutex::new(Collector::new(&work.sinks, &work.timer_families)),
+            done: Mutex::new(Some(done)),
+            received: AtomicU64::new(0),
+            state: Arc::new(StateQueue::new(work.state)),
+        });
+        let instruction = work.instruction;
+        {
+            let mut table = lock(&self.table);
+            if table.control.is_none() {
+                return Err(self.lost_error());
+            }
+            if table.bundles.contains_key(&instruction) {
+                return Err(WorkerError::Failed(format!(
+                    "bundle {instruction:?} is running on this worker already"
+                )));
+            }
+            table.bundles.insert(instruction.clone(), running.clone());
+        }
+        let _registration = Registration {
+            link: self,
+            instruction: instruction.clone(),
+        };
+
+        let mut messages = send::messages(&instruction, &work.source, &work.timer_families, work.input);
+        let embedded = match messages.as_slice() {
+            [one] if self.embeds && send::size(one) <= EMBED_BYTES => messages.pop(),
+            _ => None,
+        };
+        self.send_control(fnapi::InstructionRequest {
+            instruction_id: instruction,
+            request: Some(instruction_request::Request::ProcessBundle(
+                fnapi::ProcessBundleRequest {
+                    process_bundle_descriptor_id: work.descriptor.id.clone(),
+                    cache_tokens: work.cache_tokens,
+                    elements: embedded,
+                    ..Default::default()
+                },
+            )),
+        })?;
+        let result = tokio::select! {
+            biased;
+            // An early failure ends the sending.
+            result = &mut outcome => result,
+            sent = self.send_data(messages) => match sent {
+                Ok(()) => self.await_outcome(outcome, &running).await,
+                Err(error) => return Err(error),
+            },
+        };
+        let outcome = result.unwrap_or_else(|_| Err(self.lost_error()))?;
+        running.state.settled().await;
+        Ok(outcome)
+    }
+
+    async fn send_data(&self, messages: Vec<fnapi::Elements>) -> Result<(), WorkerError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        // A worker opens its data stream when it first needs it. A lost worker's bundles end by `clear`.
+        let mut data = self.data.subscribe();
+        let sender = match data.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(sender)) => sender.clone(),
+            _ => return Err(self.lost_error()),
+        };
+        for message in messages {
+            if sender.send(Ok(message)).await.is_err() {
+                return Err(self.lost_error());
+            }
+        }
+        Ok(())
+    }
+
+    async fn await_outcome(
+        &self,
+        mut outcome: oneshot::Receiver<Result<BundleOutcome, WorkerError>>,
+        running: &Running,
+    ) -> Result<Result<BundleOutcome, WorkerError>, oneshot::error::RecvError> {
+        let mut before = running.received.load(Ordering::Relaxed);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut outcome => return result,
+                () = tokio::time::sleep(STALL) => {
+                    let now = running.received.load(Ordering::Relaxed);
+                    let collector = lock(&running.collector);
+                    if collector.responded() && now == before {
+                        let open = collector.still_open().join(", ");
+                        let seconds = STALL.as_secs();
+                        return Ok(Err(WorkerError::Failed(format!(
+                            "the worker answered the bundle, then sent nothing for {seconds} s without closing {open}"
+                        ))));
+                    }
+                    before = now;
+                }
+            }
+        }
+    }
+
+    /// Whether this bundle is running on the worker.
+    pub(crate) fn is_running(&self, instruction: &str) -> bool {
+        lock(&self.table).bundles.contains_key(instruction)
+    }
+
+    /// Asks something and awaits the answer. An error of the SDK's is `Failed`.
+    pub(crate) async fn ask(
+        &self,
+        request: instruction_request::Request,
+    ) -> Result<instruction_response::Response, WorkerError> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let instruction = format!("ask-{n}");
+        let (tx, rx) = oneshot::channel();
+        {
+            let mut table = lock(&self.table);
+            if table.control.is_none() {
+                return Err(self.lost_error());
+            }
+            table.pending.insert(instruction.clone(), tx);
+        }
+        let _pending = Pending {
+            link: self,
+            instruction: instruction.clone(),
+        };
+        self.send_control(fnapi::InstructionRequest {
+            instruction_id: instruction,
+            request: Some(request),
+        })?;
+        let response = rx.await.unwrap_or_else(|_| Err(self.lost_error()))?;
+        if !response.error.is_empty() {
+            return Err(WorkerError::Failed(response.error));
+        }
+        response
+            .response
+            .ok_or_else(|| WorkerError::Failed("the worker sent an empty answer".into()))
+    }
+}

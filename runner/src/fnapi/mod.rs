@@ -1,0 +1,92 @@
+//! The Fn API: one server for all workers of the process.
+//!
+//! ```text
+//! FnApiServer::bind ──▶ expect(worker) ──▶ GrpcWorker        the worker's streams, told apart by `worker_id`:
+//!                                          │ process()        control  requests out, answers in
+//!                                          ▼                  data     elements and timers, both ways
+//!                                   Link: bundles by          state    requests in, answers out
+//!                                   instruction id            logging, provision
+//! ```
+//! A worker's data stream is always read: outputs are gathered as they come. Pressure is the number of bundles that
+//! the engine gives out, and the few messages that may wait for a worker's data stream.
+
+mod collector;
+mod descriptor;
+mod link;
+mod send;
+mod server;
+mod services;
+mod state;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use server::{BindError, FnApiServer, FnApiSettings, MAX_MESSAGE_BYTES, grpc_server};
+pub use worker::GrpcWorker;
+
+pub(crate) use link::Link;
+use purlin_proto::fn_execution as fnapi;
+
+/// Whose a worker is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerIdentity {
+    /// The worker.
+    pub worker_id: String,
+    /// Its environment in the pipeline.
+    pub environment_id: String,
+    /// Its job.
+    pub job_id: String,
+}
+
+/// Takes what workers log.
+pub trait WorkerLog: Send + Sync + 'static {
+    /// Takes one entry. Called on an async thread: must not block.
+    fn log(&self, worker: &WorkerIdentity, entry: &fnapi::LogEntry);
+}
+
+/// Passes workers' log entries to `tracing`, at their own severity.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TracingLog;
+
+impl WorkerLog for TracingLog {
+    fn log(&self, worker: &WorkerIdentity, entry: &fnapi::LogEntry) {
+        use fnapi::log_entry::severity::Enum as Severity;
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::event!(
+                    target: "sdk_worker",
+                    tracing::Level::$level,
+                    worker = %worker.worker_id,
+                    job = %worker.job_id,
+                    transform = %entry.transform_id,
+                    location = %entry.log_location,
+                    "{}{}{}",
+                    entry.message,
+                    if entry.trace.is_empty() { "" } else { "\n" },
+                    entry.trace
+                )
+            };
+        }
+        match entry.severity() {
+            Severity::Trace => event!(TRACE),
+            Severity::Debug => event!(DEBUG),
+            Severity::Unspecified | Severity::Info | Severity::Notice => event!(INFO),
+            Severity::Warn => event!(WARN),
+            Severity::Error | Severity::Critical => event!(ERROR),
+        }
+    }
+}
+
+/// What the server's services share.
+pub(crate) struct Hub {
+    links: Mutex<HashMap<String, Arc<Link>>>,
+    log: Arc<dyn WorkerLog>,
+}
+
+/// Locks even if another thread panicked with the lock: what is held here is whole between statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,268 @@
+//! Binds and serves.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use purlin_proto::fn_execution::beam_fn_control_server::BeamFnControlServer;
+use purlin_proto::fn_execution::beam_fn_data_server::BeamFnDataServer;
+use purlin_proto::fn_execution::beam_fn_logging_server::BeamFnLoggingServer;
+use purlin_proto::fn_execution::beam_fn_state_server::BeamFnStateServer;
+use purlin_proto::fn_execution::provision_service_server::ProvisionServiceServer;
+use purlin_proto::{fn_execution as fnapi, pipeline, urns};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use super::services::Services;
+use super::{GrpcWorker, Hub, Link, TracingLog, WorkerIdentity, WorkerLog, lock};
+use crate::worker::{StartWorker, WorkerError};
+
+/// The largest gRPC message sent or taken: a little under 2 GiB, which other gRPC libraries cannot pass.
+pub const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
+
+/// How the server is reached.
+pub struct FnApiSettings {
+    /// Host or address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// The host that workers are told; `host` if none, or `localhost` if that stands for all addresses.
+    pub advertised_host: Option<String>,
+    /// Further services on the same port, such as artifact retrieval.
+    pub routes: Option<Routes>,
+    /// Where workers retrieve artifacts, as `host:port`; this server if none.
+    pub artifact_endpoint: Option<String>,
+    /// Takes what workers log.
+    pub log: Arc<dyn WorkerLog>,
+}
+
+impl Default for FnApiSettings {
+    fn default() -> Self {
+        Self {
+            host: "localhost".into(),
+            port: 0,
+            advertised_host: None,
+            routes: None,
+            artifact_endpoint: None,
+            log: Arc::new(TracingLog),
+        }
+    }
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {host}:{port}: {reason}")]
+pub struct BindError {
+    /// Host asked for.
+    pub host: String,
+    /// Port asked for.
+    pub port: u16,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+impl BindError {
+    /// Explains a failure to bind.
+    pub fn new(host: &str, port: u16, error: &std::io::Error) -> Self {
+        let reason = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "the port is taken; end the program that holds it, or choose another port (0 takes a free one)".into()
+            }
+            std::io::ErrorKind::PermissionDenied => format!("{error}; ports below 1024 need privileges"),
+            std::io::ErrorKind::AddrNotAvailable => format!("{error}; this machine has no such address"),
+            _ => error.to_string(),
+        };
+        Self {
+            host: host.into(),
+            port,
+            reason,
+        }
+    }
+}
+
+/// Binds a listener, IPv4 before IPv6 where the host has both.
+pub(crate) async fn listen(host: &str, port: u16) -> Result<TcpListener, BindError> {
+    let error = |e: &std::io::Error| BindError::new(host, port, e);
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|e| error(&e))?
+        .collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(e) => last = e,
+        }
+    }
+    Err(error(&last))
+}
+
+/// A tonic server set up for jobs of days, large messages and fast bulk data.
+pub fn grpc_server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(32 << 20)
+        .max_frame_size(1 << 20)
+        .max_concurrent_streams(None)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(60)))
+        .tcp_nodelay(true)
+}
+
+/// The Fn API server of this process.
+pub struct FnApiServer {
+    hub: Arc<Hub>,
+    url: String,
+    artifact_endpoint: String,
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl FnApiServer {
+    /// Listens, and serves until [`FnApiServer::shutdown`] or the end of this value.
+    pub async fn bind(settings: FnApiSettings) -> Result<Self, BindError> {
+        let listener = listen(&settings.host, settings.port).await?;
+        let local = listener
+            .local_addr()
+            .map_err(|e| BindError::new(&settings.host, settings.port, &e))?;
+        let host = settings
+            .advertised_host
+            .unwrap_or_else(|| match settings.host.as_str() {
+                "0.0.0.0" | "::" | "[::]" => "localhost".into(),
+                host => host.to_owned(),
+            });
+        let host = if host.contains(':') && !host.starts_with('[') {
+            format!("[{host}]")
+        } else {
+            host
+        };
+        let url = format!("{host}:{}", local.port());
+        let hub = Arc::new(Hub {
+            links: Mutex::default(),
+            log: settings.log,
+        });
+
+        let services = Services { hub: hub.clone() };
+        macro_rules! service {
+            ($server:ident) => {
+                $server::new(services.clone())
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAX_MESSAGE_BYTES)
+            };
+        }
+        let routes = settings.routes.unwrap_or_default();
+        let routes = routes
+            .add_service(service!(BeamFnControlServer))
+            .add_service(service!(BeamFnDataServer))
+            .add_service(service!(BeamFnStateServer))
+            .add_service(service!(BeamFnLoggingServer))
+            .add_service(service!(ProvisionServiceServer));
+        let (stop, mut stopped) = watch::channel(false);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let serve = grpc_server()
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            });
+        let task = tokio::spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!("the Fn API server ended: {error}");
+            }
+        });
+        let artifact_endpoint = settings.artifact_endpoint.unwrap_or_else(|| url.clone());
+        Ok(Self {
+            hub,
+            url,
+            artifact_endpoint,
+            stop,
+            task: Mutex::new(Some(task)),
+        })
+    }
+
+    /// `host:port` under which workers reach this server.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `host:port` under which workers retrieve artifacts.
+    pub fn artifact_url(&self) -> &str {
+        &self.artifact_endpoint
+    }
+
+    /// Announces a worker, so that its streams are taken when they come.
+    pub fn expect(&self, request: &StartWorker) -> Result<GrpcWorker, WorkerError> {
+        let endpoint = |url: &str| {
+            Some(pipeline::ApiServiceDescriptor {
+                url: url.to_owned(),
+                authentication: None,
+            })
+        };
+        let provision = fnapi::ProvisionInfo {
+            pipeline_options: Some(request.pipeline_options.clone()),
+            retrieval_token: request.retrieval_token.clone(),
+            status_endpoint: None,
+            logging_endpoint: endpoint(&self.url),
+            artifact_endpoint: endpoint(&self.artifact_endpoint),
+            control_endpoint: endpoint(&self.url),
+            dependencies: request.environment.dependencies.clone(),
+            runner_capabilities: vec![
+                urns::runner_protocols::MONITORING_INFO_SHORT_IDS.into(),
+                urns::runner_protocols::CONTROL_RESPONSE_ELEMENTS_EMBEDDING.into(),
+            ],
+            metadata: Default::default(),
+            sibling_worker_ids: Vec::new(),
+        };
+        let identity = WorkerIdentity {
+            worker_id: request.worker_id.clone(),
+            environment_id: request.environment_id.clone(),
+            job_id: request.job_id.clone(),
+        };
+        let embeds = request
+            .environment
+            .capabilities
+            .iter()
+            .any(|c| c == urns::protocols::CONTROL_REQUEST_ELEMENTS_EMBEDDING);
+        let link = Arc::new(Link::new(identity, provision, self.url.clone(), embeds));
+        let mut links = lock(&self.hub.links);
+        if links.contains_key(&request.worker_id) {
+            return Err(WorkerError::Start {
+                environment: request.environment_id.clone(),
+                reason: format!("there is a worker {:?} already", request.worker_id),
+            });
+        }
+        links.insert(request.worker_id.clone(), link.clone());
+        Ok(GrpcWorker::new(link, self.hub.clone()))
+    }
+
+    /// Ends every worker's streams and the server.
+    pub async fn shutdown(&self) {
+        let links: Vec<Arc<Link>> = lock(&self.hub.links).drain().map(|(_, link)| link).collect();
+        for link in links {
+            link.stop();
+        }
+        self.stop.send_replace(true);
+        let task = lock(&self.task).take();
+        if let Some(mut task) = task {
+            // Logging streams end with their workers, which may take their time.
+            if tokio::time::timeout(Duration::from_millis(500), &mut task)
+                .await
+                .is_err()
+            {
+                task.abort();
+            }
+        }
+    }
+}
+
+impl Drop for FnApiServer {
+    fn drop(&mut self) {
+        if let Some(task) = lock(&self.task).take() {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A worker behind the Fn API.
+
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use purlin_proto::fn_execution::{
+    self as fnapi, instruction_request::Request, instruction_response::Response,
+};
+use purlin_proto::pipeline;
+
+use super::link::Link;
+use super::{Hub, lock};
+use crate::worker::{BundleOutcome, BundleWork, Worker, WorkerError};
+
+/// A worker that has been announced to the server by [`super::FnApiServer::expect`]. It can take bundles once
+/// [`GrpcWorker::connected`] has resolved. Dropping it stops it.
+pub struct GrpcWorker {
+    link: Arc<Link>,
+    hub: Arc<Hub>,
+    on_stop: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl GrpcWorker {
+    pub(crate) fn new(link: Arc<Link>, hub: Arc<Hub>) -> Self {
+        Self {
+            link,
+            hub,
+            on_stop: Mutex::default(),
+        }
+    }
+
+    /// The worker's id.
+    pub fn id(&self) -> &str {
+        &self.link.identity.worker_id
+    }
+
+    /// Resolves when the worker's control stream has come, or it ended before, with the reason.
+    pub async fn connected(&self) -> Result<(), String> {
+        self.link.connected().await
+    }
+
+    /// Tells that the worker is known to be gone (its process ended, say): its bundles fail at once.
+    pub fn lose(&self, reason: &str) {
+        self.link.lose(reason);
+    }
+
+    /// A handle by which the worker can be declared lost.
+    pub(crate) fn link(&self) -> Arc<Link> {
+        self.link.clone()
+    }
+
+    /// What [`Worker::stop`] awaits once the worker's streams have been closed: the end of its process, say.
+    pub fn on_stop(&self, end: BoxFuture<'static, ()>) {
+        *lock(&self.on_stop) = Some(end);
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        request: Request,
+        take: impl FnOnce(Response) -> Option<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, WorkerError>> {
+        let link = self.link.clone();
+        async move {
+            let response = link.ask(request).await?;
+            take(response).ok_or_else(|| {
+                WorkerError::Failed("the worker answered with another kind of response".into())
+            })
+        }
+        .boxed()
+    }
+
+    fn detach(&self) {
+        self.link.stop();
+        lock(&self.hub.links).remove(&self.link.identity.worker_id);
+    }
+}
+
+impl Drop for GrpcWorker {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+impl Worker for GrpcWorker {
+    fn process(&self, work: BundleWork) -> BoxFuture<'static, Result<BundleOutcome, WorkerError>> {
+        let link = self.link.clone();
+        async move { link.process(work).await }.boxed()
+    }
+
+    fn progress(
+        &self,
+        instruction: String,
+    ) -> BoxFuture<'static, Result<Option<fnapi::ProcessBundleProgressResponse>, WorkerError>> {
+        let link = self.link.clone();
+        async move {
+            let request = fnapi::ProcessBundleProgressRequest {
+                instruction_id: instruction.clone(),
+            };
+            match link.ask(Request::ProcessBundleProgress(request)).await {
+                Ok(Response::ProcessBundleProgress(response)) => {
+                    let known = response != fnapi::ProcessBundleProgressResponse::default();
+                    Ok(known.then_some(response))
+                }
+                Ok(_) => Err(WorkerError::Failed(
+                    "the worker answered a progress request with another kind".into(),
+                )),
+                // A bundle that has just ended cannot tell.
+                Err(WorkerError::Failed(_)) if !link.is_running(&instruction) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+
+    fn split(
+        &self,
+        request: fnapi::ProcessBundleSplitRequest,
+    ) -> BoxFuture<'static, Result<fnapi::ProcessBundleSplitResponse, WorkerError>> {
+        self.ask(Request::ProcessBundleSplit(request), |response| match response {
+            Response::ProcessBundleSplit(response) => Some(response),
+            _ => None,
+        })
+    }
+
+    fn finalize(&self, instruction: String) -> BoxFuture<'static, Result<(), WorkerError>> {
+        let request = fnapi::FinalizeBundleRequest {
+            instruction_id: instruction,
+        };
+        self.ask(Request::FinalizeBundle(request), |response| match response {
+            Response::FinalizeBundle(_) => Some(()),
+            _ => None,
+        })
+    }
+
+    fn monitoring_infos(
+        &self,
+        ids: Vec<String>,
+    ) -> BoxFuture<'static, Result<Vec<(String, pipeline::MonitoringInfo)>, WorkerError>> {
+        let request = fnapi::MonitoringInfosMetadataRequest {
+            monitoring_info_id: ids,
+        };
+        self.ask(Request::MonitoringInfos(request), |response| match response {
+            Response::MonitoringInfos(response) => Some(response.monitoring_info.into_iter().collect()),
+            _ => None,
+        })
+    }
+
+    fn samples(
+        &self,
+        request: fnapi::SampleDataRequest,
+    ) -> BoxFuture<'static, Result<fnapi::SampleDataResponse, WorkerError>> {
+        self.ask(Request::SampleData(request), |response| match response {
+            Response::SampleData(response) => Some(response),
+            _ => None,
+        })
+    }
+
+    fn stop(&self) -> BoxFuture<'static, ()> {
+        self.detach();
+        let end = lock(&self.on_stop).take();
+        async move {
+            if let Some(end) = end {
+                end.await;
+            }
+        }
+        .boxed()
+    }
+
+    fn lost(&self) -> BoxFuture<'static, String> {
+        let link = self.link.clone();
+        async move { link.lost().await }.boxed()
+    }
+}
