@@ -234,9 +234,14 @@ impl Coder {
     /// The elements of an iterable's encoding, one slice each (nested context), read with the elements' coder.
     ///
     /// # Errors
-    /// When the encoding ends before its first count.
+    /// When this is not an iterable's coder, or the encoding ends before its first count.
     pub fn iterable_elements<'a>(&'a self, encoded: &'a [u8]) -> Result<IterableElements<'a>> {
-        IterableElements::new(self.as_iterable().unwrap_or(self), encoded)
+        match self.as_iterable() {
+            Some(element) => IterableElements::new(element, encoded),
+            None => Err(DecodeError::NotIterable {
+                coder: self.urn().into(),
+            }),
+        }
     }
 
     /// Whether the end of every value is known in the nested context: no unknown coder outside of a length prefix.
@@ -305,6 +310,41 @@ impl Coder {
             | Coder::LengthPrefix(_)
             | Coder::GlobalWindow
             | Coder::IntervalWindow => self.clone(),
+        }
+    }
+
+    /// How many coders this is made of, itself included, and how deep they are in each other.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let of = |parts: &[&Coder]| {
+            let sizes = parts.iter().map(|part| part.size());
+            let (count, depth) =
+                sizes.fold((0, 0), |(count, depth), size| (count + size.0, depth.max(size.1)));
+            (count + 1, depth + 1)
+        };
+        let with_window = |part: &Coder, window: &WindowCoder| match window {
+            WindowCoder::Global | WindowCoder::Interval => of(&[part]),
+            WindowCoder::Custom(inner) | WindowCoder::Opaque(inner) => of(&[part, inner]),
+        };
+        match self {
+            Coder::Kv(kv) => of(&[&kv.0, &kv.1]),
+            Coder::Iterable(inner)
+            | Coder::StateBackedIterable(inner)
+            | Coder::LengthPrefix(inner)
+            | Coder::Nullable(inner)
+            | Coder::ShardedKey(inner)
+            | Coder::CustomWindow(inner) => of(&[inner]),
+            Coder::Timer(timer) => with_window(&timer.key, &timer.window),
+            Coder::WindowedValue(coder) => with_window(&coder.value, &coder.window),
+            Coder::ParamWindowedValue(coder) => with_window(&coder.value, &coder.window),
+            Coder::Unknown { components, .. } => of(&components.iter().collect::<Vec<_>>()),
+            Coder::Bytes
+            | Coder::Utf8
+            | Coder::Bool
+            | Coder::VarInt
+            | Coder::Double
+            | Coder::Row(_)
+            | Coder::GlobalWindow
+            | Coder::IntervalWindow => (1, 1),
         }
     }
 

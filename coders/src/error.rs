@@ -2,6 +2,11 @@
 
 use thiserror::Error;
 
+/// How many coders one coder may be made of.
+pub const MAX_CODER_PARTS: usize = 10_000;
+/// How deep coders may be in each other.
+pub const MAX_CODER_DEPTH: usize = 100;
+
 /// Bytes that are not an encoding of the coder they were read with.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DecodeError {
@@ -56,6 +61,12 @@ pub enum DecodeError {
     /// A pair was expected.
     #[error("coder {coder} is not beam:coder:kv:v1: its values have no key")]
     NotKv {
+        /// The coder that was there.
+        coder: Box<str>,
+    },
+    /// An iterable was expected.
+    #[error("coder {coder} is neither beam:coder:iterable:v1 nor beam:coder:state_backed_iterable:v1")]
+    NotIterable {
         /// The coder that was there.
         coder: Box<str>,
     },
@@ -116,6 +127,12 @@ pub enum CoderError {
         expected: usize,
         /// How many there were.
         got: usize,
+    },
+    /// A coder of more parts than any pipeline needs: made so by mistake or to fill the runner's memory or stack.
+    #[error("coder {urn} is made of more than {MAX_CODER_PARTS} coders or more than {MAX_CODER_DEPTH} deep")]
+    TooLarge {
+        /// The coder.
+        urn: String,
     },
     /// A payload that cannot be read.
     #[error("the payload of coder {urn} cannot be read: {reason}")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::coder::Coder;
-use crate::error::CoderError;
+use crate::error::{CoderError, MAX_CODER_DEPTH, MAX_CODER_PARTS};
 use crate::schema::Schema;
 use crate::timer::TimerCoder;
 use crate::urns;
@@ -60,13 +60,15 @@ impl Coder {
     /// The coder of a URN, a payload and components. A URN that is not known is [`Coder::Unknown`], not an error.
     ///
     /// # Errors
-    /// When the components are of the wrong number or the payload cannot be read.
+    /// When the components are of the wrong number, the payload cannot be read, or the coder is too large: coders name
+    /// their components by id, so a short pipeline can describe an endless one.
     pub fn from_parts(
         urn: &str,
         payload: &Bytes,
         components: Vec<Coder>,
         parse_schema: ParseSchema<'_>,
     ) -> Result<Coder, CoderError> {
+        check_size(urn, &components)?;
         let payload_error = |reason: String| CoderError::Payload {
             urn: urn.into(),
             reason,
@@ -215,4 +217,17 @@ fn exactly<const N: usize>(urn: &str, components: Vec<Coder>) -> Result<[Coder; 
 fn atom(urn: &str, components: Vec<Coder>, coder: Coder) -> Result<Coder, CoderError> {
     let [] = exactly(urn, components)?;
     Ok(coder)
+}
+
+/// Errors when a coder of these components would be too large to keep or too deep for recursion.
+fn check_size(urn: &str, components: &[Coder]) -> Result<(), CoderError> {
+    let mut parts = 0;
+    for component in components {
+        let (more, depth) = component.size();
+        parts += more;
+        if parts >= MAX_CODER_PARTS || depth >= MAX_CODER_DEPTH {
+            return Err(CoderError::TooLarge { urn: urn.into() });
+        }
+    }
+    Ok(())
 }

@@ -32,7 +32,7 @@ type Result<T> = std::result::Result<T, DecodeError>;
 /// | `Vec<T>` | `iterable` |
 /// | `Box<T>`, `Arc<T>` | that of `T` |
 /// | [`Serde<T>`] | `length_prefix` of `purlin:coder:serde:v1` |
-pub trait Element: Sized + Send + 'static {
+pub trait Element: Sized + Clone + Send + 'static {
     /// The coder of the type.
     fn coder() -> CoderSpec;
 
@@ -444,7 +444,7 @@ impl<T> From<T> for Serde<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Send + 'static> Element for Serde<T> {
+impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> Element for Serde<T> {
     fn coder() -> CoderSpec {
         serde_coder::<T>()
     }
