@@ -129,7 +129,7 @@ impl Iterator for Walker<'_> {
     }
 }
 
-/// Number and size of the elements of a buffer, without making anything of their windows and panes.
+/// Number of the elements of a buffer, without making anything of their windows and panes.
 ///
 /// # Errors
 /// When the buffer does not hold whole elements of the coder.

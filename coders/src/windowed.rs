@@ -74,8 +74,8 @@ pub struct WindowedValueCoder {
     pub window: WindowCoder,
 }
 
-/// The windows' part and the pane's byte of an element in the global window alone, with a one-part pane.
-const ONE_WINDOW: [u8; 4] = [0, 0, 0, 1];
+/// One window of no bytes, and the byte of [`PaneInfo::NO_FIRING`].
+const PLAIN: [u8; 5] = [0, 0, 0, 1, 0xf];
 
 impl WindowedValueCoder {
     /// Reads what stands before the value.
@@ -126,19 +126,19 @@ impl WindowedValueCoder {
 /// Reads timestamp, windows and pane.
 #[inline]
 pub(crate) fn decode_header(window: &WindowCoder, input: &mut &[u8]) -> Result<Header, DecodeError> {
-    // Nearly every element of a batch pipeline is in the global window alone.
+    // Nearly every element of a batch pipeline is in the global window alone and comes from no trigger.
     if matches!(window, WindowCoder::Global)
-        && let Some((head, rest)) = input.split_first_chunk::<12>()
-        && head[8..] == ONE_WINDOW
+        && let Some((head, rest)) = input.split_first_chunk::<13>()
+        && head[8..] == PLAIN
     {
         let mut timestamp = [0; 8];
         timestamp.copy_from_slice(&head[..8]);
         *input = rest;
-        let pane = PaneInfo::decode(input)?;
+        let timestamp = Timestamp::from_bytes(timestamp);
         return Ok(Header {
-            timestamp: Timestamp::from_bytes(timestamp),
+            timestamp,
             windows: Windows::GLOBAL,
-            pane,
+            pane: PaneInfo::NO_FIRING,
         });
     }
     Ok(Header {
