@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::error::DecodeError;
 use crate::schema::Schema;
 use crate::timer::TimerCoder;
-use crate::window::{WindowCoder, wire_count};
+use crate::window::WindowCoder;
 use crate::windowed::{ParamWindowedValueCoder, WindowedValueCoder};
 use crate::{urns, wire};
 
@@ -417,7 +417,7 @@ impl<'a> Chunks<'a> {
         }
         if let Some(count) = self.known {
             self.done = true;
-            return wire_count(i64::from(count), min_size, input.len(), WHAT).map(Some);
+            return wire::checked_count(i64::from(count), min_size, input.len(), WHAT).map(Some);
         }
         match wire::read_varint(input)? as i64 {
             0 => {
@@ -429,7 +429,7 @@ impl<'a> Chunks<'a> {
                 self.token = Some(wire::read_bytes(input, true)?);
                 Ok(None)
             }
-            count => wire_count(count, min_size, input.len(), WHAT).map(Some),
+            count => wire::checked_count(count, min_size, input.len(), WHAT).map(Some),
         }
     }
 }

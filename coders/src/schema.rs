@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use crate::coder::skip_iterable;
 use crate::error::{DecodeError, SchemaError};
-use crate::window::wire_count;
 use crate::{urns, wire};
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -327,7 +326,7 @@ impl FieldType {
 pub(crate) fn read_map_size(input: &mut &[u8], key: &FieldType, value: &FieldType) -> Result<usize> {
     const WHAT: &str = "the number of entries of a map";
     let count = wire::read_i32_be(input, WHAT)?;
-    wire_count(
+    wire::checked_count(
         i64::from(count),
         key.min_size() + value.min_size(),
         input.len(),

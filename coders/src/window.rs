@@ -217,7 +217,7 @@ impl WindowCoder {
             WindowCoder::Custom(_) => 8,
             WindowCoder::Opaque(coder) => coder.min_size(),
         };
-        wire_count(i64::from(count), min_size, left, "the number of windows")
+        wire::checked_count(i64::from(count), min_size, left, "the number of windows")
     }
 
     /// The URN, for messages.
@@ -228,23 +228,6 @@ impl WindowCoder {
             WindowCoder::Custom(_) => urns::CUSTOM_WINDOW,
             WindowCoder::Opaque(coder) => coder.urn(),
         }
-    }
-}
-
-/// Values of no bytes that one count may announce. No pipeline has so many global windows in one place.
-const MAX_EMPTY_VALUES: usize = 1 << 16;
-
-/// A count of values that the bytes left can hold.
-pub(crate) fn wire_count(
-    count: i64,
-    min_size: usize,
-    left: usize,
-    what: &'static str,
-) -> Result<usize, DecodeError> {
-    let limit = left.checked_div(min_size).unwrap_or(MAX_EMPTY_VALUES);
-    match usize::try_from(count) {
-        Ok(count) if count <= limit => Ok(count),
-        _ => Err(DecodeError::OutOfRange { what, value: count }),
     }
 }
 

@@ -117,6 +117,23 @@ pub fn read_length(input: &mut &[u8], what: &'static str) -> Result<usize> {
     })
 }
 
+/// Values of no bytes that one count may announce. No pipeline has so many global windows in one place.
+const MAX_EMPTY_VALUES: usize = 1 << 16;
+
+/// A count of values that the bytes left can hold.
+pub(crate) fn checked_count(
+    count: i64,
+    min_size: usize,
+    left: usize,
+    what: &'static str,
+) -> Result<usize, DecodeError> {
+    let limit = left.checked_div(min_size).unwrap_or(MAX_EMPTY_VALUES);
+    match usize::try_from(count) {
+        Ok(count) if count <= limit => Ok(count),
+        _ => Err(DecodeError::OutOfRange { what, value: count }),
+    }
+}
+
 /// Takes a byte string: length-prefixed when nested, else all that is left.
 #[inline]
 pub fn read_bytes<'a>(input: &mut &'a [u8], nested: bool) -> Result<&'a [u8]> {
