@@ -121,12 +121,7 @@ pub fn read_length(input: &mut &[u8], what: &'static str) -> Result<usize> {
 const MAX_EMPTY_VALUES: usize = 1 << 16;
 
 /// A count of values that the bytes left can hold.
-pub(crate) fn checked_count(
-    count: i64,
-    min_size: usize,
-    left: usize,
-    what: &'static str,
-) -> Result<usize, DecodeError> {
+pub(crate) fn checked_count(count: i64, min_size: usize, left: usize, what: &'static str) -> Result<usize> {
     let limit = left.checked_div(min_size).unwrap_or(MAX_EMPTY_VALUES);
     match usize::try_from(count) {
         Ok(count) if count <= limit => Ok(count),
