@@ -1,0 +1,123 @@
+//! PyTorch's zip archives: `torch.save` since 1.6, and TorchScript.
+//!
+//! `<name>/data.pkl` describes the tensors; `<name>/data/<key>` are the storages, stored without compression. A TorchScript archive has
+//! `<name>/constants.pkl` and code besides.
+
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::ops::Range;
+
+use thiserror::Error;
+use zip::{CompressionMethod, ZipArchive};
+
+use super::WeightsFile;
+use super::pickle::{self, PickleError, Saved};
+use super::state_dict::{Entry, StateDict};
+
+/// What is wrong with an archive.
+#[derive(Debug, Error)]
+pub enum TorchZipError {
+    /// Not a sound zip archive.
+    #[error("the zip archive is damaged: {0}")]
+    Zip(String),
+    /// A zip archive of something else.
+    #[error("it is a zip archive, but not PyTorch's: it holds no data.pkl")]
+    NotTorch,
+    /// TorchScript of PyTorch 1.0 to 1.3.
+    #[error("it is TorchScript of PyTorch 1.3 or before: load and save it with a current PyTorch")]
+    OldTorchScript,
+    /// A compressed or damaged member.
+    #[error("its member {name} is compressed or cut off; torch.save stores members as they are")]
+    Member {
+        /// The member's name.
+        name: String,
+    },
+    /// Written on a big-endian machine.
+    #[error("its numbers are big-endian: save it again on a little-endian machine")]
+    BigEndian,
+    /// The description of the tensors.
+    #[error(transparent)]
+    Pickle(#[from] PickleError),
+    /// A tensor whose storage is not there, or cut off.
+    #[error("tensor {tensor} has its data in member {member}, which is missing or cut off")]
+    Storage {
+        /// The tensor.
+        tensor: String,
+        /// The member.
+        member: String,
+    },
+}
+
+pub(super) fn open(bytes: Vec<u8>) -> Result<WeightsFile, TorchZipError> {
+    let members = members(&bytes)?;
+    // All members lie in one folder, named after the file.
+    let folder_with = |file: &str| {
+        members
+            .keys()
+            .filter_map(|name| name.strip_suffix(file))
+            .find(|f| f.ends_with('/') && f.matches('/').count() == 1)
+    };
+    if folder_with("constants.pkl").is_some() && folder_with("data.pkl").is_some() {
+        return Ok(WeightsFile::TorchScript(bytes));
+    }
+    let Some(folder) = folder_with("data.pkl") else {
+        let old = folder_with("model.json").is_some();
+        return Err(if old {
+            TorchZipError::OldTorchScript
+        } else {
+            TorchZipError::NotTorch
+        });
+    };
+    let member = |name: &str| -> Option<&[u8]> { bytes.get(members.get(name)?.clone()?) };
+    if member(&format!("{folder}byteorder")) == Some(b"big") {
+        return Err(TorchZipError::BigEndian);
+    }
+    let description = format!("{folder}data.pkl");
+    let description = member(&description).ok_or(TorchZipError::Member {
+        name: description.clone(),
+    })?;
+    let Saved { tensors, others } = pickle::read_state_dict(description)?;
+    let mut entries = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let key = format!("{folder}data/{}", tensor.storage.key);
+        let storage = members.get(&key).cloned().flatten().filter(|range| {
+            let needed = usize::try_from(tensor.storage.elements).ok();
+            needed
+                .and_then(|n| n.checked_mul(tensor.storage.kind.elt_size_in_bytes()))
+                .is_some_and(|n| n <= range.len())
+        });
+        let Some(storage) = storage else {
+            return Err(TorchZipError::Storage {
+                tensor: name,
+                member: key,
+            });
+        };
+        let entry = Entry {
+            kind: tensor.storage.kind,
+            shape: tensor.shape,
+            strides: tensor.strides,
+            offset: tensor.offset,
+            storage,
+        };
+        entries.push((name, entry));
+    }
+    Ok(WeightsFile::StateDict(StateDict::new(bytes, entries, others)))
+}
+
+/// Members by name with their place in the file; `None` where they are compressed or reach beyond the end.
+fn members(bytes: &[u8]) -> Result<HashMap<String, Option<Range<usize>>>, TorchZipError> {
+    let damaged = |error: zip::result::ZipError| TorchZipError::Zip(error.to_string());
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+    let mut members = HashMap::new();
+    for index in 0..archive.len() {
+        let file = archive.by_index_raw(index).map_err(damaged)?;
+        let range = file.data_start().and_then(|start| {
+            let start = usize::try_from(start).ok()?;
+            let end = start.checked_add(usize::try_from(file.size()).ok()?)?;
+            let stored = file.compression() == CompressionMethod::Stored && !file.encrypted();
+            (stored && end <= bytes.len()).then_some(start..end)
+        });
+        members.insert(file.name().map_err(damaged)?.into_owned(), range);
+    }
+    Ok(members)
+}

@@ -1,0 +1,255 @@
+//! Decoding and resizing against PIL and torchvision (`golden.py`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use purlin_ml::models::Architecture;
+use purlin_ml::preprocess::{ColorMode, DecodeError, ImageFormat, Preprocess};
+use purlin_ml::tuning::Precision;
+
+mod formula;
+use formula::formula_model;
+
+/// The largest difference allowed, of 255.
+const TOLERANCE: u8 = 1;
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(path)
+}
+
+fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(golden("images")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names.len() > 40);
+    names
+}
+
+fn read(name: &str) -> Vec<u8> {
+    std::fs::read(golden("images").join(name)).unwrap()
+}
+
+/// What PIL gave, kept as a PNG.
+fn expected(name: &str) -> image::DynamicImage {
+    image::open(golden("resized").join(name)).unwrap()
+}
+
+fn worst(a: &[u8], b: &[u8]) -> u8 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+#[test]
+fn decoded_pixels_are_pils() {
+    let preprocess = Preprocess::imagenet();
+    let mut failed = Vec::new();
+    for name in names() {
+        let decoded = match preprocess.decode(&read(&name)) {
+            Ok(decoded) => decoded.into_rgb(),
+            Err(error) => {
+                failed.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        let expected = expected(&format!("{name}.decoded.png")).into_rgb8();
+        assert_eq!(
+            (decoded.width, decoded.height),
+            (expected.width() as usize, expected.height() as usize),
+            "{name}"
+        );
+        let worst = worst(&decoded.data, expected.as_raw());
+        if worst > TOLERANCE {
+            failed.push(format!("{name}: {worst}"));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn resized_pixels_are_pils() {
+    let preprocess = Preprocess::imagenet();
+    let mut compared = 0;
+    let mut failed = Vec::new();
+    for name in names() {
+        if !golden("resized").join(format!("{name}.224.png")).exists() {
+            continue;
+        }
+        compared += 1;
+        let prepared = preprocess.prepare(&read(&name)).unwrap();
+        let worst = worst(
+            &prepared.data,
+            expected(&format!("{name}.224.png")).into_rgb8().as_raw(),
+        );
+        if worst > TOLERANCE {
+            failed.push(format!("{name}: {worst}"));
+        }
+    }
+    assert_eq!(compared, 10);
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn greyscale_is_pils() {
+    let prepared = Preprocess::digits().prepare(&read("rgb_420.jpg")).unwrap();
+    assert!(
+        worst(
+            &prepared.data,
+            expected("rgb_420.jpg.grey32.png").into_luma8().as_raw()
+        ) <= TOLERANCE
+    );
+}
+
+#[test]
+fn top_class_is_torchvisions_on_every_image() {
+    let text = std::fs::read(golden("top1.json")).unwrap();
+    let expected: BTreeMap<String, BTreeMap<String, i64>> = serde_json::from_slice(&text).unwrap();
+    assert_eq!(expected.keys().cloned().collect::<Vec<_>>(), names());
+    let preprocess = Preprocess::imagenet();
+    let prepared: Vec<_> = names()
+        .iter()
+        .map(|name| preprocess.prepare(&read(name)).unwrap())
+        .collect();
+    for architecture in [Architecture::MobileNetV2, Architecture::ResNet18] {
+        let model = formula_model(architecture, Precision::Fp32);
+        for (names, images) in names().chunks(16).zip(prepared.chunks(16)) {
+            let images: Vec<_> = images.iter().collect();
+            let batch = preprocess.batch(&images, model.device(), model.kind()).unwrap();
+            let top = Vec::<i64>::try_from(model.forward(&batch).unwrap().argmax(-1, false)).unwrap();
+            for (name, class) in names.iter().zip(top) {
+                assert_eq!(
+                    class,
+                    expected[name][architecture.name()],
+                    "{architecture} on {name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn normalization_is_torchvisions() {
+    let preprocess = Preprocess {
+        width: 2,
+        height: 1,
+        ..Preprocess::imagenet()
+    };
+    let image = purlin_ml::preprocess::Pixels {
+        data: vec![0, 128, 255, 17, 34, 51],
+    };
+    let batch = preprocess
+        .batch(&[&image], tch::Device::Cpu, tch::Kind::Float)
+        .unwrap();
+    assert_eq!(batch.size(), [1, 3, 1, 2]);
+    // Channels lie next to each other in memory.
+    assert_eq!(batch.stride()[1], 1);
+    let found = Vec::<f32>::try_from(batch.reshape([-1])).unwrap();
+    let mean = [0.485, 0.456, 0.406];
+    let std = [0.229, 0.224, 0.225];
+    for (channel, pixels) in [[0u8, 17], [128, 34], [255, 51]].into_iter().enumerate() {
+        for (x, pixel) in pixels.into_iter().enumerate() {
+            let expected = (f32::from(pixel) / 255.0 - mean[channel]) / std[channel];
+            assert!((found[channel * 2 + x] - expected).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_image_says_so() {
+    let decode = |bytes: &[u8]| Preprocess::imagenet().decode(bytes).unwrap_err();
+    assert_eq!(decode(b""), DecodeError::Empty);
+    assert_eq!(
+        decode(b"hello, world").to_string(),
+        "not an image in a known format (JPEG, PNG, WebP, GIF, BMP); it starts with \"hello, world\""
+    );
+    let cut = read("rgb_444.jpg");
+    let error = decode(&cut[..cut.len() / 2]).to_string();
+    assert!(
+        error.starts_with("damaged JPEG image: Premature end of JPEG"),
+        "{error}"
+    );
+    for (name, format) in [
+        ("rgb.png", ImageFormat::Png),
+        ("lossy.webp", ImageFormat::WebP),
+        ("lossless.webp", ImageFormat::WebP),
+        ("palette.gif", ImageFormat::Gif),
+        ("rgb.bmp", ImageFormat::Bmp),
+    ] {
+        let bytes = read(name);
+        match decode(&bytes[..bytes.len() / 2]) {
+            DecodeError::Damaged { format: found, .. } => assert_eq!(found, format),
+            other => panic!("{name}: {other}"),
+        }
+    }
+}
+
+/// A header that claims a huge image is refused before memory is taken for it.
+#[test]
+fn decompression_bombs_are_refused() {
+    let mut png = read("rgb.png");
+    png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    let crc = crc(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    let too_large = DecodeError::TooLarge {
+        format: ImageFormat::Png,
+        width: 65536,
+        height: 65536,
+    };
+    assert_eq!(Preprocess::imagenet().decode(&png), Err(too_large));
+
+    let mut jpeg = read("rgb_444.jpg");
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
+    let error = Preprocess::imagenet().decode(&jpeg).unwrap_err().to_string();
+    assert!(
+        error.contains("65500x65500 pixels, more than 178956970"),
+        "{error}"
+    );
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            if crc & 1 == 1 {
+                crc >> 1 ^ 0xedb8_8320
+            } else {
+                crc >> 1
+            }
+        })
+    })
+}
+
+/// Damaged images are errors or pictures, never panics.
+#[test]
+fn damaged_images_never_panic() {
+    let preprocess = Preprocess {
+        width: 8,
+        height: 8,
+        color: ColorMode::Grey,
+        mean: vec![0.0],
+        std: vec![1.0],
+    };
+    for name in [
+        "grey.jpg",
+        "one_bit.png",
+        "palette.gif",
+        "offset_frame.gif",
+        "one_bit.bmp",
+        "rgb_565.bmp",
+        "lossy_low.webp",
+    ] {
+        let bytes = read(name);
+        let step = (bytes.len() / 150).max(1);
+        for at in (0..bytes.len()).step_by(step).chain(0..bytes.len().min(64)) {
+            let _ = preprocess.prepare(&bytes[..at]);
+            for change in [0x01, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= change;
+                let _ = preprocess.prepare(&damaged);
+            }
+        }
+    }
+}
