@@ -1,11 +1,36 @@
 //! The pure engine: graph, fusion, watermarks, windowing, triggers, timers, state and bundles.
+//!
+//! [`Engine::handle`] takes what happened and tells what is to be done. Time is an argument; nothing in here reads a
+//! clock, starts a thread or draws a random number, so a run can be replayed exactly.
+//!
+//! The way of an element: a chunk is delivered to a collection's readers ([`Chunk`]); a stage's queue keeps it; the
+//! scheduler makes bundles of what waits; a commit delivers a bundle's outputs, and so on. Watermarks follow.
 
 #![forbid(unsafe_code)]
 
+mod bundle;
 pub mod chunk;
+mod commit;
+mod config;
+mod engine;
 pub mod event;
+pub mod fuse;
 pub mod graph;
+pub(crate) mod group;
+mod keyed;
+mod route;
+mod schedule;
+mod side_input;
+mod stage;
+mod stage_queue;
+mod state;
+mod test_stream;
+mod watermark;
 
-pub use chunk::Chunk;
+pub use chunk::{Chunk, ChunkError, CollectionFormat};
+pub use config::EngineConfig;
+pub use engine::Engine;
 pub use event::*;
+pub use fuse::{GraphProblem, Plan, Stage};
 pub use graph::*;
+pub use state::StateError;

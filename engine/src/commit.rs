@@ -1,0 +1,220 @@
+//! The end of bundles: commits, failures, splits. A commit is one step: all of a bundle's work, or nothing.
+
+use purlin_coders::Timer;
+
+use crate::bundle::{Retry, Running};
+use crate::engine::{Engine, Phase};
+use crate::event::{Action, BundleId, BundleResult, Residual, Split};
+use crate::keyed::StageHolds;
+use crate::stage::Queue;
+
+impl Engine {
+    pub(crate) fn bundle_finished(&mut self, id: BundleId, result: BundleResult) {
+        let Some(running) = self.bundles.get_mut(&id) else {
+            return;
+        };
+        if running.split_asked {
+            // The answer to the split says how much of the work was this bundle's.
+            running.finished = Some(result);
+            return;
+        }
+        match self.check(id, &result) {
+            Ok(timers) => self.commit(id, result, timers),
+            Err(error) => self.bundle_failed(id, &error, false),
+        }
+    }
+
+    /// Reads the timers; tells what of a result cannot be taken.
+    fn check(&self, id: BundleId, result: &BundleResult) -> Result<Vec<(usize, Vec<Timer>)>, String> {
+        let Some(running) = self.bundles.get(&id) else {
+            return Ok(Vec::new());
+        };
+        let stage = &self.plan.stages[running.stage];
+        for (collection, _) in &result.outputs {
+            if !stage.outputs.contains(collection) {
+                return Err(format!(
+                    "the worker sent elements of collection #{}, which is not its stage's",
+                    collection.0
+                ));
+            }
+        }
+        let state = &self.stages[running.stage];
+        if !result.residuals.is_empty() && !state.splittable {
+            return Err("the worker left residuals of a stage that has no splittable transform".into());
+        }
+        check_residuals(state, &result.residuals)?;
+        result
+            .timers
+            .iter()
+            .map(|(_, family, data)| state.decode_timers(family, data))
+            .collect()
+    }
+
+    fn commit(&mut self, id: BundleId, result: BundleResult, timers: Vec<(usize, Vec<Timer>)>) {
+        let Some(running) = self.bundles.remove(&id) else {
+            return;
+        };
+        let stage = running.stage;
+        self.free_slot(&running);
+        let Running { work, overlay, .. } = running;
+        // What is new holds the watermarks before what is done lets them go.
+        for (family, timers) in timers {
+            let state = &mut self.stages[stage];
+            let Queue::Keyed(queue) = &mut state.queue else {
+                continue;
+            };
+            let mut holds = StageHolds {
+                pending: &mut state.pending,
+                output: &mut state.holds,
+            };
+            timers
+                .into_iter()
+                .for_each(|timer| queue.set_timer(family, timer, &mut holds));
+        }
+        self.queue_residuals(stage, result.residuals, work.truncated);
+        let touched = self.stages[stage].state.commit(overlay);
+        self.stages[stage].register(touched);
+        let truncated_for = self.stages[stage].truncates;
+        for (collection, chunk) in result.outputs {
+            match truncated_for {
+                Some(process) => self.enqueue_as_is(process, chunk),
+                None => self.deliver(collection.0 as usize, chunk),
+            }
+        }
+        self.stages[stage].release(&work);
+        if result.finalize {
+            self.actions.push(Action::Finalize(id));
+        }
+    }
+
+    fn queue_residuals(&mut self, stage: usize, residuals: Vec<Residual>, truncated: bool) {
+        for mut residual in residuals {
+            let mut to = stage;
+            let state = &self.stages[stage];
+            if self.phase == Phase::Draining && state.splittable && !truncated {
+                match state.truncate {
+                    Some(truncate) => {
+                        to = truncate;
+                        residual.delay_ms = 0;
+                    }
+                    None if state.unbounded => continue,
+                    None => {}
+                }
+            }
+            if let Err(error) = self.stages[to].push_residual(&residual, self.now) {
+                let name = &self.stages[stage].name;
+                return self.fail(format!("a residual of stage \"{name}\": {error}"));
+            }
+        }
+    }
+
+    fn free_slot(&mut self, running: &Running) {
+        let state = &mut self.stages[running.stage];
+        state.in_flight -= 1;
+        let used = &mut self.environments[state.environment].used[running.worker as usize];
+        *used = used.saturating_sub(1);
+    }
+
+    pub(crate) fn bundle_failed(&mut self, id: BundleId, error: &str, worker_lost: bool) {
+        let Some(running) = self.bundles.remove(&id) else {
+            return;
+        };
+        self.free_slot(&running);
+        let state = &mut self.stages[running.stage];
+        // Whatever the worker's cache holds may be the failed attempt's.
+        state.state_token = None;
+        let Running {
+            work,
+            mut attempt,
+            mut losses,
+            ..
+        } = running;
+        let name = &state.name;
+        if worker_lost {
+            losses += 1;
+            if losses > self.config.max_worker_losses {
+                let error = format!(
+                    "{error}\nstage \"{name}\": {losses} workers were lost while they processed the same bundle"
+                );
+                return self.fail(error);
+            }
+        } else {
+            if attempt >= self.config.max_attempts {
+                let error = format!("{error}\nstage \"{name}\": the bundle failed {attempt} times");
+                return self.fail(error);
+            }
+            attempt = attempt.saturating_add(1);
+        }
+        state.retries.push_back(Retry {
+            work,
+            attempt,
+            losses,
+        });
+    }
+
+    pub(crate) fn bundle_split(&mut self, id: BundleId, split: Split) {
+        let Some(running) = self.bundles.get_mut(&id) else {
+            return;
+        };
+        let useful = split.first_residual.is_some() || !split.residuals.is_empty();
+        let stage = running.stage;
+        if useful {
+            let truncated = running.work.truncated;
+            let state = &self.stages[stage];
+            let cut = check_residuals(state, &split.residuals).and_then(|()| {
+                running
+                    .work
+                    .cut(&split, &state.format)
+                    .map_err(|error| error.to_string())
+            });
+            let given_back = match cut {
+                Ok(given_back) => given_back,
+                Err(error) => {
+                    let error = format!("an answer to a split cannot be read: {error}");
+                    return self.bundle_failed(id, &error, false);
+                }
+            };
+            let old = std::mem::take(&mut running.work.holds);
+            running.work.holds = running
+                .work
+                .elements
+                .iter()
+                .map(|chunk| chunk.min_timestamp)
+                .collect();
+            let new = running.work.holds.clone();
+            let state = &mut self.stages[stage];
+            new.iter().for_each(|at| state.pending.add(*at));
+            // Residuals run at once: before all that waits.
+            for chunk in given_back.into_iter().rev() {
+                if let Err(error) = state.give_back(chunk) {
+                    let error = format!("input of stage \"{}\": {error}", state.name);
+                    return self.fail(error);
+                }
+            }
+            self.queue_residuals(stage, split.residuals, truncated);
+            let state = &mut self.stages[stage];
+            old.iter().for_each(|at| state.pending.remove(*at));
+        }
+        self.postpone_split(id, useful);
+        let finished = self
+            .bundles
+            .get_mut(&id)
+            .and_then(|running| running.finished.take());
+        if let Some(result) = finished {
+            self.bundle_finished(id, result);
+        }
+    }
+}
+
+/// Residuals that cannot be read fail their bundle, not the job.
+fn check_residuals(state: &crate::stage::StageState, residuals: &[Residual]) -> Result<(), String> {
+    residuals.iter().try_for_each(|residual| {
+        let chunk = crate::chunk::Chunk::scan(residual.element.clone(), &state.format);
+        let chunk = chunk.map_err(|error| format!("a residual: {error}"))?;
+        if chunk.count == 1 {
+            Ok(())
+        } else {
+            Err(format!("a residual has {} elements", chunk.count))
+        }
+    })
+}

@@ -1,0 +1,37 @@
+//! What can be chosen about the engine's decisions.
+
+use crate::graph::TransformId;
+
+/// Settings of an [`crate::Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// How often a bundle is tried. [`u32::MAX`]: endlessly.
+    pub max_attempts: u32,
+    /// How many workers may be lost under one bundle.
+    pub max_worker_losses: u32,
+    /// A bundle has no more elements than this.
+    pub max_bundle_elements: u64,
+    /// A bundle of several elements has no more bytes than this.
+    pub max_bundle_bytes: u64,
+    /// Bundles are not made smaller than this to have more of them.
+    pub min_bundle_elements: u64,
+    /// A bundle that has run for so many milliseconds may be asked to split when slots are idle.
+    pub split_after_ms: i64,
+    /// Splittable transforms (process-sized) with the transform that truncates their restrictions at
+    /// [`crate::Event::Drain`]. It reads the same collection, but gets nothing before.
+    pub truncates: Vec<(TransformId, TransformId)>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            max_attempts: 4,
+            max_worker_losses: 8,
+            max_bundle_elements: 100_000,
+            max_bundle_bytes: 8 << 20,
+            min_bundle_elements: 1_000,
+            split_after_ms: 1_000,
+            truncates: Vec::new(),
+        }
+    }
+}

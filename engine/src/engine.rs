@@ -1,0 +1,531 @@
+//! The engine: events in, actions out.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use purlin_coders::windowed::encode_header;
+use purlin_coders::{PaneInfo, Timestamp, Window};
+
+use crate::bundle::Running;
+use crate::chunk::{Chunk, CollectionFormat};
+use crate::config::EngineConfig;
+use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, StateKey};
+use crate::fuse::{self, GraphProblem, Native, Plan, PlanNode, Stage};
+use crate::graph::{CollectionId, Graph, TransformId, TransformKind};
+use crate::group::{GroupMergeId, Grouper};
+use crate::stage::StageState;
+use crate::state::StateError;
+use crate::test_stream::TestStreams;
+use crate::watermark::Watermark;
+
+/// Everything that is decided about a job while it runs. See the crate's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) graph: Graph,
+    pub(crate) config: EngineConfig,
+    pub(crate) plan: Plan,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) collections: Vec<CollectionState>,
+    pub(crate) stages: Vec<StageState>,
+    pub(crate) groups: Vec<GroupState>,
+    pub(crate) bundles: BTreeMap<BundleId, Running>,
+    pub(crate) environments: Vec<Slots>,
+    pub(crate) requests: BTreeMap<RequestId, Request>,
+    pub(crate) test_streams: TestStreams,
+    pub(crate) phase: Phase,
+    pub(crate) now: Timestamp,
+    pub(crate) started_at: Timestamp,
+    pub(crate) wake: Option<Timestamp>,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) next_id: u64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Node {
+    Impulse { output: usize },
+    Flatten { inputs: Vec<usize>, output: usize },
+    Group(usize),
+    TestStream(usize),
+    Stage(usize),
+}
+
+#[derive(Debug)]
+pub(crate) struct CollectionState {
+    pub watermark: Watermark,
+    pub format: CollectionFormat,
+    pub readers: Vec<Reader>,
+}
+
+/// Who takes the elements of a collection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reader {
+    Stage(usize),
+    Group(usize),
+    /// Flatten and redistribute hand on what they get.
+    Forward(usize),
+    /// Stage and index of its side input.
+    Side(usize, usize),
+}
+
+#[derive(Debug)]
+pub(crate) struct GroupState {
+    pub grouper: Grouper,
+    pub transform: TransformId,
+    pub input: usize,
+    pub output: usize,
+    /// The input watermark at the last look.
+    pub watermark: Watermark,
+    pub changed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slots {
+    /// Bundles in flight of each worker.
+    pub used: Vec<u32>,
+    pub each: u32,
+}
+
+impl Slots {
+    pub fn total(&self) -> u64 {
+        self.used.len() as u64 * u64::from(self.each)
+    }
+
+    pub fn free(&self) -> u64 {
+        self.total() - self.used.iter().map(|used| u64::from(*used)).sum::<u64>()
+    }
+}
+
+/// A question to an SDK.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Merge {
+        group: usize,
+        id: GroupMergeId,
+    },
+    Map {
+        stage: usize,
+        side: usize,
+        windows: Vec<Window>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    New,
+    Running,
+    Draining,
+    Ended(Outcome),
+}
+
+impl Engine {
+    /// Fuses a graph and makes an engine for it, before its start.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the graph.
+    pub fn new(graph: Graph, config: EngineConfig) -> Result<Engine, Vec<GraphProblem>> {
+        let checked = fuse::validate(&graph)?;
+        let mut problems = Vec::new();
+        for &(process, truncate) in &config.truncates {
+            let user = |id: TransformId| match graph.transforms.get(id.0 as usize).map(|t| &t.kind) {
+                Some(TransformKind::User(user)) => Some(user),
+                _ => None,
+            };
+            let setting = "truncates";
+            if !user(process).is_some_and(|user| user.splittable) {
+                let expected = "a splittable transform";
+                problems.push(GraphProblem::Setting {
+                    setting,
+                    transform: process.0,
+                    expected,
+                });
+            }
+            if user(truncate).is_none() {
+                problems.push(GraphProblem::Setting {
+                    setting,
+                    transform: truncate.0,
+                    expected: "user code",
+                });
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let alone = config.truncates.iter().map(|(_, truncate)| *truncate).collect();
+        let plan = fuse::fuse(&graph, checked, &alone)?;
+        let mut engine = Engine {
+            stages: plan
+                .stages
+                .iter()
+                .map(|stage| StageState::new(&graph, stage))
+                .collect(),
+            collections: graph
+                .collections
+                .iter()
+                .map(|collection| CollectionState {
+                    watermark: Watermark::START,
+                    format: CollectionFormat::from(collection),
+                    readers: Vec::new(),
+                })
+                .collect(),
+            environments: graph
+                .environments
+                .iter()
+                .map(|environment| Slots {
+                    used: vec![0; environment.workers as usize],
+                    each: environment.slots_per_worker,
+                })
+                .collect(),
+            graph,
+            config,
+            plan,
+            nodes: Vec::new(),
+            groups: Vec::new(),
+            bundles: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            test_streams: TestStreams::default(),
+            phase: Phase::New,
+            now: Timestamp::MIN,
+            started_at: Timestamp::MIN,
+            wake: None,
+            actions: Vec::new(),
+            next_id: 0,
+        };
+        engine.connect();
+        Ok(engine)
+    }
+
+    /// Makes the nodes of the plan and tells each collection who reads it.
+    fn connect(&mut self) {
+        for index in 0..self.plan.nodes.len() {
+            let node = match self.plan.nodes[index] {
+                PlanNode::Stage(id) => {
+                    let stage = id.0 as usize;
+                    self.collections[self.stages[stage].input]
+                        .readers
+                        .push(Reader::Stage(stage));
+                    for (side, view) in self.stages[stage].sides.iter().enumerate() {
+                        let readers = &mut self.collections[view.collection.0 as usize].readers;
+                        readers.push(Reader::Side(stage, side));
+                    }
+                    Node::Stage(stage)
+                }
+                PlanNode::Native(id, native) => self.connect_native(id, native),
+            };
+            self.nodes.push(node);
+        }
+        let stage_of = |id: TransformId| {
+            self.plan
+                .stages
+                .iter()
+                .position(|stage| stage.transforms.contains(&id))
+        };
+        let links: Vec<_> = self
+            .config
+            .truncates
+            .iter()
+            .map(|(p, t)| (stage_of(*p), stage_of(*t)))
+            .collect();
+        for link in links {
+            let (Some(process), Some(truncate)) = link else {
+                continue;
+            };
+            self.stages[process].truncate = Some(truncate);
+            self.stages[truncate].truncates = Some(process);
+            for output in self.graph.transforms[self.plan.stages[truncate].transforms[0].0 as usize]
+                .outputs
+                .clone()
+            {
+                if !self.plan.stages[truncate].outputs.contains(&output) {
+                    self.plan.stages[truncate].outputs.push(output);
+                }
+            }
+            // Before a drain the truncating stage gets nothing.
+            let input = self.stages[truncate].input;
+            self.collections[input]
+                .readers
+                .retain(|reader| !matches!(reader, Reader::Stage(s) if *s == truncate));
+        }
+    }
+
+    fn connect_native(&mut self, id: TransformId, native: Native) -> Node {
+        let transform = &self.graph.transforms[id.0 as usize];
+        let inputs: Vec<usize> = transform.inputs.iter().map(|id| id.0 as usize).collect();
+        let output = transform.outputs.first().map_or(0, |id| id.0 as usize);
+        match (native, &transform.kind) {
+            (Native::Impulse, _) => Node::Impulse { output },
+            (Native::GroupByKey, _) => {
+                let input = inputs.first().copied().unwrap_or(0);
+                let collection = &self.graph.collections[input];
+                let group = self.groups.len();
+                // Checked when the graph was: the input is of pairs.
+                let (key, value) = match collection.coder.as_kv() {
+                    Some((key, value)) => (key.clone(), value.clone()),
+                    None => (collection.coder.clone(), collection.coder.clone()),
+                };
+                let windowing = collection.windowing.clone();
+                let grouper = Grouper::new(key, value, collection.window_coder.clone(), windowing);
+                let watermark = Watermark::START;
+                self.groups.push(GroupState {
+                    grouper,
+                    transform: id,
+                    input,
+                    output,
+                    watermark,
+                    changed: true,
+                });
+                self.collections[input].readers.push(Reader::Group(group));
+                Node::Group(group)
+            }
+            (Native::TestStream, TransformKind::TestStream(script)) => {
+                self.test_streams.add(id, &transform.outputs, script);
+                Node::TestStream(self.test_streams.streams.len() - 1)
+            }
+            _ => {
+                for &input in &inputs {
+                    self.collections[input].readers.push(Reader::Forward(output));
+                }
+                Node::Flatten { inputs, output }
+            }
+        }
+    }
+
+    /// The graph as it was given.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The stages; a [`crate::StageId`] is an index.
+    pub fn stages(&self) -> &[Stage] {
+        &self.plan.stages
+    }
+
+    /// The fused graph, which prints itself.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How elements of a collection are encoded, for [`Chunk::scan`].
+    pub fn format(&self, collection: CollectionId) -> Option<&CollectionFormat> {
+        self.collections
+            .get(collection.0 as usize)
+            .map(|collection| &collection.format)
+    }
+
+    /// How the job ended, if it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.phase {
+            Phase::Ended(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Takes an event at a processing time and tells what is to be done. After [`Action::Finished`] nothing is.
+    pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return Vec::new();
+        }
+        self.tick(now);
+        match event {
+            Event::Start => self.start(now),
+            Event::Tick => self.wake = None,
+            Event::BundleFinished { bundle, result } => self.bundle_finished(bundle, result),
+            Event::BundleFailed {
+                bundle,
+                error,
+                worker_lost,
+            } => self.bundle_failed(bundle, &error, worker_lost),
+            Event::BundleSplit { bundle, split } => self.bundle_split(bundle, split),
+            Event::BundleProgress {
+                bundle,
+                elements_done,
+                ..
+            } => {
+                if let Some(running) = self.bundles.get_mut(&bundle) {
+                    running.elements_done = Some(elements_done);
+                }
+            }
+            Event::WindowsMerged { request, merged } => self.windows_merged(request, merged),
+            Event::WindowsMapped { request, windows } => self.windows_mapped(request, windows),
+            Event::RequestFailed { request, error } => {
+                if self.requests.remove(&request).is_some() {
+                    self.fail(format!(
+                        "an SDK could not answer a question about custom windows: {error}"
+                    ));
+                }
+            }
+            Event::TestStreamEvents {
+                transform,
+                events,
+                done,
+            } => {
+                self.test_streams.push(transform, events, done);
+            }
+            Event::Drain => self.drain(),
+            Event::Cancel => self.end(Outcome::Cancelled),
+        }
+        self.run();
+        std::mem::take(&mut self.actions)
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        if self.test_streams.any() {
+            self.now = self
+                .now
+                .max(self.started_at.plus_millis(self.test_streams.elapsed()));
+        } else {
+            self.now = self.now.max(now);
+        }
+    }
+
+    fn start(&mut self, now: Timestamp) {
+        if self.phase != Phase::New {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.started_at = now;
+        self.now = now;
+        for index in 0..self.nodes.len() {
+            let Node::Impulse { output } = self.nodes[index] else {
+                continue;
+            };
+            let mut data = Vec::new();
+            encode_header(Timestamp::MIN, &[Window::Global], PaneInfo::NO_FIRING, &mut data);
+            // The empty byte string, nested.
+            data.push(0);
+            self.deliver(
+                output,
+                Chunk {
+                    data: data.into(),
+                    count: 1,
+                    min_timestamp: Timestamp::MIN,
+                },
+            );
+            self.collections[output].watermark.advance(Timestamp::MAX);
+        }
+    }
+
+    /// Goes on until there is nothing to do but to wait.
+    fn run(&mut self) {
+        if self.phase == Phase::New {
+            return;
+        }
+        while !matches!(self.phase, Phase::Ended(_)) {
+            self.propagate();
+            self.schedule();
+            self.split_stragglers();
+            if !self.bundles.is_empty() || !self.requests.is_empty() {
+                break;
+            }
+            if matches!(self.phase, Phase::Ended(_)) || self.step_test_streams() {
+                continue;
+            }
+            if self.is_done() {
+                let drained = self.phase == Phase::Draining;
+                self.end(if drained { Outcome::Drained } else { Outcome::Done });
+                break;
+            }
+            if self.test_streams.any() && !self.test_streams.all_ended() {
+                // An endpoint has to say what comes next.
+                break;
+            }
+            match self.next_processing_time() {
+                Some(at) if self.test_streams.any() => self.now = self.now.max(at),
+                Some(at) if at <= self.now => continue,
+                Some(_) => break,
+                None => self.fail(self.diagnosis()),
+            }
+        }
+        self.set_wake();
+    }
+
+    fn set_wake(&mut self) {
+        if matches!(self.phase, Phase::Ended(_)) || self.test_streams.any() {
+            return;
+        }
+        let next = self.next_processing_time().filter(|at| *at > self.now);
+        if let Some(at) = next
+            && self.wake != Some(at)
+        {
+            self.wake = Some(at);
+            self.actions.push(Action::WakeAt(at));
+        }
+    }
+
+    pub(crate) fn end(&mut self, outcome: Outcome) {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return;
+        }
+        self.phase = Phase::Ended(outcome);
+        self.actions
+            .extend(self.bundles.keys().map(|bundle| Action::Abandon(*bundle)));
+        self.bundles.clear();
+        self.actions.push(Action::Finished(outcome));
+    }
+
+    pub(crate) fn fail(&mut self, error: String) {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return;
+        }
+        self.actions.push(Action::Failed { error });
+        self.end(Outcome::Failed);
+    }
+
+    pub(crate) fn fresh(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn running(&self, bundle: BundleId) -> Result<&Running, StateError> {
+        self.bundles.get(&bundle).ok_or(StateError::UnknownBundle(bundle))
+    }
+
+    /// User state as a running bundle sees it: what is committed, and what the bundle changed.
+    ///
+    /// # Errors
+    /// When the bundle is not running or the state is of another kind.
+    pub fn state_get(&self, bundle: BundleId, key: &StateKey) -> Result<Vec<Bytes>, StateError> {
+        let running = self.running(bundle)?;
+        self.stages[running.stage].state.get(&running.overlay, key)
+    }
+
+    /// Adds to user state, tentatively until the bundle is committed.
+    ///
+    /// # Errors
+    /// When the bundle is not running, or the state cannot take the data.
+    pub fn state_append(&mut self, bundle: BundleId, key: StateKey, data: Bytes) -> Result<(), StateError> {
+        let running = self
+            .bundles
+            .get_mut(&bundle)
+            .ok_or(StateError::UnknownBundle(bundle))?;
+        self.stages[running.stage]
+            .state
+            .append(&mut running.overlay, &key, data)
+    }
+
+    /// Clears user state, tentatively until the bundle is committed.
+    ///
+    /// # Errors
+    /// When the bundle is not running, or the state cannot be cleared in this way.
+    pub fn state_clear(&mut self, bundle: BundleId, key: &StateKey) -> Result<(), StateError> {
+        let running = self
+            .bundles
+            .get_mut(&bundle)
+            .ok_or(StateError::UnknownBundle(bundle))?;
+        self.stages[running.stage].state.clear(&mut running.overlay, key)
+    }
+
+    /// What a running bundle reads of a side input.
+    ///
+    /// # Errors
+    /// When the bundle is not running, or its stage has no such side input.
+    pub fn side_input(&self, bundle: BundleId, key: &SideInputKey) -> Result<Vec<Bytes>, StateError> {
+        let running = self.running(bundle)?;
+        let mut sides = self.stages[running.stage].sides.iter();
+        let side = sides.find(|side| side.transform == key.transform && side.tag == key.side_input);
+        let unknown = || StateError::UnknownSideInput {
+            transform: key.transform.0,
+            side_input: key.side_input.clone(),
+        };
+        side.ok_or_else(unknown)?.read(&key.window, &key.part)
+    }
+}

@@ -1,0 +1,643 @@
+//! The queue of a stage with state or timers: elements and timers by key, one bundle at a time for each.
+//!
+//! A bundle takes, of each of its keys, either the due timers of one timestamp or waiting elements. So a timer that
+//! fires can set, reset or clear what would follow it, and looping timers work.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use purlin_coders::windowed::encode_header;
+use purlin_coders::{
+    Coder, DecodeError, PaneInfo, Timer, TimerCoder, TimerFiring, Timestamp, WalkedElement, Window, Windows,
+};
+use rustc_hash::FxHashMap;
+
+use crate::bundle::Work;
+use crate::chunk::{Chunk, ChunkError, CollectionFormat};
+use crate::graph::{TimeDomain, TransformId};
+use crate::watermark::Holds;
+
+/// A key's elements are kept in buffers of about this many elements or bytes.
+const RUN_ELEMENTS: u64 = 1_000;
+const RUN_BYTES: usize = 256 << 10;
+
+/// What the queue must know of its stage.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyedSpec {
+    pub transform: TransformId,
+    pub key: Coder,
+    /// How deep the key's pair lies in the element: 0 for a pair, 2 for sized elements and restrictions.
+    pub timer_coder: TimerCoder,
+    pub families: Vec<(String, TimeDomain)>,
+    pub on_window_expiration: Option<usize>,
+    pub time_sorted: bool,
+    pub allowed_lateness_ms: i64,
+}
+
+/// The two kinds of holds of a stage.
+pub(crate) struct StageHolds<'a> {
+    /// Elements: hold the input watermark.
+    pub pending: &'a mut Holds,
+    /// Timers and the like: hold the output watermark.
+    pub output: &'a mut Holds,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TimerId {
+    family: usize,
+    window: Window,
+    tag: String,
+}
+
+#[derive(Clone, Debug)]
+struct Armed {
+    /// When it is due, in its domain: its timestamp, but no later than its window's collection.
+    due: Timestamp,
+    firing: TimerFiring,
+}
+
+#[derive(Debug, Default)]
+struct Run {
+    data: Vec<u8>,
+    count: u64,
+    min_timestamp: Timestamp,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    runs: VecDeque<Run>,
+    timers: BTreeMap<TimerId, Armed>,
+    /// Windows that have state, or whose expiration is to be told. The value: whether its expiration is in a bundle.
+    windows: BTreeMap<Window, bool>,
+    sorted: BTreeMap<(Timestamp, u64), Bytes>,
+    /// A bundle has the key.
+    busy: bool,
+    /// It is in the ready list.
+    queued: bool,
+    /// The last bundle took timers and left elements waiting.
+    elements_next: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct KeyedQueue {
+    pub spec: KeyedSpec,
+    keys: FxHashMap<Bytes, Entry>,
+    ready: VecDeque<Bytes>,
+    event_timers: BTreeSet<(Timestamp, Bytes)>,
+    processing_timers: BTreeSet<(Timestamp, Bytes)>,
+    expirations: BTreeSet<(Timestamp, Bytes)>,
+    sorting: BTreeSet<(Timestamp, Bytes)>,
+    /// Elements that a bundle can take.
+    pub elements: u64,
+    /// Elements dropped because their window had expired.
+    pub dropped: u64,
+    /// State that nobody will read again.
+    pub collected: Vec<(Bytes, Window)>,
+    /// Residuals that are not due, with what they hold.
+    delayed: BTreeMap<(Timestamp, u64), (Chunk, Timestamp)>,
+    sequence: u64,
+    watermark: Timestamp,
+    now: Timestamp,
+}
+
+/// When nothing more of a window is processed: its state goes. The input watermark must be beyond.
+pub(crate) fn expiration_of(window: &Window, allowed_lateness_ms: i64) -> Timestamp {
+    let last = Timestamp::MAX.plus_millis(-2);
+    window
+        .max_timestamp()
+        .plus_millis(allowed_lateness_ms.max(0))
+        .min(last)
+}
+
+impl KeyedQueue {
+    pub fn new(spec: KeyedSpec) -> KeyedQueue {
+        KeyedQueue {
+            spec,
+            keys: FxHashMap::default(),
+            ready: VecDeque::new(),
+            event_timers: BTreeSet::new(),
+            processing_timers: BTreeSet::new(),
+            expirations: BTreeSet::new(),
+            sorting: BTreeSet::new(),
+            elements: 0,
+            dropped: 0,
+            collected: Vec::new(),
+            delayed: BTreeMap::new(),
+            sequence: 0,
+            watermark: Timestamp::MIN,
+            now: Timestamp::MIN,
+        }
+    }
+
+    fn expiration(&self, window: &Window) -> Timestamp {
+        expiration_of(window, self.spec.allowed_lateness_ms)
+    }
+
+    /// Takes elements in. Those whose windows have expired are dropped.
+    pub fn ingest(
+        &mut self,
+        chunk: &Chunk,
+        format: &CollectionFormat,
+        holds: &mut StageHolds<'_>,
+    ) -> Result<(), ChunkError> {
+        let mut index = 0;
+        for element in format.walk(&chunk.data) {
+            let error = |source| format.error(index, chunk.data.len(), source);
+            let element = element.map_err(error)?;
+            let hold = element.timestamp;
+            self.ingest_one(&chunk.data, element, hold, holds)
+                .map_err(error)?;
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Queues a residual, not before `at`, which holds the watermark at `hold` instead of at its own timestamp.
+    pub fn push_residual(
+        &mut self,
+        at: Option<Timestamp>,
+        chunk: &Chunk,
+        hold: Option<Timestamp>,
+        format: &CollectionFormat,
+        holds: &mut StageHolds<'_>,
+    ) -> Result<(), ChunkError> {
+        let hold = hold.unwrap_or(chunk.min_timestamp);
+        if let Some(at) = at {
+            holds.pending.add(hold);
+            self.sequence += 1;
+            self.delayed.insert((at, self.sequence), (chunk.clone(), hold));
+            return Ok(());
+        }
+        for element in format.walk(&chunk.data) {
+            let error = |source| format.error(0, chunk.data.len(), source);
+            self.ingest_one(&chunk.data, element.map_err(error)?, hold, holds)
+                .map_err(error)?;
+        }
+        Ok(())
+    }
+
+    /// Lets residuals go whose time has come.
+    pub fn release_delayed(
+        &mut self,
+        now: Timestamp,
+        format: &CollectionFormat,
+        holds: &mut StageHolds<'_>,
+    ) -> Result<(), ChunkError> {
+        while let Some(first) = self.delayed.first_entry() {
+            if first.key().0 > now {
+                break;
+            }
+            let (chunk, hold) = first.remove();
+            self.push_residual(None, &chunk, Some(hold), format, holds)?;
+            holds.pending.remove(hold);
+        }
+        Ok(())
+    }
+
+    fn ingest_one(
+        &mut self,
+        data: &Bytes,
+        element: WalkedElement,
+        hold: Timestamp,
+        holds: &mut StageHolds<'_>,
+    ) -> Result<(), DecodeError> {
+        // In every nesting of pairs the outermost key comes first.
+        let mut value = &data[element.value()];
+        let key = self.spec.key.take(&mut value, true)?;
+        let lateness = self.spec.allowed_lateness_ms;
+        let late = |window: &Window| expiration_of(window, lateness) < self.watermark;
+        let too_late = self.spec.time_sorted && element.timestamp.plus_millis(lateness) < self.watermark;
+        let mut rewritten = None;
+        if too_late {
+            self.dropped += 1;
+            return Ok(());
+        }
+        if element.windows.iter().any(late) {
+            let left: Windows = element
+                .windows
+                .iter()
+                .filter(|window| !late(window))
+                .cloned()
+                .collect();
+            if left.is_empty() {
+                self.dropped += 1;
+                return Ok(());
+            }
+            let mut out = Vec::new();
+            encode_header(element.timestamp, &left, element.pane, &mut out);
+            out.extend_from_slice(&data[element.value()]);
+            rewritten = Some(out);
+        }
+        let bytes = rewritten.as_deref().unwrap_or(&data[element.whole()]);
+        let owned_key = match self.keys.get_key_value(key) {
+            Some((key, _)) => key.clone(),
+            None => Bytes::copy_from_slice(key),
+        };
+        if self.spec.on_window_expiration.is_some() {
+            let watermark = self.watermark;
+            for window in element
+                .windows
+                .iter()
+                .filter(|window| expiration_of(window, lateness) >= watermark)
+            {
+                self.register(&owned_key, window, holds);
+            }
+        }
+        let sequence = self.sequence;
+        self.sequence += 1;
+        let entry = self.keys.entry(owned_key.clone()).or_default();
+        if self.spec.time_sorted {
+            entry
+                .sorted
+                .insert((element.timestamp, sequence), Bytes::copy_from_slice(bytes));
+            holds.output.add(element.timestamp);
+            self.sorting.insert((element.timestamp, owned_key));
+            return Ok(());
+        }
+        entry.push(bytes, hold, holds.pending);
+        self.elements += 1;
+        if !entry.busy && !entry.queued {
+            entry.queued = true;
+            self.ready.push_back(owned_key);
+        }
+        Ok(())
+    }
+
+    /// A window of a key has state, or its expiration is to be told.
+    pub fn register(&mut self, key: &Bytes, window: &Window, holds: &mut StageHolds<'_>) {
+        let at = self.expiration(window);
+        let entry = self.keys.entry(key.clone()).or_default();
+        if entry.windows.contains_key(window) {
+            return;
+        }
+        entry.windows.insert(window.clone(), false);
+        if self.spec.on_window_expiration.is_some() {
+            holds.output.add(window.max_timestamp());
+        }
+        self.expirations.insert((at, key.clone()));
+    }
+
+    /// Lets elements that wait for their turn in event time go. `upstream`: the producers' watermark.
+    pub fn release_sorted(&mut self, upstream: Timestamp, holds: &mut StageHolds<'_>) {
+        let lateness = self.spec.allowed_lateness_ms;
+        let due = |at: Timestamp| upstream == Timestamp::MAX || at.plus_millis(lateness) < upstream;
+        while let Some((at, key)) = self.sorting.first().cloned() {
+            if !due(at) {
+                break;
+            }
+            self.sorting.pop_first();
+            let Some(entry) = self.keys.get_mut(&key) else {
+                continue;
+            };
+            while let Some((&(timestamp, sequence), _)) = entry.sorted.first_key_value() {
+                if !due(timestamp) {
+                    break;
+                }
+                if let Some(data) = entry.sorted.remove(&(timestamp, sequence)) {
+                    entry.push(&data, timestamp, holds.pending);
+                    holds.output.remove(timestamp);
+                    self.elements += 1;
+                }
+            }
+            if !entry.busy && !entry.queued && !entry.runs.is_empty() {
+                entry.queued = true;
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    /// Time passed: finds the keys that have something to do.
+    pub fn advance(&mut self, watermark: Timestamp, now: Timestamp, holds: &mut StageHolds<'_>) {
+        self.watermark = watermark;
+        self.now = now;
+        let mut keys = Vec::new();
+        pop_due(&mut self.event_timers, |at| at <= watermark, &mut keys);
+        pop_due(&mut self.processing_timers, |at| at <= now, &mut keys);
+        pop_due(&mut self.expirations, |at| at < watermark, &mut keys);
+        for key in keys {
+            self.settle(&key, holds);
+        }
+    }
+
+    /// Finds out what an idle key has to do, and forgets a key that has nothing.
+    fn settle(&mut self, key: &Bytes, holds: &mut StageHolds<'_>) {
+        let (watermark, lateness) = (self.watermark, self.spec.allowed_lateness_ms);
+        let tells = self.spec.on_window_expiration.is_some();
+        let Some(entry) = self.keys.get_mut(key) else {
+            return;
+        };
+        if entry.busy || entry.queued {
+            return;
+        }
+        if !tells && entry.runs.is_empty() {
+            let timers = &entry.timers;
+            let collected = &mut self.collected;
+            entry.windows.retain(|window, _| {
+                let waits = timers.keys().any(|id| id.window == *window);
+                let keep = waits || expiration_of(window, lateness) >= watermark;
+                if !keep {
+                    collected.push((key.clone(), window.clone()));
+                }
+                keep
+            });
+        }
+        let has_work = !entry.runs.is_empty()
+            || entry.due_timers(&self.spec, watermark, self.now).is_some()
+            || (tells && entry.expired(watermark, lateness).next().is_some());
+        if has_work {
+            entry.queued = true;
+            self.ready.push_back(key.clone());
+        } else if entry.timers.is_empty() && entry.windows.is_empty() && entry.sorted.is_empty() {
+            self.keys.remove(key);
+        }
+        let _ = holds;
+    }
+
+    /// Number of elements and of keys with timers that a bundle could take now.
+    pub fn size(&self) -> u64 {
+        self.elements.max(self.ready.len() as u64)
+    }
+
+    /// Puts a bundle together.
+    pub fn compose(&mut self, max_elements: u64, max_bytes: u64) -> Option<Work> {
+        let mut work = Work::default();
+        let mut taken = 0;
+        let mut bytes = 0;
+        let mut buffer = Run {
+            min_timestamp: Timestamp::MAX,
+            ..Run::default()
+        };
+        let mut timers: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        while taken < max_elements && bytes < max_bytes {
+            let Some(key) = self.ready.pop_front() else { break };
+            let Some(entry) = self.keys.get_mut(&key) else {
+                continue;
+            };
+            entry.queued = false;
+            let mut used = 0;
+            if let Some((domain, due)) = entry.due_timers(&self.spec, self.watermark, self.now) {
+                let fires = |spec: &KeyedSpec, id: &TimerId, armed: &Armed| {
+                    armed.due == due
+                        && spec
+                            .families
+                            .get(id.family)
+                            .is_some_and(|family| family.1 == domain)
+                };
+                let spec = &self.spec;
+                let fired: Vec<TimerId> = entry
+                    .timers
+                    .iter()
+                    .filter(|(id, armed)| fires(spec, id, armed))
+                    .map(|(id, _)| id.clone())
+                    .collect();
+                for id in fired {
+                    let Some(armed) = entry.timers.remove(&id) else {
+                        continue;
+                    };
+                    work.timer_holds.push(armed.firing.hold_timestamp);
+                    encode_timer(&key, &id, armed.firing, timers.entry(id.family).or_default());
+                    used += 1;
+                }
+            }
+            let only_timers = used > 0 && !std::mem::replace(&mut entry.elements_next, true);
+            if !only_timers {
+                entry.elements_next = false;
+                while taken + used < max_elements && bytes < max_bytes {
+                    let Some(run) = entry.runs.pop_front() else { break };
+                    used += run.count;
+                    bytes += run.data.len() as u64;
+                    self.elements -= run.count;
+                    work.elements_count += run.count;
+                    work.holds.push(run.min_timestamp);
+                    if run.data.len() >= RUN_BYTES / 4 {
+                        buffer.flush(&mut work.elements);
+                        work.elements.push(run.into_chunk());
+                    } else {
+                        buffer.data.extend_from_slice(&run.data);
+                        buffer.count += run.count;
+                        buffer.min_timestamp = buffer.min_timestamp.min(run.min_timestamp);
+                    }
+                }
+            }
+            if used == 0
+                && let Some(family) = self.spec.on_window_expiration
+            {
+                let expired: Vec<Window> = entry
+                    .expired(self.watermark, self.spec.allowed_lateness_ms)
+                    .cloned()
+                    .collect();
+                for window in expired {
+                    entry.windows.insert(window.clone(), true);
+                    let at = window.max_timestamp();
+                    let firing = TimerFiring {
+                        fire_timestamp: at,
+                        hold_timestamp: at,
+                        pane: PaneInfo::NO_FIRING,
+                    };
+                    let id = TimerId {
+                        family,
+                        window: window.clone(),
+                        tag: String::new(),
+                    };
+                    encode_timer(&key, &id, firing, timers.entry(family).or_default());
+                    work.expired.push((key.clone(), window));
+                    used += 1;
+                }
+            }
+            if used > 0 {
+                taken += used;
+                entry.busy = true;
+                work.keys.push(key);
+            }
+        }
+        buffer.flush(&mut work.elements);
+        for (family, data) in timers {
+            let Some((name, _)) = self.spec.families.get(family) else {
+                continue;
+            };
+            work.timers.push((self.spec.transform, name.clone(), data.into()));
+        }
+        (!work.keys.is_empty()).then_some(work)
+    }
+
+    /// A bundle was committed: its keys are free.
+    pub fn release(&mut self, work: &Work, holds: &mut StageHolds<'_>) {
+        for (key, window) in &work.expired {
+            if let Some(entry) = self.keys.get_mut(key) {
+                entry.windows.remove(window);
+            }
+            holds.output.remove(window.max_timestamp());
+            self.collected.push((key.clone(), window.clone()));
+        }
+        for key in &work.keys {
+            if let Some(entry) = self.keys.get_mut(key) {
+                entry.busy = false;
+            }
+            self.settle(key, holds);
+        }
+    }
+
+    /// Index of a timer family.
+    pub fn family(&self, name: &str) -> Option<usize> {
+        self.spec.families.iter().position(|family| family.0 == name)
+    }
+
+    /// Sets or clears a timer. One of the same key, window, family and tag is replaced.
+    pub fn set_timer(&mut self, family: usize, timer: Timer, holds: &mut StageHolds<'_>) {
+        let Some(&(_, domain)) = self.spec.families.get(family) else {
+            return;
+        };
+        let key = match self.keys.get_key_value(&timer.user_key) {
+            Some((key, _)) => key.clone(),
+            None => timer.user_key.clone(),
+        };
+        for window in timer.windows.iter() {
+            let expiration = self.expiration(window);
+            let id = TimerId {
+                family,
+                window: window.clone(),
+                tag: timer.dynamic_tag.clone(),
+            };
+            let entry = self.keys.entry(key.clone()).or_default();
+            if let Some(old) = entry.timers.remove(&id) {
+                holds.output.remove(old.firing.hold_timestamp);
+            }
+            let Some(firing) = timer.firing else { continue };
+            holds.output.add(firing.hold_timestamp);
+            let due = match domain {
+                // Nothing of a window is processed after it expired.
+                TimeDomain::EventTime => firing.fire_timestamp.min(expiration.plus_millis(1)),
+                TimeDomain::ProcessingTime => firing.fire_timestamp,
+            };
+            entry.timers.insert(id, Armed { due, firing });
+            match domain {
+                TimeDomain::EventTime => self.event_timers.insert((due, key.clone())),
+                TimeDomain::ProcessingTime => self.processing_timers.insert((due, key.clone())),
+            };
+        }
+    }
+
+    /// When a processing-time timer is due next.
+    pub fn next_processing_time(&self) -> Option<Timestamp> {
+        let timer = self.processing_timers.first().map(|(at, _)| *at);
+        let residual = self.delayed.first_key_value().map(|(key, _)| key.0);
+        timer.into_iter().chain(residual).min()
+    }
+
+    /// Whether nothing waits, for whatever reason.
+    pub fn is_empty(&self) -> bool {
+        self.elements == 0 && self.ready.is_empty() && self.sorting.is_empty() && self.delayed.is_empty()
+    }
+
+    /// For diagnoses: keys and timers that are there.
+    pub fn describe(&self) -> String {
+        let timers: usize = self.keys.values().map(|entry| entry.timers.len()).sum();
+        format!(
+            "{} elements, {timers} timers and {} windows of state of {} keys",
+            self.elements,
+            self.expirations.len(),
+            self.keys.len()
+        )
+    }
+}
+
+fn pop_due(index: &mut BTreeSet<(Timestamp, Bytes)>, due: impl Fn(Timestamp) -> bool, keys: &mut Vec<Bytes>) {
+    while let Some((at, _)) = index.first() {
+        if !due(*at) {
+            break;
+        }
+        if let Some((_, key)) = index.pop_first() {
+            keys.push(key);
+        }
+    }
+}
+
+fn encode_timer(key: &Bytes, id: &TimerId, firing: TimerFiring, out: &mut Vec<u8>) {
+    let timer = Timer {
+        user_key: key.clone(),
+        dynamic_tag: id.tag.clone(),
+        windows: Windows::One(id.window.clone()),
+        firing: Some(firing),
+    };
+    timer.encode(out);
+}
+
+impl Entry {
+    fn push(&mut self, data: &[u8], timestamp: Timestamp, pending: &mut Holds) {
+        if let Some(run) = self.runs.back_mut()
+            && run.count < RUN_ELEMENTS
+            && run.data.len() < RUN_BYTES
+        {
+            if timestamp < run.min_timestamp {
+                pending.add(timestamp);
+                pending.remove(run.min_timestamp);
+                run.min_timestamp = timestamp;
+            }
+            run.data.extend_from_slice(data);
+            run.count += 1;
+            return;
+        }
+        pending.add(timestamp);
+        self.runs.push_back(Run {
+            data: data.to_vec(),
+            count: 1,
+            min_timestamp: timestamp,
+        });
+    }
+
+    /// The domain and timestamp of the timers that are to fire first.
+    fn due_timers(
+        &self,
+        spec: &KeyedSpec,
+        watermark: Timestamp,
+        now: Timestamp,
+    ) -> Option<(TimeDomain, Timestamp)> {
+        let first = |domain: TimeDomain, limit: Timestamp| {
+            let of_domain = self.timers.iter().filter(|(id, armed)| {
+                armed.due <= limit
+                    && spec
+                        .families
+                        .get(id.family)
+                        .is_some_and(|family| family.1 == domain)
+            });
+            of_domain
+                .map(|(_, armed)| armed.due)
+                .min()
+                .map(|due| (domain, due))
+        };
+        first(TimeDomain::EventTime, watermark).or_else(|| first(TimeDomain::ProcessingTime, now))
+    }
+
+    /// Windows whose expiration can be told: nothing else of them is left.
+    fn expired(&self, watermark: Timestamp, lateness: i64) -> impl Iterator<Item = &Window> {
+        let windows = self.windows.iter().filter(move |(window, told)| {
+            !**told
+                && expiration_of(window, lateness) < watermark
+                && !self.timers.keys().any(|id| id.window == **window)
+        });
+        windows.map(|(window, _)| window).filter(|_| self.runs.is_empty())
+    }
+}
+
+impl Run {
+    fn into_chunk(self) -> Chunk {
+        Chunk {
+            data: self.data.into(),
+            count: self.count,
+            min_timestamp: self.min_timestamp,
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<Chunk>) {
+        if self.count > 0 {
+            let full = std::mem::replace(
+                self,
+                Run {
+                    min_timestamp: Timestamp::MAX,
+                    ..Run::default()
+                },
+            );
+            out.push(full.into_chunk());
+        }
+    }
+}

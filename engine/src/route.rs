@@ -1,0 +1,352 @@
+//! The way of elements and watermarks through the graph.
+
+use purlin_coders::{Timestamp, Window};
+
+use crate::chunk::Chunk;
+use crate::engine::{Engine, Node, Phase, Reader, Request};
+use crate::event::{Action, RequestId};
+use crate::stage::Queue;
+use crate::test_stream::Step;
+
+impl Engine {
+    /// Hands elements to all that read a collection.
+    pub(crate) fn deliver(&mut self, collection: usize, chunk: Chunk) {
+        if chunk.count == 0 {
+            return;
+        }
+        for index in 0..self.collections[collection].readers.len() {
+            match self.collections[collection].readers[index] {
+                Reader::Stage(stage) => self.enqueue(stage, chunk.clone()),
+                Reader::Forward(output) => self.deliver(output, chunk.clone()),
+                Reader::Group(group) => {
+                    let state = &mut self.groups[group];
+                    state.changed = true;
+                    let taken = state.grouper.ingest(&chunk, self.now, state.watermark.get());
+                    if let Err(error) = taken {
+                        let name = self.graph.transforms[self.groups[group].transform.0 as usize]
+                            .name
+                            .clone();
+                        self.fail(format!("transform \"{name}\": {error}"));
+                    }
+                }
+                Reader::Side(stage, side) => {
+                    let taken = self.stages[stage].sides[side].ingest(&chunk);
+                    if let Err(error) = taken {
+                        let name = &self.stages[stage].name;
+                        self.fail(format!("a side input of stage \"{name}\": {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts elements into a stage's queue, or, when the job drains, where they go then.
+    pub(crate) fn enqueue(&mut self, stage: usize, chunk: Chunk) {
+        let state = &self.stages[stage];
+        if self.phase == Phase::Draining && state.splittable {
+            match state.truncate {
+                Some(truncate) => return self.enqueue_as_is(truncate, chunk),
+                None if state.unbounded => return,
+                None => {}
+            }
+        }
+        self.enqueue_as_is(stage, chunk);
+    }
+
+    pub(crate) fn enqueue_as_is(&mut self, stage: usize, chunk: Chunk) {
+        let collections = &self.collections;
+        let taken = self.stages[stage].enqueue(chunk, |side| collections[side].watermark.get());
+        if let Err(error) = taken {
+            let name = &self.stages[stage].name;
+            self.fail(format!("input of stage \"{name}\": {error}"));
+        }
+        self.ask_mappings(stage);
+    }
+
+    /// Moves all watermarks, in topological order.
+    pub(crate) fn propagate(&mut self) {
+        // Restrictions that were truncated come back to a stage that may stand before the one that truncates.
+        let draining = self.phase == Phase::Draining && !self.config.truncates.is_empty();
+        for _ in 0..1 + usize::from(draining) {
+            for index in 0..self.nodes.len() {
+                if matches!(self.phase, Phase::Ended(_)) {
+                    return;
+                }
+                match &self.nodes[index] {
+                    Node::Impulse { .. } => {}
+                    Node::Flatten { inputs, output } => {
+                        let to = self.upstream(inputs);
+                        let output = *output;
+                        self.collections[output].watermark.advance(to);
+                    }
+                    &Node::Group(group) => self.advance_group(group),
+                    &Node::TestStream(stream) => {
+                        let stream = &self.test_streams.streams[stream];
+                        for (output, watermark) in stream.outputs.iter().zip(&stream.watermarks) {
+                            self.collections[output.0 as usize]
+                                .watermark
+                                .advance(watermark.get());
+                        }
+                    }
+                    &Node::Stage(stage) => self.advance_stage(stage),
+                }
+            }
+        }
+    }
+
+    fn upstream(&self, inputs: &[usize]) -> Timestamp {
+        let watermarks = inputs
+            .iter()
+            .map(|input| self.collections[*input].watermark.get());
+        watermarks.min().unwrap_or(Timestamp::MAX)
+    }
+
+    fn advance_group(&mut self, group: usize) {
+        let state = &mut self.groups[group];
+        let to = self.collections[state.input].watermark.get();
+        let grouper = &mut state.grouper;
+        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= self.now);
+        let due = due(grouper.next_processing_time()) || due(grouper.next_synchronized_time());
+        let moves = to > state.watermark.get();
+        if !(moves || state.changed || due) {
+            return;
+        }
+        let mut out = Vec::new();
+        // What came before the watermark moved fires as it was then.
+        let mut fired = Ok(());
+        if due || state.changed {
+            fired = grouper.advance(self.now, state.watermark.get(), self.now, &mut out);
+        }
+        state.changed = false;
+        if moves {
+            state.watermark.advance(to);
+            fired = fired.and_then(|()| grouper.advance(self.now, to, self.now, &mut out));
+        }
+        let requests = grouper.take_merge_requests();
+        let limit = state.watermark.get().min(grouper.hold());
+        let (input, output, transform) = (state.input, state.output, state.transform);
+        if let Err(error) = fired {
+            let name = self.graph.transforms[transform.0 as usize].name.clone();
+            return self.fail(format!("transform \"{name}\": {error}"));
+        }
+        for chunk in out {
+            self.deliver(output, chunk);
+        }
+        self.collections[output].watermark.advance(limit);
+        for (id, windows) in requests {
+            let request = RequestId(self.fresh());
+            let Some(environment) = self.graph.collections[input].windowing.environment else {
+                continue;
+            };
+            self.requests.insert(request, Request::Merge { group, id });
+            let collection = crate::graph::CollectionId(input as u32);
+            self.actions.push(Action::MergeWindows {
+                request,
+                environment,
+                collection,
+                windows,
+            });
+        }
+    }
+
+    fn advance_stage(&mut self, stage: usize) {
+        let collections = &self.collections;
+        let state = &mut self.stages[stage];
+        let mut result = state.unblock(|side| collections[side].watermark.get());
+        let mut upstream = collections[state.input].watermark.get();
+        if let (Some(truncate), Phase::Draining) = (state.truncate, self.phase) {
+            let state = &self.stages[truncate];
+            upstream = upstream.min(state.output_watermark.get());
+        }
+        let state = &mut self.stages[stage];
+        if result.is_ok() {
+            result = state.advance(upstream, self.now);
+        }
+        let to = state.output_watermark.get();
+        debug_assert!(
+            to <= state.input_watermark.get(),
+            "an output watermark overtook its input watermark"
+        );
+        if let Err(error) = result {
+            let error = format!("input of stage \"{}\": {error}", state.name);
+            return self.fail(error);
+        }
+        for index in 0..self.plan.stages[stage].outputs.len() {
+            let output = self.plan.stages[stage].outputs[index].0 as usize;
+            self.collections[output].watermark.advance(to);
+        }
+        self.ask_mappings(stage);
+    }
+
+    fn ask_mappings(&mut self, stage: usize) {
+        for side in 0..self.stages[stage].sides.len() {
+            let windows = std::mem::take(&mut self.stages[stage].sides[side].to_ask);
+            if windows.is_empty() {
+                continue;
+            }
+            let request = RequestId(self.fresh());
+            let view = &self.stages[stage].sides[side];
+            let (transform, side_input) = (view.transform, view.index);
+            self.actions.push(Action::MapWindows {
+                request,
+                transform,
+                side_input,
+                windows: windows.clone(),
+            });
+            self.requests
+                .insert(request, Request::Map { stage, side, windows });
+        }
+    }
+
+    pub(crate) fn windows_merged(&mut self, request: RequestId, merged: Vec<(Window, Vec<Window>)>) {
+        match self.requests.remove(&request) {
+            Some(Request::Merge { group, id }) => {
+                let state = &mut self.groups[group];
+                state.changed = true;
+                if let Err(error) = state.grouper.merged(id, merged) {
+                    let name = self.graph.transforms[self.groups[group].transform.0 as usize]
+                        .name
+                        .clone();
+                    self.fail(format!("transform \"{name}\": {error}"));
+                }
+            }
+            Some(other) => drop(self.requests.insert(request, other)),
+            None => {}
+        }
+    }
+
+    pub(crate) fn windows_mapped(&mut self, request: RequestId, windows: Vec<Window>) {
+        match self.requests.remove(&request) {
+            Some(Request::Map {
+                stage,
+                side,
+                windows: asked,
+            }) => {
+                if asked.len() != windows.len() {
+                    let (name, got, expected) = (&self.stages[stage].name, windows.len(), asked.len());
+                    return self.fail(format!(
+                        "stage \"{name}\": an SDK mapped {expected} windows of the main input to {got} side-input windows"
+                    ));
+                }
+                self.stages[stage].sides[side].mapped(asked, windows);
+            }
+            Some(other) => drop(self.requests.insert(request, other)),
+            None => {}
+        }
+    }
+
+    /// One step of a TestStream, if one can be taken.
+    pub(crate) fn step_test_streams(&mut self) -> bool {
+        let Some(step) = self.test_streams.step() else {
+            return false;
+        };
+        match step {
+            Step::Elements(collection, chunk) => {
+                // The events of a stream come as their watermark allows; a chunk of them may be malformed.
+                let format = &self.collections[collection.0 as usize].format;
+                match Chunk::scan(chunk.data.clone(), format) {
+                    Ok(chunk) => self.deliver(collection.0 as usize, chunk),
+                    Err(error) => self.fail(format!("a TestStream: {error}")),
+                }
+            }
+            Step::Moved => {
+                let at = self.started_at.plus_millis(self.test_streams.elapsed());
+                self.now = self.now.max(at);
+            }
+            Step::BadOutput(transform, output) => {
+                let name = self.graph.transforms[transform.0 as usize].name.clone();
+                self.fail(format!(
+                    "TestStream \"{name}\" has events for output {output}, which it does not have"
+                ));
+            }
+        }
+        true
+    }
+
+    /// When something is due by processing time.
+    pub(crate) fn next_processing_time(&self) -> Option<Timestamp> {
+        let stages = self
+            .stages
+            .iter()
+            .filter_map(|stage| stage.next_processing_time());
+        let groups = self.groups.iter().flat_map(|state| {
+            [
+                state.grouper.next_processing_time(),
+                state.grouper.next_synchronized_time(),
+            ]
+            .into_iter()
+            .flatten()
+        });
+        stages.chain(groups).min()
+    }
+
+    /// Whether everything was processed.
+    pub(crate) fn is_done(&self) -> bool {
+        let at_end = |collection: usize| self.collections[collection].watermark.get() == Timestamp::MAX;
+        let ended = self.nodes.iter().all(|node| match node {
+            Node::Impulse { output } | Node::Flatten { output, .. } => at_end(*output),
+            Node::Group(group) => at_end(self.groups[*group].output),
+            Node::TestStream(stream) => self.test_streams.streams[*stream].ended,
+            Node::Stage(stage) => {
+                let state = &self.stages[*stage];
+                state.output_watermark.get() == Timestamp::MAX && state.is_empty()
+            }
+        });
+        ended && self.test_streams.all_ended()
+    }
+
+    /// Why nothing goes on though the watermarks are not at the end.
+    pub(crate) fn diagnosis(&self) -> String {
+        let stuck = self.nodes.iter().find_map(|node| match node {
+            Node::Stage(stage) => {
+                let state = &self.stages[*stage];
+                let done = state.output_watermark.get() == Timestamp::MAX && state.is_empty();
+                (!done).then(|| state.describe())
+            }
+            Node::Group(group) => {
+                let state = &self.groups[*group];
+                let at = self.collections[state.output].watermark.get();
+                let name = &self.graph.transforms[state.transform.0 as usize].name;
+                (at != Timestamp::MAX).then(|| {
+                    let (input, hold) = (state.watermark.get(), state.grouper.hold());
+                    format!("GroupByKey \"{name}\": input watermark {input}, output watermark {at}, held at {hold}")
+                })
+            }
+            Node::Impulse { output } | Node::Flatten { output, .. } => {
+                let at = self.collections[*output].watermark.get();
+                let name = &self.graph.collections[*output].name;
+                (at != Timestamp::MAX).then(|| format!("collection \"{name}\": watermark {at}"))
+            }
+            Node::TestStream(_) => None,
+        });
+        let what = stuck.unwrap_or_else(|| "no node is behind".into());
+        format!(
+            "the pipeline is stuck: nothing is left to do, but the end was not reached; first behind is {what}"
+        )
+    }
+
+    /// Sources stop; what is there is processed.
+    pub(crate) fn drain(&mut self) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        self.phase = Phase::Draining;
+        self.test_streams.drain();
+        for stage in 0..self.stages.len() {
+            let state = &mut self.stages[stage];
+            if !state.splittable || (state.truncate.is_none() && !state.unbounded) {
+                continue;
+            }
+            let truncate = state.truncate;
+            let Queue::Plain(queue) = &mut state.queue else {
+                continue;
+            };
+            let waiting = queue.take_all(&mut state.pending);
+            for (_, chunk) in waiting {
+                if let Some(truncate) = truncate {
+                    self.enqueue_as_is(truncate, chunk);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Which bundle starts where, and which are asked to split.
+
+use purlin_coders::Timestamp;
+
+use crate::bundle::{Retry, Running};
+use crate::engine::{Engine, Node, Phase};
+use crate::event::{Action, Bundle, BundleId, StageId};
+use crate::state::Overlay;
+
+impl Engine {
+    /// Starts bundles while there is something to do and a slot to do it in.
+    pub(crate) fn schedule(&mut self) {
+        // Downstream first: what is begun is finished before more is begun.
+        for index in (0..self.nodes.len()).rev() {
+            let Node::Stage(stage) = self.nodes[index] else {
+                continue;
+            };
+            while !matches!(self.phase, Phase::Ended(_)) && self.stages[stage].has_work() {
+                let environment = self.stages[stage].environment;
+                if self.environments[environment].free() == 0 {
+                    break;
+                }
+                let total = self.environments[environment].total().max(1);
+                let retry = match self.stages[stage].retries.pop_front() {
+                    Some(retry) => retry,
+                    None => match self.stages[stage].compose(&self.config, total) {
+                        Ok(Some(mut work)) => {
+                            work.truncated = self.phase == Phase::Draining;
+                            Retry {
+                                work,
+                                attempt: 1,
+                                losses: 0,
+                            }
+                        }
+                        Ok(None) => break,
+                        Err(error) => {
+                            let name = &self.stages[stage].name;
+                            return self.fail(format!("input of stage \"{name}\": {error}"));
+                        }
+                    },
+                };
+                self.start_bundle(stage, retry);
+            }
+        }
+    }
+
+    fn start_bundle(&mut self, stage: usize, retry: Retry) {
+        let Retry {
+            work,
+            attempt,
+            losses,
+        } = retry;
+        let id = BundleId(self.fresh());
+        let worker = self.choose_worker(stage);
+        let side_input_tokens = self.side_input_tokens(stage);
+        let state_token = self.state_token(stage, worker);
+        let bundle = Bundle {
+            id,
+            stage: StageId(stage as u32),
+            worker,
+            attempt,
+            input: work.input(),
+            elements: work.elements_count,
+            state_token,
+            side_input_tokens,
+        };
+        self.stages[stage].in_flight += 1;
+        self.environments[self.stages[stage].environment].used[worker as usize] += 1;
+        let split_pause = self.config.split_after_ms.max(1);
+        let running = Running {
+            stage,
+            worker,
+            attempt,
+            losses,
+            work,
+            overlay: Overlay::default(),
+            split_at: self.now.plus_millis(split_pause),
+            split_pause,
+            split_asked: false,
+            elements_done: None,
+            finished: None,
+        };
+        self.bundles.insert(id, running);
+        self.actions.push(Action::StartBundle(bundle));
+    }
+
+    /// The worker with most room; for a stage with state the last one, whose caches are warm, if it is as good.
+    fn choose_worker(&self, stage: usize) -> u32 {
+        let state = &self.stages[stage];
+        let slots = &self.environments[state.environment];
+        let last = state.state_token.map(|(worker, _)| worker as usize);
+        let best = (0..slots.used.len()).min_by_key(|&worker| (slots.used[worker], Some(worker) != last));
+        best.unwrap_or(0) as u32
+    }
+
+    /// A cache of user state is good as long as all of a stage's bundles succeed on one worker.
+    fn state_token(&mut self, stage: usize, worker: u32) -> u64 {
+        match self.stages[stage].state_token {
+            Some((last, token)) if last == worker => token,
+            _ => {
+                let token = self.fresh();
+                self.stages[stage].state_token = Some((worker, token));
+                token
+            }
+        }
+    }
+
+    fn side_input_tokens(&mut self, stage: usize) -> Vec<(crate::graph::TransformId, String, u64)> {
+        let mut tokens = Vec::new();
+        for side in 0..self.stages[stage].sides.len() {
+            if self.stages[stage].sides[side].changed {
+                let token = self.fresh();
+                let view = &mut self.stages[stage].sides[side];
+                view.token = token;
+                view.changed = false;
+            }
+            let view = &self.stages[stage].sides[side];
+            tokens.push((view.transform, view.tag.clone(), view.token));
+        }
+        tokens
+    }
+
+    /// Where slots are idle, bundles that last are asked to give up part of what they have not begun.
+    pub(crate) fn split_stragglers(&mut self) {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return;
+        }
+        let now = self.now;
+        let draining = self.phase == Phase::Draining;
+        let mut idle: Vec<u64> = self.environments.iter().map(|slots| slots.free()).collect();
+        let mut asked = Vec::new();
+        for (&id, running) in &self.bundles {
+            let state = &self.stages[running.stage];
+            let Some(done) = running.elements_done else {
+                continue;
+            };
+            if running.split_asked || running.finished.is_some() || state.is_keyed() || now < running.split_at
+            {
+                continue;
+            }
+            // An endless source is stopped when the job drains.
+            if draining && state.splittable && state.unbounded && !running.work.truncated {
+                asked.push((id, 0.0, running.work.elements_count));
+                continue;
+            }
+            let left = running.work.elements_count.saturating_sub(done);
+            let worth = state.splittable || left >= 1;
+            let idle = &mut idle[state.environment];
+            if *idle > 0 && worth && state.size() == 0 {
+                *idle -= 1;
+                asked.push((id, 0.5, running.work.elements_count));
+            }
+        }
+        for (bundle, fraction, estimated_input_elements) in asked {
+            if let Some(running) = self.bundles.get_mut(&bundle) {
+                running.split_asked = true;
+            }
+            self.actions.push(Action::SplitBundle {
+                bundle,
+                fraction,
+                estimated_input_elements,
+            });
+        }
+    }
+
+    /// When a bundle may be asked to split again.
+    pub(crate) fn postpone_split(&mut self, bundle: BundleId, useful: bool) {
+        let now = self.now;
+        if let Some(running) = self.bundles.get_mut(&bundle) {
+            running.split_asked = false;
+            if !useful {
+                running.split_pause = running.split_pause.saturating_mul(2);
+            }
+            running.split_at = if now == Timestamp::MAX {
+                now
+            } else {
+                now.plus_millis(running.split_pause)
+            };
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! What the engine keeps of a stage while the job runs.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use purlin_coders::{Timer, TimerCoder, Timestamp, Window, Windows};
+
+use crate::bundle::{Retry, Work};
+use crate::chunk::{Chunk, ChunkError, CollectionFormat};
+use crate::config::EngineConfig;
+use crate::event::Residual;
+use crate::fuse::Stage;
+use crate::graph::{Graph, TransformKind};
+use crate::keyed::{KeyedQueue, KeyedSpec, StageHolds};
+use crate::side_input::{Blocked, SideView};
+use crate::stage_queue::PlainQueue;
+use crate::state::StateTable;
+use crate::watermark::{Holds, Watermark};
+
+#[derive(Debug)]
+pub(crate) enum Queue {
+    Plain(PlainQueue),
+    Keyed(Box<KeyedQueue>),
+}
+
+#[derive(Debug)]
+pub(crate) struct StageState {
+    pub name: String,
+    pub environment: usize,
+    pub input: usize,
+    pub format: CollectionFormat,
+    pub queue: Queue,
+    /// Elements that wait or are processed: hold the input watermark.
+    pub pending: Holds,
+    /// Timers, expirations, elements to be sorted: hold the output watermark.
+    pub holds: Holds,
+    pub input_watermark: Watermark,
+    pub output_watermark: Watermark,
+    pub retries: VecDeque<Retry>,
+    pub in_flight: usize,
+    pub state: StateTable,
+    /// Token of the worker that had the last bundle, unless it failed.
+    pub state_token: Option<(u32, u64)>,
+    pub sides: Vec<SideView>,
+    pub blocked: Blocked,
+    pub splittable: bool,
+    /// A splittable transform whose output never ends.
+    pub unbounded: bool,
+    /// The stage that truncates restrictions for this one.
+    pub truncate: Option<usize>,
+    /// The stage whose restrictions this one truncates.
+    pub truncates: Option<usize>,
+}
+
+impl StageState {
+    pub fn new(graph: &Graph, stage: &Stage) -> StageState {
+        let collection = &graph.collections[stage.input.0 as usize];
+        let format = CollectionFormat::from(collection);
+        let mut sides = Vec::new();
+        for &(id, index) in &stage.side_inputs {
+            if let TransformKind::User(user) = &graph.transforms[id.0 as usize].kind {
+                let side = &user.side_inputs[index];
+                sides.push(SideView::new(
+                    id,
+                    index,
+                    side,
+                    &graph.collections[side.collection.0 as usize],
+                ));
+            }
+        }
+        let keyed = stage.stateful.and_then(|id| keyed_spec(graph, stage, id));
+        let output = stage
+            .splittable
+            .and_then(|id| graph.transforms[id.0 as usize].outputs.first());
+        StageState {
+            name: stage.name.clone(),
+            environment: stage.environment.map_or(0, |id| id.0 as usize),
+            input: stage.input.0 as usize,
+            format,
+            queue: match keyed {
+                Some(spec) => Queue::Keyed(Box::new(KeyedQueue::new(spec))),
+                None => Queue::Plain(PlainQueue::default()),
+            },
+            pending: Holds::default(),
+            holds: Holds::default(),
+            input_watermark: Watermark::START,
+            output_watermark: Watermark::START,
+            retries: VecDeque::new(),
+            in_flight: 0,
+            state: StateTable::default(),
+            state_token: None,
+            sides,
+            blocked: Blocked::default(),
+            splittable: stage.splittable.is_some(),
+            unbounded: output.is_some_and(|id| !graph.collections[id.0 as usize].bounded),
+            truncate: None,
+            truncates: None,
+        }
+    }
+
+    pub fn is_keyed(&self) -> bool {
+        matches!(self.queue, Queue::Keyed(_))
+    }
+
+    /// Takes in elements of the main input.
+    pub fn enqueue(
+        &mut self,
+        chunk: Chunk,
+        side_watermark: impl Fn(usize) -> Timestamp,
+    ) -> Result<(), ChunkError> {
+        if chunk.count == 0 {
+            return Ok(());
+        }
+        let all_ready = self
+            .sides
+            .iter()
+            .all(|side| side.is_ready_for_all(side_watermark(side.collection.0 as usize)));
+        if all_ready {
+            return self.enqueue_ready(chunk);
+        }
+        let StageState {
+            sides,
+            format,
+            blocked,
+            pending,
+            ..
+        } = self;
+        let mut ready = Vec::new();
+        let mut ready_count = 0;
+        let mut ready_min = Timestamp::MAX;
+        let mut last: Option<(Windows, bool)> = None;
+        let mut index = 0;
+        for element in format.walk(&chunk.data) {
+            let element = element.map_err(|source| format.error(index, chunk.data.len(), source))?;
+            index += 1;
+            let go = match &last {
+                Some((windows, go)) if *windows == element.windows => *go,
+                _ => {
+                    let go = windows_ready(sides, &element.windows, &side_watermark);
+                    last = Some((element.windows.clone(), go));
+                    go
+                }
+            };
+            let bytes = &chunk.data[element.whole()];
+            if go {
+                ready.extend_from_slice(bytes);
+                ready_count += 1;
+                ready_min = ready_min.min(element.timestamp);
+            } else {
+                let (hold, release) = blocked.push(element.windows, bytes, element.timestamp);
+                hold.into_iter().for_each(|at| pending.add(at));
+                release.into_iter().for_each(|at| pending.remove(at));
+            }
+        }
+        if ready_count > 0 {
+            let chunk = Chunk {
+                data: ready.into(),
+                count: ready_count,
+                min_timestamp: ready_min,
+            };
+            self.enqueue_ready(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Lets elements go whose side inputs are ready now.
+    pub fn unblock(&mut self, side_watermark: impl Fn(usize) -> Timestamp) -> Result<(), ChunkError> {
+        if self.blocked.is_empty() {
+            return Ok(());
+        }
+        let StageState { sides, blocked, .. } = self;
+        let released = blocked.release(|windows| windows_ready(sides, windows, &side_watermark));
+        for chunk in released {
+            let hold = chunk.min_timestamp;
+            self.enqueue_ready(chunk)?;
+            self.pending.remove(hold);
+        }
+        Ok(())
+    }
+
+    fn enqueue_ready(&mut self, chunk: Chunk) -> Result<(), ChunkError> {
+        match &mut self.queue {
+            Queue::Plain(queue) => {
+                queue.push(chunk, &mut self.pending);
+                Ok(())
+            }
+            Queue::Keyed(queue) => {
+                let mut holds = StageHolds {
+                    pending: &mut self.pending,
+                    output: &mut self.holds,
+                };
+                queue.ingest(&chunk, &self.format, &mut holds)
+            }
+        }
+    }
+
+    /// Elements that a worker gave back, or residuals that are due now.
+    pub fn give_back(&mut self, chunk: Chunk) -> Result<(), ChunkError> {
+        match &mut self.queue {
+            Queue::Plain(queue) => {
+                queue.push_front(chunk, &mut self.pending);
+                Ok(())
+            }
+            Queue::Keyed(_) => self.enqueue_ready(chunk),
+        }
+    }
+
+    /// Queues a residual.
+    pub fn push_residual(&mut self, residual: &Residual, now: Timestamp) -> Result<(), ChunkError> {
+        let mut chunk = Chunk::scan(residual.element.clone(), &self.format)?;
+        match &mut self.queue {
+            Queue::Plain(queue) => {
+                if let Some(watermark) = residual.watermark {
+                    chunk.min_timestamp = watermark;
+                }
+                if residual.delay_ms > 0 {
+                    queue.push_delayed(now.plus_millis(residual.delay_ms), chunk, &mut self.pending);
+                } else {
+                    queue.push_front(chunk, &mut self.pending);
+                }
+                Ok(())
+            }
+            Queue::Keyed(queue) => {
+                let mut holds = StageHolds {
+                    pending: &mut self.pending,
+                    output: &mut self.holds,
+                };
+                let at = (residual.delay_ms > 0).then(|| now.plus_millis(residual.delay_ms));
+                queue.push_residual(at, &chunk, residual.watermark, &self.format, &mut holds)
+            }
+        }
+    }
+
+    /// Moves the watermarks and finds what is due.
+    pub fn advance(&mut self, upstream: Timestamp, now: Timestamp) -> Result<(), ChunkError> {
+        let StageState {
+            queue,
+            pending,
+            holds,
+            ..
+        } = self;
+        match queue {
+            Queue::Plain(queue) => queue.advance(now),
+            Queue::Keyed(queue) => {
+                let mut holds = StageHolds {
+                    pending,
+                    output: holds,
+                };
+                queue.release_delayed(now, &self.format, &mut holds)?;
+                queue.release_sorted(upstream, &mut holds);
+            }
+        }
+        self.input_watermark.advance(upstream.min(self.pending.min()));
+        let input_watermark = self.input_watermark.get();
+        if let Queue::Keyed(queue) = &mut self.queue {
+            let mut holds = StageHolds {
+                pending: &mut self.pending,
+                output: &mut self.holds,
+            };
+            queue.advance(input_watermark, now, &mut holds);
+        }
+        self.collect();
+        // Elements that are later than the input watermark do not hold it, but what they make is late only if the
+        // output watermark was beyond already.
+        let limit = input_watermark.min(self.holds.min());
+        self.output_watermark.advance(limit);
+        Ok(())
+    }
+
+    /// Forgets state of expired windows.
+    pub fn collect(&mut self) {
+        if let Queue::Keyed(queue) = &mut self.queue {
+            for (key, window) in std::mem::take(&mut queue.collected) {
+                self.state.collect(&key, &window.to_bytes());
+            }
+        }
+    }
+
+    /// Elements (and keys with timers) that a bundle could take now.
+    pub fn size(&self) -> u64 {
+        match &self.queue {
+            Queue::Plain(queue) => queue.size(),
+            Queue::Keyed(queue) => queue.size(),
+        }
+    }
+
+    /// Whether a bundle could be put together.
+    pub fn has_work(&self) -> bool {
+        !self.retries.is_empty() || self.size() > 0
+    }
+
+    /// Nothing waits for whatever reason, timers aside.
+    pub fn is_empty(&self) -> bool {
+        self.in_flight == 0
+            && self.retries.is_empty()
+            && self.blocked.is_empty()
+            && match &self.queue {
+                Queue::Plain(queue) => queue.is_empty(),
+                Queue::Keyed(queue) => queue.is_empty(),
+            }
+    }
+
+    pub fn compose(&mut self, config: &EngineConfig, slots: u64) -> Result<Option<Work>, ChunkError> {
+        let (elements, bytes) = self.target(config, slots);
+        match &mut self.queue {
+            Queue::Plain(queue) => queue.compose(elements, bytes, &mut self.pending, &self.format),
+            Queue::Keyed(queue) => Ok(queue.compose(elements, bytes)),
+        }
+    }
+
+    /// How large a bundle should be: so that all slots have something to do and none much more than the others.
+    fn target(&self, config: &EngineConfig, slots: u64) -> (u64, u64) {
+        let size = self.size().max(1);
+        let max = config.max_bundle_elements.max(1);
+        let elements = if self.splittable {
+            (size / (4 * slots)).clamp(1, config.min_bundle_elements.max(1))
+        } else if size <= config.min_bundle_elements {
+            size.div_ceil(slots)
+        } else {
+            (size / (2 * slots)).max(config.min_bundle_elements)
+        };
+        (elements.clamp(1, max), config.max_bundle_bytes.max(1))
+    }
+
+    /// When something is due by processing time.
+    pub fn next_processing_time(&self) -> Option<Timestamp> {
+        match &self.queue {
+            Queue::Plain(queue) => queue.next_processing_time(),
+            Queue::Keyed(queue) => queue.next_processing_time(),
+        }
+    }
+
+    /// Decodes timers that a bundle set.
+    pub fn decode_timers(&self, family: &str, data: &Bytes) -> Result<(usize, Vec<Timer>), String> {
+        let Queue::Keyed(queue) = &self.queue else {
+            return Err(format!(
+                "timer family \"{family}\" is of a transform without timers"
+            ));
+        };
+        let Some(index) = queue.family(family) else {
+            return Err(format!("there is no timer family \"{family}\""));
+        };
+        let timers = queue
+            .spec
+            .timer_coder
+            .decode_all(data)
+            .collect::<Result<Vec<_>, _>>();
+        timers
+            .map(|timers| (index, timers))
+            .map_err(|error| format!("a timer of family \"{family}\": {error}"))
+    }
+
+    /// A bundle was committed: what it held is released.
+    pub fn release(&mut self, work: &Work) {
+        if let Queue::Keyed(queue) = &mut self.queue {
+            let mut holds = StageHolds {
+                pending: &mut self.pending,
+                output: &mut self.holds,
+            };
+            queue.release(work, &mut holds);
+        }
+        work.holds.iter().for_each(|at| self.pending.remove(*at));
+        work.timer_holds.iter().for_each(|at| self.holds.remove(*at));
+        self.collect();
+    }
+
+    /// Windows of keys that have state now will have it collected.
+    pub fn register(&mut self, touched: Vec<(Bytes, Bytes)>) {
+        let Queue::Keyed(queue) = &mut self.queue else {
+            return;
+        };
+        let mut holds = StageHolds {
+            pending: &mut self.pending,
+            output: &mut self.holds,
+        };
+        for (key, window) in touched {
+            // A window that cannot be read is the worker's own business; its state stays.
+            if let Ok(window) = self.format.window.decode(&mut &window[..], false) {
+                queue.register(&key, &window, &mut holds);
+            }
+        }
+    }
+
+    /// For diagnoses.
+    pub fn describe(&self) -> String {
+        let queue = match &self.queue {
+            Queue::Plain(queue) => format!("{} elements wait", queue.size()),
+            Queue::Keyed(queue) => queue.describe(),
+        };
+        let blocked = if self.blocked.is_empty() {
+            ""
+        } else {
+            ", elements wait for a side input"
+        };
+        format!(
+            "stage \"{}\": input watermark {}, output watermark {}, {queue}{blocked}",
+            self.name,
+            self.input_watermark.get(),
+            self.output_watermark.get()
+        )
+    }
+}
+
+fn windows_ready(
+    sides: &mut [SideView],
+    windows: &[Window],
+    watermark: &impl Fn(usize) -> Timestamp,
+) -> bool {
+    // Every side input is looked at, so that all questions to the SDK are asked at once.
+    let mut ready = true;
+    for side in sides {
+        let at = watermark(side.collection.0 as usize);
+        for window in windows {
+            ready &= side.is_ready(window, at);
+        }
+    }
+    ready
+}
+
+fn keyed_spec(graph: &Graph, stage: &Stage, id: crate::graph::TransformId) -> Option<KeyedSpec> {
+    let TransformKind::User(user) = &graph.transforms[id.0 as usize].kind else {
+        return None;
+    };
+    let collection = &graph.collections[stage.input.0 as usize];
+    let mut key = collection.coder.as_kv()?.0;
+    if user.splittable {
+        // A sized element and restriction is ((element, restriction), size), and the element is the keyed pair.
+        key = key.as_kv()?.0.as_kv()?.0;
+    }
+    Some(KeyedSpec {
+        transform: id,
+        key: key.clone(),
+        timer_coder: TimerCoder {
+            key: key.clone(),
+            window: collection.window_coder.clone(),
+        },
+        families: user
+            .timers
+            .iter()
+            .map(|family| (family.name.clone(), family.domain))
+            .collect(),
+        on_window_expiration: user
+            .on_window_expiration
+            .as_ref()
+            .and_then(|name| user.timers.iter().position(|family| family.name == *name)),
+        time_sorted: user.requires_time_sorted_input,
+        allowed_lateness_ms: collection.windowing.allowed_lateness_ms,
+    })
+}

@@ -1,0 +1,111 @@
+//! The queue of a stage without state: chunks in order of arrival.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use purlin_coders::Timestamp;
+
+use crate::bundle::Work;
+use crate::chunk::{Chunk, ChunkError, CollectionFormat};
+use crate::watermark::Holds;
+
+/// Each chunk in it has a hold at its `min_timestamp` in the stage's pending holds.
+#[derive(Debug, Default)]
+pub(crate) struct PlainQueue {
+    ready: VecDeque<Chunk>,
+    delayed: BTreeMap<(Timestamp, u64), Chunk>,
+    elements: u64,
+    sequence: u64,
+}
+
+impl PlainQueue {
+    pub fn push(&mut self, chunk: Chunk, pending: &mut Holds) {
+        pending.add(chunk.min_timestamp);
+        self.elements += chunk.count;
+        self.ready.push_back(chunk);
+    }
+
+    /// Puts a chunk before all others.
+    pub fn push_front(&mut self, chunk: Chunk, pending: &mut Holds) {
+        pending.add(chunk.min_timestamp);
+        self.elements += chunk.count;
+        self.ready.push_front(chunk);
+    }
+
+    /// Not before `at`.
+    pub fn push_delayed(&mut self, at: Timestamp, chunk: Chunk, pending: &mut Holds) {
+        pending.add(chunk.min_timestamp);
+        self.sequence += 1;
+        self.delayed.insert((at, self.sequence), chunk);
+    }
+
+    pub fn advance(&mut self, now: Timestamp) {
+        while let Some(entry) = self.delayed.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let chunk = entry.remove();
+            self.elements += chunk.count;
+            self.ready.push_back(chunk);
+        }
+    }
+
+    pub fn next_processing_time(&self) -> Option<Timestamp> {
+        self.delayed.first_key_value().map(|(key, _)| key.0)
+    }
+
+    pub fn size(&self) -> u64 {
+        self.elements
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.delayed.is_empty()
+    }
+
+    /// Takes all out, with the time before which each is not wanted.
+    pub fn take_all(&mut self, pending: &mut Holds) -> Vec<(Option<Timestamp>, Chunk)> {
+        self.elements = 0;
+        let ready = std::mem::take(&mut self.ready)
+            .into_iter()
+            .map(|chunk| (None, chunk));
+        let delayed = std::mem::take(&mut self.delayed)
+            .into_iter()
+            .map(|((at, _), chunk)| (Some(at), chunk));
+        let all: Vec<_> = ready.chain(delayed).collect();
+        all.iter()
+            .for_each(|(_, chunk)| pending.remove(chunk.min_timestamp));
+        all
+    }
+
+    /// Puts a bundle together.
+    pub fn compose(
+        &mut self,
+        max_elements: u64,
+        max_bytes: u64,
+        pending: &mut Holds,
+        format: &CollectionFormat,
+    ) -> Result<Option<Work>, ChunkError> {
+        let mut work = Work::default();
+        let mut bytes = 0;
+        while work.elements_count < max_elements && (bytes < max_bytes || work.elements_count == 0) {
+            let Some(chunk) = self.ready.pop_front() else {
+                break;
+            };
+            let old_hold = chunk.min_timestamp;
+            let count = chunk.count;
+            let elements_left = max_elements - work.elements_count;
+            let (head, rest) = chunk.split_at(elements_left, max_bytes - bytes.min(max_bytes), format)?;
+            self.elements -= count;
+            pending.remove(old_hold);
+            pending.add(head.min_timestamp);
+            work.holds.push(head.min_timestamp);
+            work.elements_count += head.count;
+            bytes += head.data.len() as u64;
+            work.elements.push(head);
+            if rest.count > 0 {
+                self.push_front(rest, pending);
+                break;
+            }
+        }
+        Ok((!work.elements.is_empty()).then_some(work))
+    }
+}
