@@ -2,4 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod environments;
+pub mod fnapi;
+pub mod job;
+mod state;
+pub mod translate;
 pub mod worker;

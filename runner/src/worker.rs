@@ -52,7 +52,10 @@ pub trait Worker: Send + Sync + 'static {
         ids: Vec<String>,
     ) -> BoxFuture<'static, Result<Vec<(String, pipeline::MonitoringInfo)>, WorkerError>>;
     /// Samples of elements by PCollection id, where the worker keeps some.
-    fn samples(&self, request: fnapi::SampleDataRequest) -> BoxFuture<'static, Result<fnapi::SampleDataResponse, WorkerError>>;
+    fn samples(
+        &self,
+        request: fnapi::SampleDataRequest,
+    ) -> BoxFuture<'static, Result<fnapi::SampleDataResponse, WorkerError>>;
     /// Stops the worker and waits for its end.
     fn stop(&self) -> BoxFuture<'static, ()>;
     /// Resolves when the worker is lost (never, for a worker that cannot be).

@@ -1,0 +1,500 @@
+//! The task that owns the course of a job.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use purlin_coders::{Timestamp, Window};
+use purlin_engine::{Action, BundleId, Event, Outcome, RequestId, Split, StageId};
+use purlin_proto::pipeline::MonitoringInfo;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::bundle::{self, End};
+use super::log::{EventLog, Importance, JobState};
+use super::metrics::elements_begun;
+use super::workers::JobWorker;
+use super::{Shared, ask, test_stream};
+use crate::translate::RemoteStream;
+
+/// How often bundles that last are asked how far they are.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// How long finalizers of committed bundles may hold up the end of a job.
+const FINALIZE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the job's task is told.
+pub(super) enum Input {
+    /// The engine is to hear this.
+    Event(Event),
+    /// A bundle has a worker now.
+    Started {
+        bundle: BundleId,
+        worker: Arc<JobWorker>,
+    },
+    /// A bundle ended.
+    Ended { bundle: BundleId, end: End },
+    /// A worker told how far a bundle is.
+    Progress {
+        bundle: BundleId,
+        infos: Option<Vec<MonitoringInfo>>,
+    },
+    /// A worker answered to a split.
+    Split {
+        bundle: BundleId,
+        split: Result<Split, String>,
+    },
+    /// The job cannot go on.
+    Fail(String),
+    /// See [`super::JobHandle::drain`].
+    Drain,
+    /// See [`super::JobHandle::cancel`].
+    Cancel,
+}
+
+/// A bundle that a worker processes.
+struct Running {
+    stage: StageId,
+    since: Instant,
+    attempt: u32,
+    worker: Option<Arc<JobWorker>>,
+    asked: bool,
+    task: AbortHandle,
+}
+
+/// Milliseconds since the epoch that never go back, and stand still when tokio's time does.
+#[derive(Clone, Copy)]
+struct Clock {
+    base: i64,
+    since: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let base = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis());
+        Clock {
+            base: i64::try_from(base).unwrap_or(i64::MAX),
+            since: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        let elapsed = i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_millis(self.base.saturating_add(elapsed))
+    }
+
+    /// The instant of a timestamp; an hour from now for all that is later.
+    fn instant(&self, at: Timestamp) -> Instant {
+        let ahead = u64::try_from(at.millis_since(self.now())).unwrap_or(0);
+        Instant::now() + Duration::from_millis(ahead.min(3_600_000))
+    }
+}
+
+/// The job's task.
+pub(super) struct Actor {
+    shared: Arc<Shared>,
+    log: Arc<EventLog>,
+    inputs: mpsc::UnboundedSender<Input>,
+    clock: Clock,
+    running: HashMap<BundleId, Running>,
+    /// Workers of bundles that ended and may be finalized.
+    finalizable: HashMap<BundleId, Arc<JobWorker>>,
+    /// Bundles, splits, progress requests, questions: ended with the job.
+    tasks: JoinSet<()>,
+    /// Finalizers are awaited.
+    finalizers: JoinSet<()>,
+    wake: Option<Timestamp>,
+    /// The job fails for a reason that the engine does not know.
+    failure: Option<String>,
+    finished: Option<Outcome>,
+}
+
+impl Actor {
+    pub(super) fn new(shared: Arc<Shared>, log: Arc<EventLog>, inputs: mpsc::UnboundedSender<Input>) -> Self {
+        Actor {
+            shared,
+            log,
+            inputs,
+            clock: Clock::start(),
+            running: HashMap::new(),
+            finalizable: HashMap::new(),
+            tasks: JoinSet::new(),
+            finalizers: JoinSet::new(),
+            wake: None,
+            failure: None,
+            finished: None,
+        }
+    }
+
+    /// Runs the job to its end, and stops its workers.
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>, streams: Vec<RemoteStream>) {
+        for stream in streams {
+            self.tasks.spawn(test_stream::serve(stream, self.inputs.clone()));
+        }
+        self.log.set(JobState::Running);
+        self.feed(Event::Start);
+        let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.finished.is_none() {
+            let wake = self.wake.map(|at| self.clock.instant(at));
+            tokio::select! {
+                biased;
+                input = inbox.recv() => match input {
+                    Some(input) => self.take(input),
+                    // The handle's senders and this task's own cannot all be gone.
+                    None => self.fail("the job lost its inputs".to_owned()),
+                },
+                () = sleep_until(wake), if wake.is_some() => self.woken(),
+                _ = progress.tick(), if !self.running.is_empty() => self.ask_progress(),
+                Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+            }
+        }
+        self.end().await;
+    }
+
+    async fn end(mut self) {
+        self.tasks.abort_all();
+        let finalizers = async { while self.finalizers.join_next().await.is_some() {} };
+        if tokio::time::timeout(FINALIZE_TIMEOUT, finalizers).await.is_err() {
+            self.log.tell(
+                Importance::Warning,
+                "finalizers of bundles did not end in 30 seconds".to_owned(),
+            );
+        }
+        let state = match (&self.failure, self.finished) {
+            (Some(error), _) => {
+                self.log.tell(Importance::Error, error.clone());
+                JobState::Failed
+            }
+            (None, Some(Outcome::Done)) => JobState::Done,
+            (None, Some(Outcome::Drained)) => JobState::Drained,
+            (None, Some(Outcome::Cancelled)) => JobState::Cancelled,
+            (None, Some(Outcome::Failed) | None) => JobState::Failed,
+        };
+        self.log.set(state);
+        self.shared.workers.stop().await;
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn woken(&mut self) {
+        match self.wake {
+            Some(at) if at <= self.clock.now() => {
+                self.wake = None;
+                self.feed(Event::Tick);
+            }
+            // Later than the hour that was slept.
+            _ => {}
+        }
+    }
+
+    /// Tells the engine, and does what it says.
+    fn feed(&mut self, event: Event) {
+        let now = self.clock.now();
+        let actions = self.shared.engine().handle(now, event);
+        for action in actions {
+            self.perform(action);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Event(event) => self.feed(event),
+            Input::Started { bundle, worker } => {
+                if let Some(running) = self.running.get_mut(&bundle) {
+                    running.since = Instant::now();
+                    running.worker = Some(worker);
+                }
+            }
+            Input::Ended { bundle, end } => self.ended(bundle, end),
+            Input::Progress { bundle, infos } => self.progress(bundle, infos),
+            Input::Split { bundle, split } => self.split_answer(bundle, split),
+            Input::Fail(error) => self.fail(error),
+            Input::Drain => {
+                if self.log.current().state == JobState::Running {
+                    self.log.set(JobState::Draining);
+                    self.feed(Event::Drain);
+                }
+            }
+            Input::Cancel => {
+                if self.log.current().state != JobState::Cancelling {
+                    self.log.set(JobState::Cancelling);
+                    self.feed(Event::Cancel);
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, error: String) {
+        if self.failure.is_none() {
+            self.failure = Some(error);
+            self.feed(Event::Cancel);
+            // The engine may have nothing left to say.
+            self.finished.get_or_insert(Outcome::Failed);
+        }
+    }
+
+    fn ended(&mut self, bundle: BundleId, end: End) {
+        let Some(running) = self.running.remove(&bundle) else {
+            return;
+        };
+        match end {
+            End::Finished {
+                result,
+                metrics,
+                worker,
+            } => {
+                self.shared.metrics().committed(bundle, &metrics);
+                if result.finalize {
+                    self.finalizable.insert(bundle, worker);
+                }
+                self.feed(Event::BundleFinished { bundle, result });
+            }
+            End::Failed { error, worker_lost } => {
+                self.shared.metrics().failed(bundle);
+                let stage = self
+                    .shared
+                    .stages
+                    .get(running.stage.0 as usize)
+                    .map_or("", |stage| &stage.name);
+                let attempt = running.attempt;
+                let text = format!(
+                    "attempt {attempt} of a bundle of \"{stage}\" failed: {}",
+                    last_line(&error)
+                );
+                self.log.tell(Importance::Warning, text);
+                self.feed(Event::BundleFailed {
+                    bundle,
+                    error,
+                    worker_lost,
+                });
+            }
+            End::NoWorker(error) => self.fail(error),
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::StartBundle(bundle) => self.start(bundle),
+            Action::SplitBundle {
+                bundle,
+                fraction,
+                estimated_input_elements,
+            } => {
+                self.split(bundle, fraction, estimated_input_elements);
+            }
+            Action::Finalize(bundle) => self.finalize(bundle),
+            Action::Abandon(bundle) => {
+                if let Some(running) = self.running.remove(&bundle) {
+                    running.task.abort();
+                    self.shared.metrics().failed(bundle);
+                }
+            }
+            Action::WakeAt(at) => self.wake = Some(at),
+            Action::MergeWindows {
+                request,
+                collection,
+                windows,
+                environment: _,
+            } => {
+                let plan = self.shared.merges.get(&collection).cloned();
+                let shared = Arc::clone(&self.shared);
+                self.question(request, async move {
+                    let plan = plan.ok_or("no SDK is known that merges these windows")?;
+                    let merged = ask::merge(&shared, &plan, question_name(request), &windows).await?;
+                    Ok(Event::WindowsMerged { request, merged })
+                });
+            }
+            Action::MapWindows {
+                request,
+                transform,
+                side_input,
+                windows,
+            } => {
+                let plan = self.shared.mappings.get(&(transform, side_input)).cloned();
+                let shared = Arc::clone(&self.shared);
+                self.question(request, async move {
+                    let plan = plan.ok_or("no SDK is known that maps windows for this side input")?;
+                    let windows: Vec<Window> =
+                        ask::map(&shared, &plan, question_name(request), &windows).await?;
+                    Ok(Event::WindowsMapped { request, windows })
+                });
+            }
+            Action::Failed { error } => {
+                self.failure.get_or_insert(error);
+            }
+            Action::Finished(outcome) => self.finished = Some(outcome),
+        }
+    }
+
+    fn start(&mut self, bundle: purlin_engine::Bundle) {
+        let (id, stage, attempt) = (bundle.id, bundle.stage, bundle.attempt);
+        let (shared, inputs) = (Arc::clone(&self.shared), self.inputs.clone());
+        let task = self.tasks.spawn(async move {
+            let started = |worker| {
+                let _ = inputs.send(Input::Started { bundle: id, worker });
+            };
+            let end = bundle::process(&shared, bundle, started).await;
+            let _ = inputs.send(Input::Ended { bundle: id, end });
+        });
+        let running = Running {
+            stage,
+            since: Instant::now(),
+            attempt,
+            worker: None,
+            asked: false,
+            task,
+        };
+        self.running.insert(id, running);
+    }
+
+    fn split(&mut self, bundle: BundleId, fraction: f64, estimated: u64) {
+        let found = self.running.get(&bundle).and_then(|running| {
+            let stage = self.shared.stages.get(running.stage.0 as usize)?;
+            Some((
+                running.stage,
+                bundle::split_request(stage, bundle, fraction, estimated),
+                running.worker.clone()?,
+            ))
+        });
+        let Some((stage, request, worker)) = found else {
+            // It has ended, or has not begun: the engine wants an answer all the same.
+            let _ = self.inputs.send(Input::Split {
+                bundle,
+                split: Ok(Split {
+                    last_primary: -1,
+                    ..Split::default()
+                }),
+            });
+            return;
+        };
+        let (shared, inputs) = (Arc::clone(&self.shared), self.inputs.clone());
+        self.tasks.spawn(async move {
+            let response = worker.worker.split(request).await;
+            let split = match (response, shared.stages.get(stage.0 as usize)) {
+                (Ok(response), Some(stage)) => bundle::split(stage, response),
+                // A split is a wish; a worker that is gone is told of elsewhere.
+                _ => Ok(Split {
+                    last_primary: -1,
+                    ..Split::default()
+                }),
+            };
+            let _ = inputs.send(Input::Split { bundle, split });
+        });
+    }
+
+    fn split_answer(&mut self, bundle: BundleId, split: Result<Split, String>) {
+        match split {
+            Ok(split) => self.feed(Event::BundleSplit { bundle, split }),
+            Err(error) => {
+                self.feed(Event::BundleSplit {
+                    bundle,
+                    split: Split {
+                        last_primary: -1,
+                        ..Split::default()
+                    },
+                });
+                // What it gave back is not done by it any more, and cannot be given to others: once more.
+                if let Some(running) = self.running.remove(&bundle) {
+                    running.task.abort();
+                }
+                self.shared.metrics().failed(bundle);
+                self.feed(Event::BundleFailed {
+                    bundle,
+                    error,
+                    worker_lost: false,
+                });
+            }
+        }
+    }
+
+    fn ask_progress(&mut self) {
+        for (&bundle, running) in &mut self.running {
+            let Some(worker) = running.worker.clone() else {
+                continue;
+            };
+            if running.asked || running.since.elapsed() < PROGRESS_INTERVAL {
+                continue;
+            }
+            running.asked = true;
+            let inputs = self.inputs.clone();
+            self.tasks.spawn(async move {
+                let infos = match worker.worker.progress(bundle::instruction(bundle)).await {
+                    Ok(Some(response)) => Some(
+                        worker
+                            .infos(&response.monitoring_infos, &response.monitoring_data)
+                            .await,
+                    ),
+                    Ok(None) | Err(_) => None,
+                };
+                let _ = inputs.send(Input::Progress { bundle, infos });
+            });
+        }
+    }
+
+    fn progress(&mut self, bundle: BundleId, infos: Option<Vec<MonitoringInfo>>) {
+        let Some(running) = self.running.get_mut(&bundle) else {
+            return;
+        };
+        running.asked = false;
+        let Some(infos) = infos else { return };
+        let elements_done = elements_begun(&infos).unwrap_or(0);
+        self.shared.metrics().progress(bundle, infos);
+        self.feed(Event::BundleProgress {
+            bundle,
+            elements_done,
+            watermark: None,
+        });
+    }
+
+    fn finalize(&mut self, bundle: BundleId) {
+        let Some(worker) = self.finalizable.remove(&bundle) else {
+            return;
+        };
+        let log = Arc::clone(&self.log);
+        self.finalizers.spawn(async move {
+            if let Err(error) = worker.worker.finalize(bundle::instruction(bundle)).await {
+                log.tell(
+                    Importance::Warning,
+                    format!("the finalizers of bundle {bundle} failed: {error}"),
+                );
+            }
+        });
+    }
+
+    /// Tells the engine an SDK's answer.
+    fn question(
+        &mut self,
+        request: RequestId,
+        answer: impl Future<Output = Result<Event, String>> + Send + 'static,
+    ) {
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            let event = answer
+                .await
+                .unwrap_or_else(|error| Event::RequestFailed { request, error });
+            let _ = inputs.send(Input::Event(event));
+        });
+    }
+}
+
+fn question_name(request: RequestId) -> String {
+    format!("windows-{}", request.0)
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
+/// The line of an SDK's error that says most: the last one that is not blank.
+fn last_line(error: &str) -> &str {
+    error
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or(error)
+}

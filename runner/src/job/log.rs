@@ -1,0 +1,254 @@
+//! What a job tells: states and messages, in order, replayed to whoever listens later.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use futures::Stream;
+use tokio::sync::watch;
+
+/// Where a job is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JobState {
+    /// Its first workers start.
+    Starting,
+    /// Bundles are processed.
+    Running,
+    /// What is there is finished; sources have stopped.
+    Draining,
+    /// It stops.
+    Cancelling,
+    /// All is processed.
+    Done,
+    /// It failed; its last error message says why.
+    Failed,
+    /// It was stopped before its end.
+    Cancelled,
+    /// It was drained.
+    Drained,
+}
+
+impl JobState {
+    /// Whether nothing follows.
+    pub fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            JobState::Done | JobState::Failed | JobState::Cancelled | JobState::Drained
+        )
+    }
+}
+
+/// A job came to a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// The state.
+    pub state: JobState,
+    /// Since when.
+    pub at: SystemTime,
+}
+
+/// How much a message matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Importance {
+    /// For those who look for faults in the runner.
+    Debug,
+    /// Details of the run.
+    Detailed,
+    /// The course of the run.
+    Basic,
+    /// Something is wrong, and the job goes on.
+    Warning,
+    /// Why the job failed, or will.
+    Error,
+}
+
+/// Something to be told to the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Counts from 0.
+    pub id: u64,
+    /// When it was told.
+    pub at: SystemTime,
+    /// How much it matters.
+    pub importance: Importance,
+    /// The text.
+    pub text: String,
+}
+
+/// A state or a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEvent {
+    /// The job came to a state.
+    State(StateChange),
+    /// Something to tell.
+    Message(Message),
+}
+
+/// Of a job that tells very much, the oldest messages are forgotten (states never are).
+const MOST_MESSAGES: usize = 10_000;
+
+/// The states and messages of a job.
+#[derive(Debug)]
+pub(super) struct EventLog {
+    kept: Mutex<Kept>,
+    states: watch::Sender<StateChange>,
+    /// Number of events so far.
+    count: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    events: VecDeque<(u64, Arc<JobEvent>)>,
+    next: u64,
+    messages: u64,
+    messages_kept: usize,
+    history: Vec<StateChange>,
+    last_error: Option<String>,
+}
+
+impl EventLog {
+    pub(super) fn new() -> Self {
+        let first = StateChange {
+            state: JobState::Starting,
+            at: SystemTime::now(),
+        };
+        let log = EventLog {
+            kept: Mutex::default(),
+            states: watch::Sender::new(first),
+            count: watch::Sender::new(0),
+        };
+        log.push_state(first);
+        log
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push_state(&self, change: StateChange) {
+        let next = {
+            let mut kept = self.lock();
+            kept.history.push(change);
+            kept.push(JobEvent::State(change))
+        };
+        self.states.send_replace(change);
+        self.count.send_replace(next);
+    }
+
+    /// Comes to a state; after a terminal one nothing changes.
+    pub(super) fn set(&self, state: JobState) {
+        let current = self.states.borrow().state;
+        if current != state && !current.is_terminal() {
+            self.push_state(StateChange {
+                state,
+                at: SystemTime::now(),
+            });
+        }
+    }
+
+    pub(super) fn tell(&self, importance: Importance, text: String) {
+        if self.states.borrow().state.is_terminal() {
+            return;
+        }
+        let next = {
+            let mut kept = self.lock();
+            if importance == Importance::Error {
+                kept.last_error = Some(text.clone());
+            }
+            let message = Message {
+                id: kept.messages,
+                at: SystemTime::now(),
+                importance,
+                text,
+            };
+            kept.messages += 1;
+            kept.messages_kept += 1;
+            if kept.messages_kept > MOST_MESSAGES {
+                kept.forget_one();
+            }
+            kept.push(JobEvent::Message(message))
+        };
+        self.count.send_replace(next);
+    }
+
+    pub(super) fn current(&self) -> StateChange {
+        *self.states.borrow()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<StateChange> {
+        self.states.subscribe()
+    }
+
+    pub(super) fn history(&self) -> Vec<StateChange> {
+        self.lock().history.clone()
+    }
+
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.lock().last_error.clone()
+    }
+
+    /// All events from the first on; ends after the terminal state.
+    pub(super) fn events(self: &Arc<Self>) -> impl Stream<Item = JobEvent> + Send + 'static + use<> {
+        let reader = Reader {
+            log: Arc::clone(self),
+            count: self.count.subscribe(),
+            at: 0,
+            ended: false,
+        };
+        futures::stream::unfold(reader, |mut reader| async move {
+            let event = reader.next().await?;
+            Some((event, reader))
+        })
+    }
+}
+
+impl Kept {
+    fn push(&mut self, event: JobEvent) -> u64 {
+        self.events.push_back((self.next, Arc::new(event)));
+        self.next += 1;
+        self.next
+    }
+
+    fn forget_one(&mut self) {
+        let oldest = self
+            .events
+            .iter()
+            .position(|(_, event)| matches!(**event, JobEvent::Message(_)));
+        if let Some(oldest) = oldest {
+            self.events.remove(oldest);
+            self.messages_kept -= 1;
+        }
+    }
+
+    /// The first event at or after a number.
+    fn at(&self, number: u64) -> Option<(u64, Arc<JobEvent>)> {
+        let place = self.events.partition_point(|(own, _)| *own < number);
+        self.events.get(place).cloned()
+    }
+}
+
+struct Reader {
+    log: Arc<EventLog>,
+    count: watch::Receiver<u64>,
+    at: u64,
+    ended: bool,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<JobEvent> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            self.count.mark_unchanged();
+            let found = self.log.lock().at(self.at);
+            if let Some((number, event)) = found {
+                self.at = number + 1;
+                self.ended = matches!(&*event, JobEvent::State(change) if change.state.is_terminal());
+                return Some((*event).clone());
+            }
+            // The log, and with it the sender, lives as long as this reader.
+            self.count.changed().await.ok()?;
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A running job: the loop that feeds the engine and does what it decides.
+//!
+//! One task owns the course of a job: it hands events to the engine and performs the actions. Every bundle, split,
+//! progress request and question to an SDK is a task of its own that reports back; state requests of running bundles
+//! go to the engine directly.
+
+mod actor;
+mod ask;
+mod bundle;
+mod log;
+mod merge;
+mod metrics;
+mod test_stream;
+mod workers;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{Stream, StreamExt as _};
+use purlin_coders::Coder;
+use purlin_engine::{CollectionId, Engine, TransformId};
+use tokio::sync::{mpsc, watch};
+
+pub use log::{Importance, JobEvent, JobState, Message, StateChange};
+pub use metrics::JobMetrics;
+
+use crate::translate::{Plan, StagePlan, WindowPlan};
+use crate::worker::WorkerFactory;
+use actor::{Actor, Input};
+use bundle::StageIo;
+use log::EventLog;
+use metrics::MetricsStore;
+use workers::Workers;
+
+/// What a job is called and what its workers are told.
+#[derive(Clone, Debug, Default)]
+pub struct JobSettings {
+    /// Unique in this process.
+    pub job_id: String,
+    /// As the user named it.
+    pub job_name: String,
+    /// For the workers' provision.
+    pub pipeline_options: prost_types::Struct,
+    /// Token under which workers retrieve the job's artifacts; empty where there are none.
+    pub retrieval_token: String,
+}
+
+/// Starts jobs.
+#[derive(Clone, Copy, Debug)]
+pub struct Job;
+
+impl Job {
+    /// Starts a job. Must be called inside of a tokio runtime, which it runs on. The job goes on when all handles are
+    /// dropped.
+    pub fn start(plan: Plan, factory: Arc<dyn WorkerFactory>, settings: JobSettings) -> JobHandle {
+        let log = Arc::new(EventLog::new());
+        let (inputs, inbox) = mpsc::unbounded_channel();
+        let Plan {
+            engine,
+            stages,
+            environments,
+            transforms,
+            numbers,
+            merges,
+            mappings,
+            map_states,
+            remote_streams,
+        } = plan;
+        let counts: Vec<u32> = engine.graph().environments.iter().map(|e| e.workers).collect();
+        let workers = Workers::new(factory, settings.clone(), environments, counts.into_iter());
+        let io = stages.iter().map(|stage| StageIo::new(stage, &engine)).collect();
+        let shared = Arc::new(Shared {
+            engine: Mutex::new(engine),
+            stages,
+            io,
+            transforms,
+            numbers,
+            merges,
+            mappings,
+            map_states,
+            workers,
+            metrics: Mutex::default(),
+        });
+        let (ended, end) = watch::channel(false);
+        let actor = Actor::new(Arc::clone(&shared), Arc::clone(&log), inputs.clone());
+        tokio::spawn(async move {
+            actor.run(inbox, remote_streams).await;
+            ended.send_replace(true);
+        });
+        JobHandle {
+            settings: Arc::new(settings),
+            shared,
+            log,
+            inputs,
+            end,
+        }
+    }
+}
+
+/// What all tasks of a job share.
+pub(crate) struct Shared {
+    engine: Mutex<Engine>,
+    stages: Vec<StagePlan>,
+    io: Vec<StageIo>,
+    /// Id and unique name by number.
+    transforms: Vec<(String, String)>,
+    numbers: HashMap<String, TransformId>,
+    merges: HashMap<CollectionId, WindowPlan>,
+    mappings: HashMap<(TransformId, usize), WindowPlan>,
+    map_states: HashMap<(String, String), Coder>,
+    workers: Workers,
+    metrics: Mutex<MetricsStore>,
+}
+
+impl Shared {
+    /// The engine. Every use is short; no user code runs under the lock.
+    pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn metrics(&self) -> MutexGuard<'_, MetricsStore> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of a transform that a worker names by id.
+    pub(crate) fn transform(&self, id: &str) -> Option<TransformId> {
+        self.numbers.get(id).copied()
+    }
+
+    /// The coder of a map state's values.
+    pub(crate) fn map_values(&self, transform: &str, state: &str) -> Option<&Coder> {
+        self.map_states.get(&(transform.to_owned(), state.to_owned()))
+    }
+
+    fn name(&self, id: &str) -> String {
+        let found = self
+            .numbers
+            .get(id)
+            .and_then(|number| self.transforms.get(number.0 as usize));
+        found.map_or_else(|| id.to_owned(), |(_, name)| name.clone())
+    }
+}
+
+/// A job, as others see it. Cheap to clone.
+#[derive(Clone)]
+pub struct JobHandle {
+    settings: Arc<JobSettings>,
+    shared: Arc<Shared>,
+    log: Arc<EventLog>,
+    inputs: mpsc::UnboundedSender<Input>,
+    end: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for JobHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state();
+        f.debug_struct("JobHandle")
+            .field("id", &self.id())
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl JobHandle {
+    /// The job's id.
+    pub fn id(&self) -> &str {
+        &self.settings.job_id
+    }
+
+    /// The name that the user gave.
+    pub fn name(&self) -> &str {
+        &self.settings.job_name
+    }
+
+    /// The current state.
+    pub fn state(&self) -> JobState {
+        self.log.current().state
+    }
+
+    /// All states so far, the first one first.
+    pub fn history(&self) -> Vec<StateChange> {
+        self.log.history()
+    }
+
+    /// Watches the state.
+    pub fn watch(&self) -> watch::Receiver<StateChange> {
+        self.log.watch()
+    }
+
+    /// States and messages in order, from the first on, then as they come. Ends after the terminal state.
+    pub fn events(&self) -> impl Stream<Item = JobEvent> + Send + 'static + use<> {
+        self.log.events()
+    }
+
+    /// The messages among [`JobHandle::events`].
+    pub fn messages(&self) -> impl Stream<Item = Message> + Send + 'static + use<> {
+        self.events().filter_map(|event| async move {
+            match event {
+                JobEvent::Message(message) => Some(message),
+                JobEvent::State(_) => None,
+            }
+        })
+    }
+
+    /// The states among [`JobHandle::events`].
+    pub fn states(&self) -> impl Stream<Item = StateChange> + Send + 'static + use<> {
+        self.events().filter_map(|event| async move {
+            match event {
+                JobEvent::State(change) => Some(change),
+                JobEvent::Message(_) => None,
+            }
+        })
+    }
+
+    /// Adds a message, say of a worker's log. Nothing is added after the terminal state.
+    pub fn message(&self, importance: Importance, text: impl Into<String>) {
+        self.log.tell(importance, text.into());
+    }
+
+    /// The metrics so far.
+    pub fn metrics(&self) -> JobMetrics {
+        self.shared.metrics().query(|id| self.shared.name(id))
+    }
+
+    /// Why the job failed.
+    pub fn error(&self) -> Option<String> {
+        if self.state() == JobState::Failed {
+            self.log.last_error()
+        } else {
+            None
+        }
+    }
+
+    /// Stops the job. Returns at once.
+    pub fn cancel(&self) {
+        // A job that has ended takes no more inputs.
+        let _ = self.inputs.send(Input::Cancel);
+    }
+
+    /// Lets the job finish what it has: sources stop. Returns at once.
+    pub fn drain(&self) {
+        let _ = self.inputs.send(Input::Drain);
+    }
+
+    /// Waits for the terminal state, and until all workers are stopped.
+    pub fn wait(&self) -> impl Future<Output = JobState> + Send + 'static + use<> {
+        let mut end = self.end.clone();
+        let log = Arc::clone(&self.log);
+        async move {
+            // An error is the end of the job's task.
+            let _ = end.wait_for(|ended| *ended).await;
+            log.current().state
+        }
+    }
+}

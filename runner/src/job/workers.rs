@@ -1,0 +1,177 @@
+//! The workers of a job: started when first needed, again when lost, all stopped at the end.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use purlin_proto::pipeline::MonitoringInfo;
+use tokio::task::JoinSet;
+
+use super::JobSettings;
+use crate::translate::PlanEnvironment;
+use crate::worker::{StartWorker, Worker, WorkerError, WorkerFactory};
+
+/// Counts the workers of this process.
+static NEXT_WORKER: AtomicU64 = AtomicU64::new(1);
+
+/// A worker of the job, with what is known of it.
+pub(super) struct JobWorker {
+    pub worker: Arc<dyn Worker>,
+    /// Its short ids of metrics, as far as they are resolved.
+    pub short_ids: Mutex<HashMap<String, MonitoringInfo>>,
+}
+
+impl JobWorker {
+    pub(super) fn known_ids(&self) -> HashMap<String, MonitoringInfo> {
+        self.short_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The infos of a response, short ids resolved (asking the worker for those that are new).
+    pub(super) async fn infos(
+        &self,
+        infos: &[MonitoringInfo],
+        data: &HashMap<String, bytes::Bytes>,
+    ) -> Vec<MonitoringInfo> {
+        let missing = {
+            let known = self.short_ids.lock().unwrap_or_else(PoisonError::into_inner);
+            match super::metrics::resolve(infos, data, &known) {
+                Ok(infos) => return infos,
+                Err(missing) => missing,
+            }
+        };
+        match self.worker.monitoring_infos(missing).await {
+            Ok(found) => {
+                self.short_ids
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend(found);
+            }
+            Err(error) => tracing::warn!(%error, "a worker did not tell what its metrics' short ids mean"),
+        }
+        let known = self.known_ids();
+        let data = data.iter().filter(|(id, _)| known.contains_key(*id));
+        let data: HashMap<String, bytes::Bytes> =
+            data.map(|(id, payload)| (id.clone(), payload.clone())).collect();
+        super::metrics::resolve(infos, &data, &known).unwrap_or_default()
+    }
+}
+
+type Slot = tokio::sync::Mutex<Option<Arc<JobWorker>>>;
+
+/// The workers by environment and index.
+pub(super) struct Workers {
+    factory: Arc<dyn WorkerFactory>,
+    settings: JobSettings,
+    environments: Vec<PlanEnvironment>,
+    slots: Vec<Vec<Slot>>,
+    stopped: AtomicBool,
+}
+
+impl Workers {
+    pub(super) fn new(
+        factory: Arc<dyn WorkerFactory>,
+        settings: JobSettings,
+        environments: Vec<PlanEnvironment>,
+        counts: impl Iterator<Item = u32>,
+    ) -> Self {
+        let slots = counts
+            .map(|count| (0..count.max(1)).map(|_| Slot::default()).collect())
+            .collect();
+        Workers {
+            factory,
+            settings,
+            environments,
+            slots,
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    fn slot(&self, environment: usize, index: u32) -> Result<(&PlanEnvironment, &Slot), WorkerError> {
+        let found = self
+            .environments
+            .get(environment)
+            .zip(self.slots.get(environment));
+        let (own, slots) = found.ok_or_else(|| WorkerError::Start {
+            environment: environment.to_string(),
+            reason: "the plan has no such environment".to_owned(),
+        })?;
+        let count = slots.len();
+        let slot = slots
+            .get(index as usize % count.max(1))
+            .ok_or_else(|| WorkerError::Start {
+                environment: own.id.clone(),
+                reason: "it has no workers".to_owned(),
+            })?;
+        Ok((own, slot))
+    }
+
+    /// The worker of an environment; starts it where it does not run.
+    pub(super) async fn get(&self, environment: usize, index: u32) -> Result<Arc<JobWorker>, WorkerError> {
+        let (own, slot) = self.slot(environment, index)?;
+        let mut slot = slot.lock().await;
+        if let Some(worker) = &*slot {
+            return Ok(Arc::clone(worker));
+        }
+        if self.stopped.load(Ordering::Acquire) {
+            let reason = "the job has ended".to_owned();
+            return Err(WorkerError::Start {
+                environment: own.id.clone(),
+                reason,
+            });
+        }
+        let number = NEXT_WORKER.fetch_add(1, Ordering::Relaxed);
+        let worker_id = match self.settings.job_id.as_str() {
+            "" => format!("worker-{number}"),
+            job => format!("{job}-worker-{number}"),
+        };
+        let request = StartWorker {
+            worker_id,
+            environment_id: own.id.clone(),
+            environment: own.proto.clone(),
+            pipeline_options: self.settings.pipeline_options.clone(),
+            job_id: self.settings.job_id.clone(),
+            retrieval_token: self.settings.retrieval_token.clone(),
+        };
+        tracing::debug!(
+            worker = request.worker_id,
+            environment = own.id,
+            "starting a worker"
+        );
+        let worker = self.factory.start(request).await?;
+        let worker = Arc::new(JobWorker {
+            worker,
+            short_ids: Mutex::default(),
+        });
+        *slot = Some(Arc::clone(&worker));
+        Ok(worker)
+    }
+
+    /// Forgets a worker that was lost, so that the next bundle starts another.
+    pub(super) async fn forget(&self, environment: usize, index: u32, lost: &Arc<JobWorker>) {
+        let Ok((_, slot)) = self.slot(environment, index) else {
+            return;
+        };
+        let mut slot = slot.lock().await;
+        if slot.as_ref().is_some_and(|worker| Arc::ptr_eq(worker, lost)) {
+            *slot = None;
+            drop(slot);
+            lost.worker.stop().await;
+        }
+    }
+
+    /// Stops all workers and waits for their end; none starts any more.
+    pub(super) async fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        let mut stopping = JoinSet::new();
+        for slot in self.slots.iter().flatten() {
+            let worker = slot.lock().await.take();
+            if let Some(worker) = worker {
+                stopping.spawn(async move { worker.worker.stop().await });
+            }
+        }
+        while stopping.join_next().await.is_some() {}
+    }
+}

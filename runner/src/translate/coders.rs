@@ -1,0 +1,364 @@
+//! Coders of the pipeline, and the coders that the runner and the SDKs talk in.
+//!
+//! The wire coder of a coder is that coder with every part that the runner, or one of the pipeline's environments,
+//! does not know put into a length prefix. It is a function of the coder alone, the same for the whole pipeline, so
+//! both sides of every edge agree, whichever SDKs they are.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use purlin_coders::spec::no_schemas;
+use purlin_coders::{Coder, WindowCoder};
+use purlin_proto::pipeline;
+use purlin_proto::urns::coders as urns;
+
+/// Coders that every SDK and runner must know.
+const REQUIRED: &[&str] = &[
+    urns::WINDOWED_VALUE,
+    urns::BYTES,
+    urns::GLOBAL_WINDOW,
+    urns::INTERVAL_WINDOW,
+    urns::KV,
+    urns::ITERABLE,
+    urns::DOUBLE,
+    urns::TIMER,
+    urns::LENGTH_PREFIX,
+    urns::CUSTOM_WINDOW,
+];
+
+/// Coders that the runner knows, and uses where all environments say that they know them. Rows are not among them:
+/// in a length prefix they cost no decoding.
+const COMMON: &[&str] = &[
+    urns::STRING_UTF8,
+    urns::BOOL,
+    urns::VARINT,
+    urns::NULLABLE,
+    urns::SHARDED_KEY,
+    urns::STATE_BACKED_ITERABLE,
+];
+
+/// Nesting beyond this is a forged pipeline's.
+const MAX_DEPTH: usize = 100;
+/// Components, counted with repetition, beyond this are a forged pipeline's (a few shared ids can spell out 2^n).
+const MAX_SIZE: usize = 10_000;
+
+/// The wire form of a coder.
+#[derive(Clone, Debug)]
+pub(super) struct Wire {
+    /// Id among the coders.
+    pub id: String,
+    /// What the runner knows of it. Inside of length prefixes there is nothing but bytes.
+    pub coder: Coder,
+    /// Whether it holds no part that only some SDK knows.
+    pub plain: bool,
+    /// Same number, same coder.
+    pub identity: u32,
+    size: usize,
+}
+
+/// All coders of a pipeline, with those that translation makes.
+#[derive(Clone)]
+pub(crate) struct Coders {
+    protos: HashMap<String, pipeline::Coder>,
+    known: HashSet<&'static str>,
+    wires: HashMap<String, Result<Wire, String>>,
+    windows: HashMap<String, Result<(String, WindowCoder), String>>,
+    identities: HashMap<(String, Bytes, Vec<u32>), u32>,
+    made: HashMap<(String, Vec<String>), String>,
+}
+
+impl Coders {
+    pub(super) fn new<'a>(
+        protos: &HashMap<String, pipeline::Coder>,
+        environments: impl Iterator<Item = &'a pipeline::Environment>,
+    ) -> Self {
+        let mut known: HashSet<&'static str> = COMMON.iter().copied().collect();
+        for environment in environments {
+            known.retain(|urn| {
+                environment
+                    .capabilities
+                    .iter()
+                    .any(|capability| capability == urn)
+            });
+        }
+        known.extend(REQUIRED);
+        Coders {
+            protos: protos.clone(),
+            known,
+            wires: HashMap::new(),
+            windows: HashMap::new(),
+            identities: HashMap::new(),
+            made: HashMap::new(),
+        }
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&pipeline::Coder> {
+        self.protos.get(id)
+    }
+
+    /// The components of a pair's coder.
+    pub(super) fn kv(&self, id: &str) -> Option<(String, String)> {
+        let coder = self.protos.get(id)?;
+        match (urn(coder), coder.component_coder_ids.as_slice()) {
+            (urns::KV, [key, value]) => Some((key.clone(), value.clone())),
+            // A pair may come in a length prefix of the SDK's own making.
+            _ => None,
+        }
+    }
+
+    /// The id of a coder of components; one is made where there is none.
+    pub(super) fn make(&mut self, urn: &str, components: &[&str]) -> String {
+        let key = (
+            urn.to_owned(),
+            components.iter().map(|&c| c.to_owned()).collect::<Vec<_>>(),
+        );
+        if let Some(id) = self.made.get(&key) {
+            return id.clone();
+        }
+        let short = urn.trim_start_matches("beam:coder:").trim_end_matches(":v1");
+        let id = self.unused(&match components {
+            [] => format!("purlin:{short}"),
+            [first, ..] => format!("purlin:{short}:{}", first.trim_start_matches("purlin:")),
+        });
+        let proto = pipeline::Coder {
+            spec: Some(pipeline::FunctionSpec {
+                urn: urn.to_owned(),
+                payload: Bytes::new(),
+            }),
+            component_coder_ids: key.1.clone(),
+        };
+        self.protos.insert(id.clone(), proto);
+        self.made.insert(key, id.clone());
+        id
+    }
+
+    fn unused(&self, prefix: &str) -> String {
+        if !self.protos.contains_key(prefix) {
+            return prefix.to_owned();
+        }
+        let mut number = 1;
+        loop {
+            let id = format!("{prefix}_{number}");
+            if !self.protos.contains_key(&id) {
+                return id;
+            }
+            number += 1;
+        }
+    }
+
+    /// The wire form of a coder; an error says what is wrong with it.
+    pub(super) fn wire(&mut self, id: &str) -> Result<Wire, String> {
+        self.wire_at(id, 0)
+    }
+
+    fn wire_at(&mut self, id: &str, depth: usize) -> Result<Wire, String> {
+        if let Some(known) = self.wires.get(id) {
+            return known.clone();
+        }
+        if depth > MAX_DEPTH {
+            return Err(format!("coder \"{id}\" is nested too deeply, or contains itself"));
+        }
+        let wire = self.make_wire(id, depth);
+        if depth == 0 || wire.is_ok() {
+            self.wires.insert(id.to_owned(), wire.clone());
+        }
+        wire
+    }
+
+    fn make_wire(&mut self, id: &str, depth: usize) -> Result<Wire, String> {
+        let proto = self.protos.get(id).ok_or_else(|| match id {
+            "" => "a coder id is empty; every PCollection, state and timer needs a coder".to_owned(),
+            id => format!("coder \"{id}\" is not among the pipeline's components"),
+        })?;
+        let proto = proto.clone();
+        let coder_urn = urn(&proto).to_owned();
+        if coder_urn.is_empty() {
+            return Err(format!("coder \"{id}\" has no URN"));
+        }
+        if coder_urn == urns::LENGTH_PREFIX {
+            let identity = self.identity(id, depth)?;
+            let plain = match proto.component_coder_ids.as_slice() {
+                [inner] => self.wire_at(inner, depth + 1).is_ok_and(|inner| inner.plain),
+                _ => return Err(format!("coder \"{id}\" ({coder_urn}) needs one component")),
+            };
+            return Ok(Wire {
+                id: id.to_owned(),
+                coder: opaque(),
+                plain,
+                identity,
+                size: 1,
+            });
+        }
+        if !self.known.contains(coder_urn.as_str()) {
+            // An identity first, so that a coder that contains itself is found out.
+            self.identity(id, depth)?;
+            let made = self.make(urns::LENGTH_PREFIX, &[id]);
+            let identity = self.identity(&made, depth)?;
+            let plain = coder_urn == urns::ROW;
+            return Ok(Wire {
+                id: made,
+                coder: opaque(),
+                plain,
+                identity,
+                size: 1,
+            });
+        }
+        let mut components = Vec::with_capacity(proto.component_coder_ids.len().min(8));
+        let mut size = 1;
+        for component in &proto.component_coder_ids {
+            let component = self.wire_at(component, depth + 1)?;
+            size += component.size;
+            if size > MAX_SIZE {
+                return Err(format!("coder \"{id}\" has more than {MAX_SIZE} parts"));
+            }
+            components.push(component);
+        }
+        let payload = payload(&proto);
+        let coders = components.iter().map(|c| c.coder.clone()).collect();
+        let coder = Coder::from_parts(&coder_urn, &payload, coders, &no_schemas)
+            .map_err(|error| format!("coder \"{id}\": {error}"))?;
+        let plain = components.iter().all(|c| c.plain);
+        let unchanged = components.iter().map(|c| &c.id).eq(&proto.component_coder_ids);
+        let wire_id = if unchanged {
+            id.to_owned()
+        } else {
+            let ids: Vec<&str> = components.iter().map(|c| c.id.as_str()).collect();
+            self.make(&coder_urn, &ids)
+        };
+        let identity = self.identity(&wire_id, depth)?;
+        Ok(Wire {
+            id: wire_id,
+            coder,
+            plain,
+            identity,
+            size,
+        })
+    }
+
+    /// A number that equal coders share, however their ids differ.
+    fn identity(&mut self, id: &str, depth: usize) -> Result<u32, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("coder \"{id}\" is nested too deeply, or contains itself"));
+        }
+        if let Some(Ok(wire)) = self.wires.get(id)
+            && wire.id == id
+        {
+            return Ok(wire.identity);
+        }
+        let proto = self.protos.get(id).cloned();
+        let proto = proto.ok_or_else(|| format!("coder \"{id}\" is not among the pipeline's components"))?;
+        let mut components = Vec::new();
+        for component in &proto.component_coder_ids {
+            components.push(self.identity(component, depth + 1)?);
+            if components.len() > MAX_SIZE {
+                return Err(format!("coder \"{id}\" has more than {MAX_SIZE} parts"));
+            }
+        }
+        let next = self.identities.len() as u32;
+        Ok(*self
+            .identities
+            .entry((urn(&proto).to_owned(), payload(&proto), components))
+            .or_insert(next))
+    }
+
+    /// The wire form of a window coder. A window of a type of the user's is sent with its maximum timestamp before it.
+    pub(super) fn window(&mut self, id: &str) -> Result<(String, WindowCoder), String> {
+        if let Some(known) = self.windows.get(id) {
+            return known.clone();
+        }
+        let window = self.make_window(id);
+        self.windows.insert(id.to_owned(), window.clone());
+        window
+    }
+
+    fn make_window(&mut self, id: &str) -> Result<(String, WindowCoder), String> {
+        let wire = self.wire(id).map_err(|error| format!("window coder: {error}"))?;
+        match wire.coder {
+            Coder::GlobalWindow | Coder::IntervalWindow | Coder::CustomWindow(_) => {
+                Ok((wire.id, WindowCoder::from_coder(wire.coder)))
+            }
+            coder => {
+                let id = self.make(urns::CUSTOM_WINDOW, &[&wire.id]);
+                Ok((id, WindowCoder::Custom(Box::new(coder))))
+            }
+        }
+    }
+
+    /// Copies a coder, with its components, to `into`.
+    pub(super) fn collect(&self, id: &str, into: &mut HashMap<String, pipeline::Coder>) {
+        let mut wanted = vec![id];
+        while let Some(id) = wanted.pop() {
+            if into.contains_key(id) {
+                continue;
+            }
+            if let Some(proto) = self.protos.get(id) {
+                into.insert(id.to_owned(), proto.clone());
+                wanted.extend(proto.component_coder_ids.iter().map(String::as_str));
+            }
+        }
+    }
+
+    /// The wire form of a value that `id` encoded in the outer context, in the nested context; `None` where its parts
+    /// cannot be told apart.
+    pub(super) fn nest(&mut self, id: &str, outer: &Bytes) -> Option<Bytes> {
+        let wire = self.wire(id).ok()?;
+        let mut out = Vec::with_capacity(outer.len() + 4);
+        if wire.id == id {
+            let mut rest = &outer[..];
+            // Values that tell their own end, the same in both contexts, stay as they are.
+            nest_known(&wire.coder, &mut rest, &mut out)?;
+            return rest.is_empty().then(|| out.into());
+        }
+        if matches!(wire.coder, Coder::LengthPrefix(_)) {
+            purlin_coders::wire::write_bytes(outer, &mut out, true);
+            return Some(out.into());
+        }
+        // A pair whose key is known: the key stays, the value is nested.
+        let (key, value) = self.kv(id)?;
+        let key_wire = self.wire(&key).ok()?;
+        if key_wire.id != key {
+            return None;
+        }
+        let mut rest = &outer[..];
+        out.extend_from_slice(key_wire.coder.take(&mut rest, true).ok()?);
+        let rest = outer.slice_ref(rest);
+        out.extend_from_slice(&self.nest(&value, &rest)?);
+        Some(out.into())
+    }
+}
+
+/// Rewrites a value of the outer context to the nested one.
+fn nest_known(coder: &Coder, rest: &mut &[u8], out: &mut Vec<u8>) -> Option<()> {
+    match coder {
+        Coder::Bytes | Coder::Utf8 => purlin_coders::wire::write_bytes(std::mem::take(rest), out, true),
+        Coder::Kv(kv) => {
+            out.extend_from_slice(kv.0.take(rest, true).ok()?);
+            nest_known(&kv.1, rest, out)?;
+        }
+        Coder::Nullable(inner) => {
+            let mark = purlin_coders::wire::read_bool(rest, "the mark of a nullable value").ok()?;
+            out.push(u8::from(mark));
+            if mark {
+                nest_known(inner, rest, out)?;
+            }
+        }
+        other => out.extend_from_slice(other.take(rest, false).ok()?),
+    }
+    Some(())
+}
+
+fn opaque() -> Coder {
+    Coder::length_prefix(Coder::Bytes)
+}
+
+pub(super) fn urn(coder: &pipeline::Coder) -> &str {
+    coder.spec.as_ref().map_or("", |spec| spec.urn.as_str())
+}
+
+fn payload(coder: &pipeline::Coder) -> Bytes {
+    coder
+        .spec
+        .as_ref()
+        .map(|spec| spec.payload.clone())
+        .unwrap_or_default()
+}
