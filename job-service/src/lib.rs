@@ -1,1 +1,21 @@
 //! Beam's Job Service: jobs, artifacts, expansion.
+//!
+//! ```text
+//! options ──▶ server ──┬─ job port        jobs::service      Prepare, Run, states, messages, metrics
+//!                      ├─ artifact port   artifacts          staging from clients, retrieval by workers
+//!                      ├─ expansion port  expansion
+//!                      ├─ Fn API port     purlin_runner::fnapi, for workers
+//!                      └─ web port        web                /health, /jobs
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod artifacts;
+mod expansion;
+mod jobs;
+pub mod logging;
+pub mod options;
+mod server;
+mod time;
+mod web;
+
+pub use server::{JobService, StartError};

@@ -24,7 +24,7 @@ mod worker;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use server::{BindError, FnApiServer, FnApiSettings, MAX_MESSAGE_BYTES, grpc_server};
+pub use server::{BindError, FnApiServer, FnApiSettings, MAX_MESSAGE_BYTES, grpc_server, listen};
 pub use worker::GrpcWorker;
 
 pub(crate) use link::Link;

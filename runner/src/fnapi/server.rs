@@ -85,7 +85,7 @@ impl BindError {
 }
 
 /// Binds a listener, IPv4 before IPv6 where the host has both.
-pub(crate) async fn listen(host: &str, port: u16) -> Result<TcpListener, BindError> {
+pub async fn listen(host: &str, port: u16) -> Result<TcpListener, BindError> {
     let error = |e: &std::io::Error| BindError::new(host, port, e);
     let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
         .await

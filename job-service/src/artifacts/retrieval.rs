@@ -1,0 +1,109 @@
+//! Gives staged artifacts to workers.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+use purlin_proto::job_management::artifact_retrieval_service_server::ArtifactRetrievalService;
+use purlin_proto::{job_management as api, pipeline, urns};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::store::{Store, hex};
+
+const CHUNK: usize = 1 << 20;
+
+/// The retrieval service. It gives what is in the store, and no other file of the machine.
+#[derive(Clone)]
+pub(crate) struct Retrieval {
+    pub(crate) store: Arc<Store>,
+}
+
+type Chunks = mpsc::Sender<Result<api::GetArtifactResponse, Status>>;
+
+#[tonic::async_trait]
+impl ArtifactRetrievalService for Retrieval {
+    type GetArtifactStream = ReceiverStream<Result<api::GetArtifactResponse, Status>>;
+
+    async fn resolve_artifacts(
+        &self,
+        request: Request<api::ResolveArtifactsRequest>,
+    ) -> Result<Response<api::ResolveArtifactsResponse>, Status> {
+        // Staging has resolved all that can be: they are files of the store, or packages of an index.
+        let replacements = request.into_inner().artifacts;
+        Ok(Response::new(api::ResolveArtifactsResponse { replacements }))
+    }
+
+    async fn get_artifact(
+        &self,
+        request: Request<api::GetArtifactRequest>,
+    ) -> Result<Response<Self::GetArtifactStream>, Status> {
+        let artifact = request.into_inner().artifact.unwrap_or_default();
+        let malformed =
+            |e| Status::invalid_argument(format!("the artifact's payload is no valid message: {e}"));
+        let (chunks, rx) = mpsc::channel(2);
+        match artifact.type_urn.as_str() {
+            urns::artifact_types::FILE => {
+                let file = pipeline::ArtifactFilePayload::decode(artifact.type_payload).map_err(malformed)?;
+                let Some(sha256) = self.store.known(&file.path) else {
+                    let path = file.path;
+                    return Err(Status::not_found(format!(
+                        "{path:?} is no staged artifact of a job of this service"
+                    )));
+                };
+                tokio::spawn(async move {
+                    if let Err(status) = send_file(&file.path, &sha256, &chunks).await {
+                        tracing::error!("artifact {sha256}: {}", status.message());
+                        // The worker has gone if this fails.
+                        let _ = chunks.send(Err(status)).await;
+                    }
+                });
+            }
+            urns::artifact_types::EMBEDDED => {
+                let data = pipeline::EmbeddedFilePayload::decode(artifact.type_payload)
+                    .map_err(malformed)?
+                    .data;
+                tokio::spawn(async move { send(&chunks, data).await });
+            }
+            other => {
+                return Err(Status::invalid_argument(format!(
+                    "artifacts of type {other:?} are not given by this service; the worker is to get them itself"
+                )));
+            }
+        }
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+}
+
+async fn send(chunks: &Chunks, data: Bytes) -> Result<(), Status> {
+    for start in (0..data.len()).step_by(CHUNK) {
+        let data = data.slice(start..data.len().min(start + CHUNK));
+        let sent = chunks.send(Ok(api::GetArtifactResponse { data })).await;
+        sent.map_err(|_| Status::cancelled("the worker has gone"))?;
+    }
+    Ok(())
+}
+
+async fn send_file(path: &str, sha256: &str, chunks: &Chunks) -> Result<(), Status> {
+    let failed = |e: std::io::Error| Status::data_loss(format!("cannot read the staged file: {e}"));
+    let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let mut hash = Sha256::new();
+    loop {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        while chunk.len() < CHUNK && file.read_buf(&mut chunk).await.map_err(failed)? > 0 {}
+        if chunk.is_empty() {
+            break;
+        }
+        hash.update(&chunk);
+        send(chunks, chunk.freeze()).await?;
+    }
+    if hex(&hash.finalize()) != sha256 {
+        return Err(Status::data_loss(
+            "the staged file has changed on disk since it was staged; submit the job again",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! The pipeline options that this service reads.
+
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use purlin_proto::job_management as api;
+use purlin_runner::translate::PlanOptions;
+
+use super::JobError;
+
+/// More workers than this for one environment are a mistake.
+const MAX_WORKERS: u32 = 1024;
+
+/// A job's options: all of them, for the workers, and those that the service reads.
+#[derive(Clone, Debug)]
+pub(crate) struct PipelineOptions {
+    all: Struct,
+    job_name: Option<String>,
+    streaming: bool,
+    workers: u32,
+}
+
+impl PipelineOptions {
+    pub(crate) fn read(all: Struct) -> Result<Self, JobError> {
+        let workers = match integer(&all, "sdk_worker_parallelism")? {
+            None => 1,
+            // Beam's convention: as many as the machine has cores.
+            Some(0) => std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            Some(n) => u32::try_from(n)
+                .ok()
+                .filter(|n| *n <= MAX_WORKERS)
+                .ok_or_else(|| JobError::Option {
+                    option: "sdk_worker_parallelism".into(),
+                    reason: format!("{n} is not between 0 and {MAX_WORKERS}"),
+                })?,
+        };
+        let streaming = boolean(&all, "streaming")?;
+        let job_name = text(&all, "job_name").filter(|name| !name.is_empty());
+        Ok(Self {
+            all,
+            job_name,
+            streaming,
+            workers,
+        })
+    }
+
+    pub(crate) fn proto(&self) -> &Struct {
+        &self.all
+    }
+
+    pub(crate) fn job_name(&self) -> Option<&str> {
+        self.job_name.as_deref()
+    }
+
+    pub(crate) fn plan_options(&self) -> PlanOptions {
+        PlanOptions {
+            workers: self.workers,
+            streaming: self.streaming,
+            ..Default::default()
+        }
+    }
+
+    /// What [`PipelineOptions::read`] reads, for clients.
+    pub(crate) fn describe() -> Vec<api::PipelineOptionDescriptor> {
+        use api::pipeline_option_type::Enum;
+        let option =
+            |name: &str, r#type: Enum, default: &str, description: &str| api::PipelineOptionDescriptor {
+                name: name.into(),
+                r#type: r#type as i32,
+                description: description.into(),
+                default_value: default.into(),
+                group: "purlin".into(),
+            };
+        vec![
+            option(
+                "job_name",
+                Enum::String,
+                "",
+                "Name of the job, in its id and in lists of jobs.",
+            ),
+            option(
+                "streaming",
+                Enum::Boolean,
+                "false",
+                "Whether the pipeline is a streaming one.",
+            ),
+            option(
+                "sdk_worker_parallelism",
+                Enum::Integer,
+                "1",
+                "How many workers each environment has; 0 for as many as the machine has cores.",
+            ),
+        ]
+    }
+}
+
+/// An option is found by its URN, or by its bare name, in either spelling.
+fn find<'a>(all: &'a Struct, name: &str) -> Option<&'a Kind> {
+    let mut words = name.split('_');
+    let mut camel = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let (first, rest) = word.split_at(word.len().min(1));
+        camel.push_str(&first.to_uppercase());
+        camel.push_str(rest);
+    }
+    let keys = [
+        format!("beam:option:{name}:v1"),
+        name.to_owned(),
+        format!("beam:option:{camel}:v1"),
+        camel,
+    ];
+    let value: &Value = keys.iter().find_map(|key| all.fields.get(key))?;
+    value
+        .kind
+        .as_ref()
+        .filter(|kind| !matches!(kind, Kind::NullValue(_)))
+}
+
+fn text(all: &Struct, name: &str) -> Option<String> {
+    match find(all, name)? {
+        Kind::StringValue(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn integer(all: &Struct, name: &str) -> Result<Option<i64>, JobError> {
+    let wrong = |given: String| JobError::Option {
+        option: name.into(),
+        reason: format!("{given} is no whole number"),
+    };
+    match find(all, name) {
+        None => Ok(None),
+        Some(Kind::NumberValue(n)) if n.fract() == 0.0 => Ok(Some(*n as i64)),
+        Some(Kind::StringValue(text)) => text
+            .trim()
+            .parse()
+            .map(Some)
+            .map_err(|_| wrong(format!("{text:?}"))),
+        Some(Kind::NumberValue(n)) => Err(wrong(n.to_string())),
+        Some(_) => Err(wrong("its value".into())),
+    }
+}
+
+fn boolean(all: &Struct, name: &str) -> Result<bool, JobError> {
+    match find(all, name) {
+        None => Ok(false),
+        Some(Kind::BoolValue(value)) => Ok(*value),
+        Some(Kind::StringValue(text)) if text.eq_ignore_ascii_case("true") => Ok(true),
+        Some(Kind::StringValue(text)) if text.eq_ignore_ascii_case("false") => Ok(false),
+        Some(_) => Err(JobError::Option {
+            option: name.into(),
+            reason: "give true or false".into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pairs: &[(&str, Kind)]) -> Struct {
+        let fields = pairs.iter().map(|(k, v)| {
+            (
+                (*k).to_owned(),
+                Value {
+                    kind: Some(v.clone()),
+                },
+            )
+        });
+        Struct {
+            fields: fields.collect(),
+        }
+    }
+
+    #[test]
+    fn options_are_read_as_each_sdk_writes_them() {
+        let read = |key: &str, kind: Kind| PipelineOptions::read(options(&[(key, kind)])).unwrap().workers;
+        assert_eq!(
+            read(
+                "beam:option:sdk_worker_parallelism:v1",
+                Kind::StringValue("3".into())
+            ),
+            3
+        );
+        assert_eq!(
+            read("beam:option:sdkWorkerParallelism:v1", Kind::NumberValue(4.0)),
+            4
+        );
+        assert_eq!(read("sdk_worker_parallelism", Kind::NullValue(0)), 1);
+        assert!(read("sdk_worker_parallelism", Kind::StringValue("0".into())) >= 1);
+        let streaming = options(&[("beam:option:streaming:v1", Kind::BoolValue(true))]);
+        assert!(PipelineOptions::read(streaming).unwrap().streaming);
+    }
+
+    #[test]
+    fn wrong_values_name_the_option() {
+        for kind in [
+            Kind::StringValue("many".into()),
+            Kind::NumberValue(-1.0),
+            Kind::NumberValue(1e12),
+        ] {
+            let error = PipelineOptions::read(options(&[("sdk_worker_parallelism", kind)]))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("sdk_worker_parallelism"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `purlin-job-service`: Beam's Job Service as a program.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use purlin_job_service::{JobService, logging, options::Options};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let options = match Options::from_args(std::env::args_os()) {
+        Ok(options) => options,
+        Err(error) => error.exit(),
+    };
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("purlin-job-service: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<()> {
+    logging::init(&options.log_level, options.log_kind)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let result = runtime.block_on(serve(options));
+    // Threads that still answer a worker's state request do not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}
+
+async fn serve(options: Options) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("watch for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    let service = JobService::start(options).await?;
+    for line in service.listening() {
+        // Nobody may read it; the service serves all the same.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+    let reason = tokio::select! {
+        _ = interrupt.recv() => "interrupted",
+        _ = terminate.recv() => "terminated",
+        () = service.idle() => "idle for as long as --idle_shutdown_timeout says",
+    };
+    tracing::info!("ending: {reason}");
+    tokio::select! {
+        () = service.shutdown() => {}
+        // A second signal does not wait for jobs and workers.
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! The command line: Purlin's options, and Prism's under Prism's names and in Go's spelling.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// In what form log lines go to stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogKind {
+    /// For people.
+    #[default]
+    Dev,
+    /// One JSON object a line, with the fields that Beam's SDKs read of Prism's log.
+    Json,
+    /// `key=value` pairs.
+    Text,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "purlin-job-service",
+    about = "Runs Apache Beam pipelines that any Beam SDK submits.",
+    after_help = "Names may be written with dashes or underscores, after one dash or two. With --job_port given, the \
+                  other ports are free ones unless given too.",
+    version
+)]
+struct Args {
+    /// Port of the Job Service; 0 takes a free one [default: 8099]
+    #[arg(long = "job_port", value_name = "PORT")]
+    job_port: Option<u16>,
+    /// Port of the artifact service; 0 takes a free one [default: 8098]
+    #[arg(long = "artifact_port", value_name = "PORT")]
+    artifact_port: Option<u16>,
+    /// Port of the expansion service; 0 takes a free one [default: 8097]
+    #[arg(long = "expansion_port", value_name = "PORT")]
+    expansion_port: Option<u16>,
+    /// Port of the Fn API, to which workers connect; 0 takes a free one
+    #[arg(long = "worker_port", value_name = "PORT", default_value_t = 0)]
+    worker_port: u16,
+    /// Port of the web page; 0 takes a free one [default: 8074]
+    #[arg(long = "web_port", value_name = "PORT")]
+    web_port: Option<u16>,
+    /// Host or address to listen on; 0.0.0.0 for all
+    #[arg(long = "host", default_value = "localhost")]
+    host: String,
+    /// Host that clients and workers are told, where they cannot reach the service by --host
+    #[arg(long = "advertised_host", value_name = "HOST")]
+    advertised_host: Option<String>,
+    /// Serve the web page, /health and /jobs [default: true]
+    #[arg(long = "serve_http", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    serve_http: Option<bool>,
+    /// debug, info, warn or error, or a filter such as info,purlin_runner=debug
+    #[arg(long = "log_level", default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+    /// Form of the log
+    #[arg(long = "log_kind", value_enum, default_value_t, value_name = "KIND")]
+    log_kind: LogKind,
+    /// End when no job has run for this long, such as 90s, 5m or 1h30m; negative: never
+    #[arg(long = "idle_shutdown_timeout", default_value = "-1ns", value_name = "DURATION", value_parser = duration)]
+    #[arg(allow_hyphen_values = true)]
+    idle_shutdown_timeout: GoDuration,
+    /// How long a worker may take to connect after it was started
+    #[arg(long = "worker_connect_timeout", default_value = "2m", value_name = "DURATION", value_parser = duration)]
+    worker_connect_timeout: GoDuration,
+}
+
+/// What the service is to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Port of the Job Service; 0 is a free one.
+    pub job_port: u16,
+    /// Port of the artifact services; 0 is a free one.
+    pub artifact_port: u16,
+    /// Port of the expansion service; 0 is a free one.
+    pub expansion_port: u16,
+    /// Port of the Fn API; 0 is a free one.
+    pub worker_port: u16,
+    /// Port of the web page, if it is served; 0 is a free one.
+    pub web_port: Option<u16>,
+    /// Host or address to listen on.
+    pub host: String,
+    /// Host that clients and workers are told, if not `host`.
+    pub advertised_host: Option<String>,
+    /// A level or filter for the log.
+    pub log_level: String,
+    /// Form of the log.
+    pub log_kind: LogKind,
+    /// End after so long without a job.
+    pub idle_shutdown: Option<Duration>,
+    /// How long a worker may take to connect.
+    pub worker_connect_timeout: Duration,
+}
+
+impl Default for Options {
+    /// Free ports on localhost, no web page: what a test or an embedding program wants.
+    fn default() -> Self {
+        Self {
+            job_port: 0,
+            artifact_port: 0,
+            expansion_port: 0,
+            worker_port: 0,
+            web_port: None,
+            host: "localhost".into(),
+            advertised_host: None,
+            log_level: "info".into(),
+            log_kind: LogKind::default(),
+            idle_shutdown: None,
+            worker_connect_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Options {
+    /// Reads a command line, the program's name first.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let args = Args::try_parse_from(spell(args))?;
+        let others = if args.job_port.is_some() { None } else { Some(()) };
+        let port = |given: Option<u16>, default: u16| given.or(others.map(|()| default)).unwrap_or(0);
+        Ok(Self {
+            job_port: args.job_port.unwrap_or(8099),
+            artifact_port: port(args.artifact_port, 8098),
+            expansion_port: port(args.expansion_port, 8097),
+            worker_port: args.worker_port,
+            web_port: args.serve_http.unwrap_or(true).then(|| port(args.web_port, 8074)),
+            host: args.host,
+            advertised_host: args.advertised_host,
+            log_level: args.log_level,
+            log_kind: args.log_kind,
+            idle_shutdown: args.idle_shutdown_timeout.0,
+            worker_connect_timeout: args.worker_connect_timeout.0.unwrap_or(Duration::MAX),
+        })
+    }
+}
+
+/// Makes two dashes of one, and underscores of the dashes within a name.
+fn spell(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut after_options = false;
+    let spelled = args.into_iter().enumerate().map(|(i, arg)| {
+        let Some(text) = arg.to_str() else { return arg };
+        if text == "--" {
+            after_options = true;
+        }
+        let Some(rest) = text.strip_prefix('-') else {
+            return arg;
+        };
+        let rest = rest.strip_prefix('-').unwrap_or(rest);
+        let named = rest.len() > 1 && rest.starts_with(|c: char| c.is_ascii_alphabetic());
+        if i == 0 || after_options || !named {
+            return arg;
+        }
+        let (name, value) = rest.split_once('=').map_or((rest, None), |(n, v)| (n, Some(v)));
+        let name = name.replace('-', "_");
+        match value {
+            Some(value) => format!("--{name}={value}").into(),
+            None => format!("--{name}").into(),
+        }
+    });
+    spelled.collect()
+}
+
+/// A duration as Go writes it; none if negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GoDuration(Option<Duration>);
+
+fn duration(text: &str) -> Result<GoDuration, String> {
+    let wrong = || format!("{text:?} is no duration; write one like 90s, 5m or 1h30m");
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Ok(GoDuration((!negative).then_some(Duration::ZERO)));
+    }
+    let mut seconds = 0.0;
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(wrong)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        seconds += number * unit;
+        rest = &rest[end..];
+    }
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+    Ok(GoDuration((!negative).then_some(duration)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, clap::Error> {
+        Options::from_args(
+            std::iter::once("purlin-job-service")
+                .chain(line.split_whitespace())
+                .map(OsString::from),
+        )
+    }
+
+    #[test]
+    fn ports_have_their_defaults_unless_the_job_port_is_given() {
+        let o = parse("").unwrap();
+        assert_eq!(
+            (o.job_port, o.artifact_port, o.expansion_port, o.web_port),
+            (8099, 8098, 8097, Some(8074))
+        );
+        let o = parse("--job_port 5001 --serve_http=false").unwrap();
+        assert_eq!(
+            (o.job_port, o.artifact_port, o.expansion_port, o.web_port),
+            (5001, 0, 0, None)
+        );
+        let o = parse("--artifact-port=7").unwrap();
+        assert_eq!((o.job_port, o.artifact_port, o.expansion_port), (8099, 7, 8097));
+    }
+
+    #[test]
+    fn prisms_spellings_are_taken() {
+        let o = parse("-job_port=5 -serve_http -web_port 9 -log_kind json --log-level debug").unwrap();
+        assert_eq!(
+            (o.job_port, o.web_port, o.log_kind, o.log_level.as_str()),
+            (5, Some(9), LogKind::Json, "debug")
+        );
+        assert_eq!(
+            parse("--idle_shutdown_timeout=1h30m").unwrap().idle_shutdown,
+            Some(Duration::from_secs(5400))
+        );
+        assert_eq!(parse("-idle_shutdown_timeout -1ns").unwrap().idle_shutdown, None);
+        assert_eq!(
+            parse("-idle-shutdown-timeout=250ms").unwrap().idle_shutdown,
+            Some(Duration::from_millis(250))
+        );
+    }
+
+    #[test]
+    fn wrong_options_are_errors_that_help() {
+        let error = parse("--jobport=5").unwrap_err().to_string();
+        assert!(error.contains("--job_port"), "{error}");
+        for wrong in [
+            "--job_port=x",
+            "--job_port=70000",
+            "--log_kind=xml",
+            "--idle_shutdown_timeout=5",
+            "stray",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong} was taken");
+        }
+    }
+}
