@@ -15,7 +15,6 @@ const MAX_WORKERS: u32 = 1024;
 pub(crate) struct PipelineOptions {
     all: Struct,
     job_name: Option<String>,
-    streaming: bool,
     workers: u32,
 }
 
@@ -33,12 +32,10 @@ impl PipelineOptions {
                     reason: format!("{n} is not between 0 and {MAX_WORKERS}"),
                 })?,
         };
-        let streaming = boolean(&all, "streaming")?;
         let job_name = text(&all, "job_name").filter(|name| !name.is_empty());
         Ok(Self {
             all,
             job_name,
-            streaming,
             workers,
         })
     }
@@ -54,7 +51,6 @@ impl PipelineOptions {
     pub(crate) fn plan_options(&self) -> PlanOptions {
         PlanOptions {
             workers: self.workers,
-            streaming: self.streaming,
             ..Default::default()
         }
     }
@@ -76,12 +72,6 @@ impl PipelineOptions {
                 Enum::String,
                 "",
                 "Name of the job, in its id and in lists of jobs.",
-            ),
-            option(
-                "streaming",
-                Enum::Boolean,
-                "false",
-                "Whether the pipeline is a streaming one.",
             ),
             option(
                 "sdk_worker_parallelism",
@@ -140,19 +130,6 @@ fn integer(all: &Struct, name: &str) -> Result<Option<i64>, JobError> {
     }
 }
 
-fn boolean(all: &Struct, name: &str) -> Result<bool, JobError> {
-    match find(all, name) {
-        None => Ok(false),
-        Some(Kind::BoolValue(value)) => Ok(*value),
-        Some(Kind::StringValue(text)) if text.eq_ignore_ascii_case("true") => Ok(true),
-        Some(Kind::StringValue(text)) if text.eq_ignore_ascii_case("false") => Ok(false),
-        Some(_) => Err(JobError::Option {
-            option: name.into(),
-            reason: "give true or false".into(),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,8 +164,6 @@ mod tests {
         );
         assert_eq!(read("sdk_worker_parallelism", Kind::NullValue(0)), 1);
         assert!(read("sdk_worker_parallelism", Kind::StringValue("0".into())) >= 1);
-        let streaming = options(&[("beam:option:streaming:v1", Kind::BoolValue(true))]);
-        assert!(PipelineOptions::read(streaming).unwrap().streaming);
     }
 
     #[test]
