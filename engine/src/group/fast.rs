@@ -74,6 +74,11 @@ impl Fast {
         })
     }
 
+    /// Whether a window is open here.
+    pub(super) fn has(&self, window: &Window) -> bool {
+        self.order.contains_key(&(window.max_timestamp(), window.clone()))
+    }
+
     /// The number of a window's group, which is made if it is not there.
     pub(super) fn group(&mut self, window: &Window) -> u32 {
         let place = (window.max_timestamp(), window.clone());

@@ -208,7 +208,10 @@ impl Grouper {
                 Target::Expired
             } else {
                 match &mut self.fast {
-                    Some(fast) if window.max_timestamp() >= watermark => Target::Fast(fast.group(window)),
+                    // One that has passed but has yet to fire takes what comes late, too.
+                    Some(fast) if window.max_timestamp() >= watermark || fast.has(window) => {
+                        Target::Fast(fast.group(window))
+                    }
                     _ => Target::Keyed(window.clone()),
                 }
             };

@@ -1,6 +1,5 @@
 //! A GroupByKey under test: written input, written output.
 
-mod memory;
 mod merging;
 mod properties;
 mod transcripts;
