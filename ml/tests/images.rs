@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use purlin_ml::models::Architecture;
-use purlin_ml::preprocess::{ColorMode, DecodeError, ImageFormat, Preprocess};
+use purlin_ml::preprocess::{ColorMode, DecodeError, Decoded, ImageFormat, Preprocess};
 use purlin_ml::tuning::Precision;
 
 mod formula;
-use formula::formula_model;
+use formula::{formula_model, hashed};
 
 /// The largest difference allowed, of 255.
 const TOLERANCE: u8 = 1;
@@ -90,6 +90,28 @@ fn resized_pixels_are_pils() {
     }
     assert_eq!(compared, 10);
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Black and white noise, computed as `golden.py` does: the hardest picture for a resizer's rounding.
+#[test]
+fn resized_noise_is_pils() {
+    let cases =
+        [(301, 211, 40, 30, 3), (33, 17, 50, 64, 3), (500, 60, 16, 16, 1), (1200, 900, 28, 24, 3), (90, 120, 89, 119, 1)];
+    for (width, height, to_width, to_height, channels) in cases {
+        let pixel = |value: f64| match value {
+            value if value < -0.4 => 0,
+            value if value > 0.4 => 255,
+            value => (value * 128.0 + 128.0) as u8,
+        };
+        let data = hashed(width as u32, width * height * channels).map(pixel).collect();
+        let grey = channels == 1;
+        let color = if grey { ColorMode::Grey } else { ColorMode::Rgb };
+        let preprocess = Preprocess { width: to_width, height: to_height, color, mean: Vec::new(), std: Vec::new() };
+        let resized = preprocess.resize(Decoded { width, height, grey, data }).unwrap();
+        let expected = expected(&format!("noise_{width}x{height}.png"));
+        let expected = if grey { expected.into_luma8().into_raw() } else { expected.into_rgb8().into_raw() };
+        assert!(worst(&resized.data, &expected) <= TOLERANCE, "{width}x{height}");
+    }
 }
 
 #[test]
