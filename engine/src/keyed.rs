@@ -311,7 +311,7 @@ impl KeyedQueue {
         self.watermark = watermark;
         self.now = now;
         let mut keys = Vec::new();
-        pop_due(&mut self.event_timers, |at| at <= watermark, &mut keys);
+        pop_due(&mut self.event_timers, |at| has_passed(watermark, at), &mut keys);
         pop_due(&mut self.processing_timers, |at| at <= now, &mut keys);
         pop_due(&mut self.expirations, |at| at < watermark, &mut keys);
         for key in keys {
@@ -506,7 +506,7 @@ impl KeyedQueue {
             holds.output.add(firing.hold_timestamp);
             let due = match domain {
                 // Nothing of a window is processed after it expired.
-                TimeDomain::EventTime => firing.fire_timestamp.min(expiration.plus_millis(1)),
+                TimeDomain::EventTime => firing.fire_timestamp.min(expiration),
                 TimeDomain::ProcessingTime => firing.fire_timestamp,
             };
             entry.timers.insert(id, Armed { due, firing });
@@ -539,6 +539,12 @@ impl KeyedQueue {
             self.keys.len()
         )
     }
+}
+
+/// Whether the watermark is beyond a timestamp, so that an event-time timer of that timestamp fires: elements of the
+/// very timestamp come before it.
+fn has_passed(watermark: Timestamp, at: Timestamp) -> bool {
+    at < watermark || watermark == Timestamp::MAX
 }
 
 fn pop_due(index: &mut BTreeSet<(Timestamp, Bytes)>, due: impl Fn(Timestamp) -> bool, keys: &mut Vec<Bytes>) {
@@ -592,20 +598,23 @@ impl Entry {
         watermark: Timestamp,
         now: Timestamp,
     ) -> Option<(TimeDomain, Timestamp)> {
-        let first = |domain: TimeDomain, limit: Timestamp| {
+        let first = |domain: TimeDomain| {
             let of_domain = self.timers.iter().filter(|(id, armed)| {
-                armed.due <= limit
-                    && spec
-                        .families
-                        .get(id.family)
-                        .is_some_and(|family| family.1 == domain)
+                let due = match domain {
+                    TimeDomain::EventTime => has_passed(watermark, armed.due),
+                    TimeDomain::ProcessingTime => armed.due <= now,
+                };
+                due && spec
+                    .families
+                    .get(id.family)
+                    .is_some_and(|family| family.1 == domain)
             });
             of_domain
                 .map(|(_, armed)| armed.due)
                 .min()
                 .map(|due| (domain, due))
         };
-        first(TimeDomain::EventTime, watermark).or_else(|| first(TimeDomain::ProcessingTime, now))
+        first(TimeDomain::EventTime).or_else(|| first(TimeDomain::ProcessingTime))
     }
 
     /// Windows whose expiration can be told: nothing else of them is left.

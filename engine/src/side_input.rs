@@ -12,6 +12,7 @@ use crate::graph::{
     Collection, CollectionId, SideInput, SideInputAccess, TransformId, Trigger, WindowFn, WindowMapping,
     Windowing,
 };
+use crate::group::window_fn::side_input_window;
 use crate::state::StateError;
 
 /// A side input of a stage.
@@ -60,39 +61,6 @@ fn fires_early(trigger: &Trigger) -> bool {
         | Trigger::AfterProcessingTime(_)
         | Trigger::AfterSynchronizedProcessingTime
         | Trigger::Always => true,
-    }
-}
-
-/// The window of a side input for a main-input window, by Beam's default mapping: the (earliest) one that the
-/// maximum timestamp of the main window is in.
-fn map_standard(window_fn: &WindowFn, main: &Window) -> Option<Window> {
-    let at = main.max_timestamp();
-    let interval = |start: i64, size: i64| {
-        let start = Timestamp::from_millis(start);
-        Some(Window::Interval {
-            start,
-            end: start.plus_millis(size),
-        })
-    };
-    match *window_fn {
-        WindowFn::Global => Some(Window::Global),
-        WindowFn::Fixed { size_ms, offset_ms } => interval(
-            at.0 - at.0.wrapping_sub(offset_ms).checked_rem_euclid(size_ms)?,
-            size_ms,
-        ),
-        WindowFn::Sliding {
-            size_ms,
-            period_ms,
-            offset_ms,
-        } => {
-            let last = at.0 - at.0.wrapping_sub(offset_ms).checked_rem_euclid(period_ms)?;
-            let span = last - (at.0 - size_ms);
-            // The smallest start that is later than `at - size`.
-            let steps = if span > 0 { (span - 1) / period_ms } else { 0 };
-            interval(last - steps * period_ms, size_ms)
-        }
-        WindowFn::Sessions { gap_ms } => interval(at.0, gap_ms),
-        WindowFn::Custom { .. } => None,
     }
 }
 
@@ -204,7 +172,7 @@ impl SideView {
             return true;
         }
         let window = match &self.mapping {
-            WindowMapping::Standard => map_standard(&self.window_fn, main),
+            WindowMapping::Standard => side_input_window(&self.window_fn, main),
             WindowMapping::Sdk => {
                 let mapped = self.mapped.get(main).cloned();
                 if mapped.is_none() && self.asked.insert(main.clone()) {
@@ -334,45 +302,5 @@ impl Blocked {
 
     pub fn is_empty(&self) -> bool {
         self.by_windows.is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn interval(start: i64, end: i64) -> Window {
-        Window::Interval {
-            start: Timestamp(start),
-            end: Timestamp(end),
-        }
-    }
-
-    #[test]
-    fn standard_mapping() {
-        let main = interval(0, 10);
-        let fixed = WindowFn::Fixed {
-            size_ms: 4,
-            offset_ms: 1,
-        };
-        assert_eq!(map_standard(&fixed, &main), Some(interval(9, 13)));
-        let sliding = WindowFn::Sliding {
-            size_ms: 10,
-            period_ms: 4,
-            offset_ms: 0,
-        };
-        // 9 is in [0, 10), [4, 14) and [8, 18).
-        assert_eq!(map_standard(&sliding, &main), Some(interval(0, 10)));
-        assert_eq!(map_standard(&WindowFn::Global, &main), Some(Window::Global));
-        assert_eq!(
-            map_standard(
-                &WindowFn::Fixed {
-                    size_ms: 0,
-                    offset_ms: 0
-                },
-                &main
-            ),
-            None
-        );
     }
 }

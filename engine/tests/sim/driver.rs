@@ -1,0 +1,334 @@
+//! Drives an engine with a virtual clock and workers that delay, fail, split and vanish.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use purlin_coders::Timestamp;
+use purlin_engine::{
+    Action, Bundle, BundleId, BundleInput, Engine, EngineConfig, Event, Outcome, Residual, Split,
+};
+
+use crate::oracle::Element;
+use crate::pipeline::{Op, Pipeline};
+use crate::rng::Rng;
+use crate::worker::{Fault, Run, decode, encode};
+
+#[derive(Debug)]
+enum Later {
+    Done(BundleId),
+    Progress(BundleId),
+    Split(BundleId),
+    Tick,
+}
+
+struct Live {
+    bundle: Bundle,
+    /// What the worker still is to process of it.
+    elements: Vec<Element>,
+    /// A split that was decided and is not told yet.
+    split: Option<Split>,
+    finished: bool,
+    keys: BTreeSet<i64>,
+}
+
+pub struct Report {
+    pub outcome: Option<Outcome>,
+    pub committed: Vec<Element>,
+    pub trace: String,
+    pub error: Option<String>,
+    pub splits: u64,
+    pub failures: u64,
+}
+
+pub struct Driver<'a> {
+    pipeline: &'a Pipeline,
+    engine: Engine,
+    rng: Rng,
+    fault: Fault,
+    clock: i64,
+    sequence: u64,
+    later: BTreeMap<(i64, u64), Later>,
+    live: BTreeMap<BundleId, Live>,
+    report: Report,
+}
+
+impl<'a> Driver<'a> {
+    pub fn new(pipeline: &'a Pipeline, config: EngineConfig, seed: u64, fault: Fault) -> Driver<'a> {
+        let engine = Engine::new(pipeline.graph.clone(), config).unwrap();
+        Driver {
+            pipeline,
+            engine,
+            rng: Rng::new(seed ^ 0xD1CE),
+            fault,
+            clock: 1_000,
+            sequence: 0,
+            later: BTreeMap::new(),
+            live: BTreeMap::new(),
+            report: Report {
+                outcome: None,
+                committed: Vec::new(),
+                trace: String::new(),
+                error: None,
+                splits: 0,
+                failures: 0,
+            },
+        }
+    }
+
+    pub fn run(mut self) -> Report {
+        self.tell(Event::Start);
+        let mut steps = 0;
+        while self.report.outcome.is_none() {
+            let Some(((at, _), later)) = self.later.pop_first() else {
+                self.report.error = Some("nothing more will happen, but the job has not ended".into());
+                break;
+            };
+            self.clock = self.clock.max(at);
+            match later {
+                Later::Done(id) => self.done(id),
+                Later::Progress(id) => self.progress(id),
+                Later::Split(id) => self.answer(id),
+                Later::Tick => self.tell(Event::Tick),
+            }
+            steps += 1;
+            if steps > 200_000 {
+                self.report.error = Some("the job does not end".into());
+                break;
+            }
+        }
+        self.report.committed.sort();
+        self.report
+    }
+
+    fn after(&mut self, delay: i64, later: Later) {
+        self.sequence += 1;
+        self.later.insert((self.clock + delay, self.sequence), later);
+    }
+
+    fn tell(&mut self, event: Event) {
+        let actions = self.engine.handle(Timestamp(self.clock), event);
+        for action in actions {
+            self.report.trace += &format!("{} {action:?}\n", self.clock);
+            match action {
+                Action::StartBundle(bundle) => self.start(bundle),
+                Action::SplitBundle { bundle, .. } => self.split(bundle),
+                Action::WakeAt(at) => {
+                    let delay = (at.0 - self.clock).max(0);
+                    self.after(delay, Later::Tick);
+                }
+                Action::Failed { error } => self.report.error = Some(error),
+                Action::Finished(outcome) => {
+                    assert!(self.report.outcome.is_none(), "finished twice");
+                    self.report.outcome = Some(outcome);
+                }
+                Action::Abandon(_) | Action::Finalize(_) => {}
+                Action::MergeWindows { .. } | Action::MapWindows { .. } => panic!("no custom windows here"),
+            }
+        }
+    }
+
+    fn start(&mut self, bundle: Bundle) {
+        let stage = &self.engine.stages()[bundle.stage.0 as usize];
+        let format = self.engine.format(stage.input).unwrap().clone();
+        let mut elements = Vec::new();
+        let mut keys = BTreeSet::new();
+        for input in &bundle.input {
+            match input {
+                BundleInput::Elements(data) => elements.extend(decode(data, &format)),
+                BundleInput::Timers { data, .. } => {
+                    let coder = purlin_coders::TimerCoder {
+                        key: purlin_coders::Coder::VarInt,
+                        window: format.window.clone(),
+                    };
+                    for timer in coder.decode_all(data) {
+                        let key = timer.unwrap().user_key;
+                        keys.insert(purlin_coders::wire::read_varint(&mut &key[..]).unwrap() as i64);
+                    }
+                }
+            }
+        }
+        if stage.stateful.is_some() {
+            keys.extend(elements.iter().map(|element| element.key));
+            for other in self
+                .live
+                .values()
+                .filter(|other| other.bundle.stage == bundle.stage)
+            {
+                assert!(other.keys.is_disjoint(&keys), "two bundles of one key at a time");
+            }
+        }
+        let id = bundle.id;
+        let duration = if self.rng.chance(20) {
+            self.rng.range(50, 400)
+        } else {
+            self.rng.range(0, 20)
+        };
+        self.live.insert(
+            id,
+            Live {
+                bundle,
+                elements,
+                split: None,
+                finished: false,
+                keys,
+            },
+        );
+        for part in 1..4 {
+            self.after(duration * part / 4, Later::Progress(id));
+        }
+        self.after(duration, Later::Done(id));
+    }
+
+    fn progress(&mut self, bundle: BundleId) {
+        if self.live.get(&bundle).is_some_and(|live| !live.finished) {
+            self.tell(Event::BundleProgress {
+                bundle,
+                elements_done: 0,
+                watermark: None,
+            });
+        }
+    }
+
+    /// The worker decides at once, its answer comes later: the end of the bundle may overtake it.
+    fn split(&mut self, id: BundleId) {
+        let delay = self.rng.range(0, 6);
+        self.after(delay, Later::Split(id));
+        let Some(live) = self.live.get_mut(&id) else {
+            return;
+        };
+        let stage = &self.engine.stages()[live.bundle.stage.0 as usize];
+        if live.finished || live.elements.is_empty() || self.rng.chance(20) {
+            return;
+        }
+        let count = live.elements.len() as u64;
+        let begun = self.rng.below(count);
+        let element = live.elements[begun as usize].clone();
+        let reads = stage
+            .splittable
+            .is_some_and(|id| matches!(self.pipeline.ops[&id], Op::Read));
+        let mut split = Split {
+            first_residual: Some(begun + 1),
+            last_primary: begun as i64,
+            ..Split::default()
+        };
+        live.elements.truncate(begun as usize + 1);
+        if reads && element.value - element.key >= 2 {
+            let middle = element.key + 1 + self.rng.below((element.value - element.key - 1) as u64) as i64;
+            let primary = Element {
+                value: middle,
+                ..element.clone()
+            };
+            let residual = Element {
+                key: middle,
+                ..element.clone()
+            };
+            split.last_primary = begun as i64 - 1;
+            split.primary_roots = vec![encode(&primary)];
+            let mut watermark = Some(Timestamp(middle));
+            if self.fault == Fault::DroppedHold {
+                watermark = Some(Timestamp::MAX);
+            }
+            split.residuals = vec![Residual {
+                element: encode(&residual),
+                delay_ms: 0,
+                watermark,
+            }];
+            live.elements[begun as usize] = primary;
+        }
+        if split.first_residual == Some(count) && split.residuals.is_empty() {
+            return;
+        }
+        self.report.splits += 1;
+        live.split = Some(split);
+    }
+
+    fn answer(&mut self, id: BundleId) {
+        let Some(live) = self.live.get_mut(&id) else {
+            return;
+        };
+        let split = live.split.take().unwrap_or_default();
+        let finished = live.finished;
+        if finished {
+            self.live.remove(&id);
+        }
+        self.tell(Event::BundleSplit { bundle: id, split });
+    }
+
+    fn done(&mut self, id: BundleId) {
+        let Some(live) = self.live.get_mut(&id) else {
+            return;
+        };
+        let worker = live.bundle.worker;
+        let stage = self.engine.stages()[live.bundle.stage.0 as usize].clone();
+        let environment = stage.environment;
+        let mut run = Run::new(
+            &mut self.engine,
+            self.pipeline,
+            stage.clone(),
+            id,
+            Timestamp(self.clock),
+        );
+        if self.rng.chance(60) {
+            run.checkpoint = self.rng.range(1, 12);
+        }
+        run.fault = self.fault;
+        for input in &live.bundle.input {
+            if let BundleInput::Timers { transform, data, .. } = input {
+                run.timers(*transform, data);
+            }
+        }
+        let elements = std::mem::take(&mut live.elements);
+        run.elements(&elements);
+        let result = run.finish();
+        let roll = self.rng.below(100);
+        if roll < 15 && live.bundle.attempt < 4 {
+            self.report.failures += 1;
+            self.live.remove(&id);
+            self.tell(Event::BundleFailed {
+                bundle: id,
+                error: "user code failed".into(),
+                worker_lost: false,
+            });
+            return;
+        }
+        if roll < 18 {
+            // A worker vanishes with all that it has.
+            self.report.failures += 1;
+            let lost: Vec<BundleId> = self
+                .live
+                .iter()
+                .filter(|(_, other)| {
+                    let stage = &self.engine.stages()[other.bundle.stage.0 as usize];
+                    !other.finished && other.bundle.worker == worker && stage.environment == environment
+                })
+                .map(|(id, _)| *id)
+                .collect();
+            for id in &lost {
+                self.live.remove(id);
+            }
+            for bundle in lost {
+                self.tell(Event::BundleFailed {
+                    bundle,
+                    error: "the worker is gone".into(),
+                    worker_lost: true,
+                });
+            }
+            return;
+        }
+        for (collection, chunk) in &result.outputs {
+            if *collection == self.pipeline.sink {
+                let format = self.engine.format(*collection).unwrap();
+                self.report.committed.extend(decode(&chunk.data, format));
+            }
+        }
+        // The answer to a split may still be on its way.
+        let waiting = self
+            .later
+            .values()
+            .any(|later| matches!(later, Later::Split(other) if *other == id));
+        live.finished = true;
+        if !waiting {
+            self.live.remove(&id);
+        }
+        self.tell(Event::BundleFinished { bundle: id, result });
+    }
+}

@@ -1,0 +1,183 @@
+//! What a pipeline computes, by the plainest means.
+
+use std::collections::BTreeMap;
+
+use purlin_coders::{Timestamp, Window};
+use purlin_engine::{CollectionId, TransformKind, WindowFn};
+
+use crate::pipeline::{Op, Pipeline};
+
+/// An element in one window.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Element {
+    pub timestamp: Timestamp,
+    pub window: Window,
+    pub key: i64,
+    pub value: i64,
+}
+
+pub fn fixed(size: i64, at: Timestamp) -> Window {
+    let start = at.0 - at.0.rem_euclid(size);
+    Window::Interval {
+        start: Timestamp(start),
+        end: Timestamp(start + size),
+    }
+}
+
+/// Where the timers of `TagTimers` fire: each once, and again two times, but not beyond the window.
+pub fn loops(timestamp: Timestamp, window: &Window) -> Vec<Timestamp> {
+    let end = window.max_timestamp();
+    let mut at = Vec::new();
+    let mut next = timestamp.plus_millis(5).min(end);
+    loop {
+        at.push(next);
+        if at.len() == 3 || next == end {
+            return at;
+        }
+        next = next.plus_millis(5).min(end);
+    }
+}
+
+pub fn evaluate(pipeline: &Pipeline) -> Vec<Element> {
+    let mut results = BTreeMap::new();
+    let mut found = collection(pipeline, pipeline.sink, &mut results);
+    found.sort();
+    found
+}
+
+fn collection(
+    pipeline: &Pipeline,
+    id: CollectionId,
+    results: &mut BTreeMap<CollectionId, Vec<Element>>,
+) -> Vec<Element> {
+    if let Some(done) = results.get(&id) {
+        return done.clone();
+    }
+    let index = pipeline
+        .graph
+        .transforms
+        .iter()
+        .position(|transform| transform.outputs.contains(&id))
+        .unwrap();
+    let transform = &pipeline.graph.transforms[index];
+    let mut input = Vec::new();
+    for from in &transform.inputs {
+        input.extend(collection(pipeline, *from, results));
+    }
+    let impulse = Element {
+        timestamp: Timestamp::MIN,
+        window: Window::Global,
+        key: 0,
+        value: 0,
+    };
+    let elements = match &transform.kind {
+        TransformKind::Impulse => vec![impulse],
+        TransformKind::User(user) => {
+            let side = user.side_inputs.first().map(|side| {
+                let window_fn = pipeline.graph.collections[side.collection.0 as usize]
+                    .windowing
+                    .window_fn
+                    .clone();
+                (window_fn, collection(pipeline, side.collection, results))
+            });
+            let op = &pipeline.ops[&purlin_engine::TransformId(index as u32)];
+            apply(op, input, side)
+        }
+        // The sum is made after a GroupByKey.
+        _ => input,
+    };
+    results.insert(id, elements.clone());
+    elements
+}
+
+fn sums(input: Vec<Element>) -> Vec<Element> {
+    let mut sums: BTreeMap<(i64, Window), i64> = BTreeMap::new();
+    for element in input {
+        *sums.entry((element.key, element.window)).or_default() += element.value;
+    }
+    let sum = |((key, window), value): ((i64, Window), i64)| Element {
+        timestamp: window.max_timestamp(),
+        window,
+        key,
+        value,
+    };
+    sums.into_iter().map(sum).collect()
+}
+
+fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -> Vec<Element> {
+    let global = |timestamp, key, value| Element {
+        timestamp: Timestamp(timestamp),
+        window: Window::Global,
+        key,
+        value,
+    };
+    match op {
+        Op::Create(elements) => elements
+            .iter()
+            .map(|&(at, key, value)| global(at, key, value))
+            .collect(),
+        Op::Ranges(ranges) => ranges
+            .iter()
+            .map(|&(start, end)| global(Timestamp::MIN.0, start, end))
+            .collect(),
+        Op::Read => input
+            .iter()
+            .flat_map(|e| (e.key..e.value).map(|at| global(at, at % 5, at)))
+            .collect(),
+        Op::Window(size) => input
+            .into_iter()
+            .map(|e| Element {
+                window: fixed(*size, e.timestamp),
+                ..e
+            })
+            .collect(),
+        Op::Add(by) => input
+            .into_iter()
+            .map(|e| Element {
+                value: e.value + by,
+                ..e
+            })
+            .collect(),
+        Op::Drop(modulus) => input.into_iter().filter(|e| e.value % modulus != 0).collect(),
+        Op::Sum | Op::StateSum | Op::ExpirySum => sums(input),
+        Op::TagTimers => {
+            let fire = |e: Element| {
+                let at = loops(e.timestamp, &e.window).into_iter().enumerate();
+                at.map(move |(n, timestamp)| Element {
+                    timestamp,
+                    value: e.value + 1 + n as i64,
+                    ..e.clone()
+                })
+                .collect::<Vec<_>>()
+            };
+            input.into_iter().flat_map(fire).collect()
+        }
+        Op::ProcessingTimers => input
+            .into_iter()
+            .map(|e| Element {
+                value: e.value * 2,
+                ..e
+            })
+            .collect(),
+        Op::SideAdd => {
+            let (window_fn, side) = side.unwrap();
+            let add = |e: Element| {
+                let window = match window_fn {
+                    WindowFn::Fixed { size_ms, .. } => fixed(size_ms, e.window.max_timestamp()),
+                    _ => Window::Global,
+                };
+                let sum: i64 = side
+                    .iter()
+                    .filter(|side| side.window == window)
+                    .map(|side| side.value)
+                    .sum();
+                Element {
+                    value: e.value + sum,
+                    ..e
+                }
+            };
+            input.into_iter().map(add).collect()
+        }
+        Op::Sorted => input,
+    }
+}

@@ -1,0 +1,408 @@
+//! A fake worker: runs a bundle's user code on decoded elements.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use purlin_coders::windowed::encode_header;
+use purlin_coders::{PaneInfo, Timer, TimerCoder, TimerFiring, Timestamp, Window, Windows, wire};
+use purlin_engine::{
+    BundleId, BundleResult, Chunk, CollectionFormat, CollectionId, Engine, Residual, SideInputKey,
+    SideInputPart, Stage, StateKey, StatePart, TransformId,
+};
+
+use crate::oracle::{Element, fixed, loops};
+use crate::pipeline::{Op, Pipeline};
+
+pub fn encode(element: &Element) -> Bytes {
+    let mut out = Vec::new();
+    encode_header(
+        element.timestamp,
+        std::slice::from_ref(&element.window),
+        PaneInfo::NO_FIRING,
+        &mut out,
+    );
+    wire::write_varint(element.key as u64, &mut out);
+    wire::write_varint(element.value as u64, &mut out);
+    out.into()
+}
+
+/// The elements of a collection of pairs, or of grouped pairs (the value is then the sum).
+pub fn decode(data: &[u8], format: &CollectionFormat) -> Vec<Element> {
+    let mut elements = Vec::new();
+    for walked in format.walk(data) {
+        let walked = walked.unwrap();
+        let value = &data[walked.value()];
+        let (key, rest) = match format.coder.split_kv(value) {
+            Ok((mut key, rest)) => (wire::read_varint(&mut key).unwrap() as i64, rest),
+            Err(_) => (0, &[0u8][..]),
+        };
+        let value = match format.coder.as_kv().and_then(|(_, value)| value.as_iterable()) {
+            Some(_) => {
+                let (_, coder) = format.coder.as_kv().unwrap();
+                let values = coder.iterable_elements(rest).unwrap();
+                values
+                    .map(|value| wire::read_varint(&mut &value.unwrap()[..]).unwrap() as i64)
+                    .sum()
+            }
+            None => wire::read_varint(&mut &rest[..]).unwrap() as i64,
+        };
+        for window in walked.windows.iter() {
+            elements.push(Element {
+                timestamp: walked.timestamp,
+                window: window.clone(),
+                key,
+                value,
+            });
+        }
+    }
+    elements
+}
+
+/// How the fake worker misbehaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    #[default]
+    None,
+    /// Residuals hold no watermark.
+    DroppedHold,
+    /// A residual is given twice.
+    DoubledResidual,
+    /// A timer that was set is not told.
+    LostTimer,
+    /// State is written behind the bundle's back, so that a failure does not undo it (told twice on retry).
+    DoubledOutput,
+}
+
+pub struct Run<'a> {
+    pub engine: &'a mut Engine,
+    pub pipeline: &'a Pipeline,
+    pub stage: Stage,
+    pub bundle: BundleId,
+    pub now: Timestamp,
+    /// How many elements of a range are read before a checkpoint.
+    pub checkpoint: i64,
+    pub fault: Fault,
+    outputs: BTreeMap<CollectionId, Vec<u8>>,
+    result: BundleResult,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(
+        engine: &'a mut Engine,
+        pipeline: &'a Pipeline,
+        stage: Stage,
+        bundle: BundleId,
+        now: Timestamp,
+    ) -> Run<'a> {
+        let (outputs, result) = (BTreeMap::new(), BundleResult::default());
+        Run {
+            engine,
+            pipeline,
+            stage,
+            bundle,
+            now,
+            checkpoint: i64::MAX,
+            fault: Fault::None,
+            outputs,
+            result,
+        }
+    }
+
+    pub fn elements(&mut self, elements: &[Element]) {
+        for element in elements {
+            self.feed(self.stage.input, element);
+        }
+    }
+
+    pub fn finish(mut self) -> BundleResult {
+        for (collection, data) in self.outputs {
+            let format = self.engine.format(collection).unwrap();
+            self.result
+                .outputs
+                .push((collection, Chunk::scan(data.into(), format).unwrap()));
+        }
+        if self.fault == Fault::DoubledOutput
+            && let Some(first) = self.result.outputs.first().cloned()
+        {
+            self.result.outputs.push(first);
+        }
+        if self.fault == Fault::LostTimer {
+            self.result.timers.pop();
+        }
+        for residual in &mut self.result.residuals {
+            if self.fault == Fault::DroppedHold {
+                residual.watermark = Some(Timestamp::MAX);
+            }
+        }
+        if self.fault == Fault::DoubledResidual
+            && let Some(first) = self.result.residuals.first().cloned()
+        {
+            self.result.residuals.push(first);
+        }
+        self.result
+    }
+
+    /// Gives an element to the transforms of the stage that read the collection.
+    fn feed(&mut self, collection: CollectionId, element: &Element) {
+        for id in self.stage.transforms.clone() {
+            if self.pipeline.graph.transforms[id.0 as usize]
+                .inputs
+                .contains(&collection)
+            {
+                self.process(id, element);
+            }
+        }
+    }
+
+    fn emit(&mut self, id: TransformId, element: Element) {
+        for output in self.pipeline.graph.transforms[id.0 as usize].outputs.clone() {
+            if self.stage.outputs.contains(&output) {
+                self.outputs
+                    .entry(output)
+                    .or_default()
+                    .extend_from_slice(&encode(&element));
+            }
+            self.feed(output, &element);
+        }
+    }
+
+    fn state(&self, id: TransformId, state: &str, element: &Element) -> StateKey {
+        let mut key = Vec::new();
+        wire::write_varint(element.key as u64, &mut key);
+        let window = element.window.to_bytes();
+        StateKey {
+            transform: id,
+            state: state.into(),
+            window,
+            key: key.into(),
+            part: StatePart::Bag,
+        }
+    }
+
+    fn append(&mut self, id: TransformId, state: &str, element: &Element, value: i64) {
+        let key = self.state(id, state, element);
+        let mut data = Vec::new();
+        wire::write_varint(value as u64, &mut data);
+        self.engine.state_append(self.bundle, key, data.into()).unwrap();
+    }
+
+    fn read(&self, id: TransformId, state: &str, element: &Element) -> Vec<i64> {
+        let key = self.state(id, state, element);
+        let parts = self.engine.state_get(self.bundle, &key).unwrap();
+        parts
+            .iter()
+            .map(|part| wire::read_varint(&mut &part[..]).unwrap() as i64)
+            .collect()
+    }
+
+    fn set_timer(&mut self, id: TransformId, element: &Element, tag: &str, fire: Timestamp, hold: Timestamp) {
+        let mut key = Vec::new();
+        wire::write_varint(element.key as u64, &mut key);
+        let pane = PaneInfo::NO_FIRING;
+        let timer = Timer {
+            user_key: key.into(),
+            dynamic_tag: tag.into(),
+            windows: Windows::One(element.window.clone()),
+            firing: Some(TimerFiring {
+                fire_timestamp: fire,
+                hold_timestamp: hold,
+                pane,
+            }),
+        };
+        let mut data = Vec::new();
+        timer.encode(&mut data);
+        self.result.timers.push((id, "timer".into(), data.into()));
+    }
+
+    fn process(&mut self, id: TransformId, element: &Element) {
+        let with = |value| Element {
+            value,
+            ..element.clone()
+        };
+        let end = element.window.max_timestamp();
+        match self.pipeline.ops[&id].clone() {
+            Op::Create(elements) => {
+                for (at, key, value) in elements {
+                    let timestamp = Timestamp(at);
+                    self.emit(
+                        id,
+                        Element {
+                            timestamp,
+                            window: Window::Global,
+                            key,
+                            value,
+                        },
+                    );
+                }
+            }
+            Op::Ranges(ranges) => {
+                for (start, end) in ranges {
+                    self.emit(
+                        id,
+                        Element {
+                            key: start,
+                            value: end,
+                            ..element.clone()
+                        },
+                    );
+                }
+            }
+            Op::Read => {
+                let stop = element.value.min(element.key.saturating_add(self.checkpoint));
+                for at in element.key..stop {
+                    let timestamp = Timestamp(at);
+                    self.emit(
+                        id,
+                        Element {
+                            timestamp,
+                            window: Window::Global,
+                            key: at % 5,
+                            value: at,
+                        },
+                    );
+                }
+                if stop < element.value {
+                    let rest = Element {
+                        key: stop,
+                        ..element.clone()
+                    };
+                    let watermark = Some(Timestamp(stop));
+                    self.result.residuals.push(Residual {
+                        element: encode(&rest),
+                        delay_ms: stop % 3,
+                        watermark,
+                    });
+                }
+            }
+            Op::Window(size) => self.emit(
+                id,
+                Element {
+                    window: fixed(size, element.timestamp),
+                    ..element.clone()
+                },
+            ),
+            Op::Add(by) => self.emit(id, with(element.value + by)),
+            Op::Drop(modulus) => {
+                if element.value % modulus != 0 {
+                    self.emit(id, element.clone());
+                }
+            }
+            // Decoding made the sum.
+            Op::Sum => self.emit(id, element.clone()),
+            Op::StateSum => {
+                self.append(id, "bag", element, element.value);
+                self.set_timer(id, element, "", end, end);
+            }
+            Op::ExpirySum => self.append(id, "bag", element, element.value),
+            Op::TagTimers => {
+                // Equal elements are told apart by the number of those before them.
+                let count = self.read(id, "count", element).len();
+                self.append(id, "count", element, 0);
+                let fire = loops(element.timestamp, &element.window)[0];
+                let tag = format!("{count}/{}/{}/0", element.timestamp.0, element.value);
+                self.set_timer(id, element, &tag, fire, fire);
+            }
+            Op::ProcessingTimers => {
+                let count = self.read(id, "count", element).len();
+                self.append(id, "count", element, 0);
+                let tag = format!("{count}/{}", element.value);
+                let fire = self.now.plus_millis(3 + element.value % 20);
+                self.set_timer(id, element, &tag, fire, element.timestamp);
+            }
+            Op::SideAdd => {
+                let side = self.engine.graph().transforms[id.0 as usize].clone();
+                let purlin_engine::TransformKind::User(user) = side.kind else {
+                    unreachable!()
+                };
+                let collection = user.side_inputs[0].collection;
+                let window_fn = &self.pipeline.graph.collections[collection.0 as usize]
+                    .windowing
+                    .window_fn;
+                let window = match window_fn {
+                    purlin_engine::WindowFn::Fixed { size_ms, .. } => fixed(*size_ms, end),
+                    _ => Window::Global,
+                };
+                let part = SideInputPart::Iterable;
+                let key = SideInputKey {
+                    transform: id,
+                    side_input: "side".into(),
+                    window: window.to_bytes(),
+                    part,
+                };
+                let mut sum = 0;
+                for chunk in self.engine.side_input(self.bundle, &key).unwrap() {
+                    let mut rest = &chunk[..];
+                    while !rest.is_empty() {
+                        wire::read_varint(&mut rest).unwrap();
+                        sum += wire::read_varint(&mut rest).unwrap() as i64;
+                    }
+                }
+                self.emit(id, with(element.value + sum));
+            }
+            Op::Sorted => {
+                let last = self.read(id, "last", element).last().copied().unwrap_or(i64::MIN);
+                let at = element.timestamp.0;
+                assert!(
+                    last <= at,
+                    "time-sorted input came out of order: {at} after {last}"
+                );
+                self.append(id, "last", element, at);
+                self.emit(id, element.clone());
+            }
+        }
+    }
+
+    /// Fires timers.
+    pub fn timers(&mut self, id: TransformId, data: &[u8]) {
+        let format = self.engine.format(self.stage.input).unwrap().clone();
+        let coder = TimerCoder {
+            key: purlin_coders::Coder::VarInt,
+            window: format.window,
+        };
+        for timer in coder.decode_all(data) {
+            let timer = timer.unwrap();
+            let firing = timer.firing.unwrap();
+            let key = wire::read_varint(&mut &timer.user_key[..]).unwrap() as i64;
+            let window = timer.windows[0].clone();
+            let mut element = Element {
+                timestamp: firing.hold_timestamp,
+                window,
+                key,
+                value: 0,
+            };
+            let mut tag = timer.dynamic_tag.split('/');
+            let mut number = || tag.next().and_then(|part| part.parse::<i64>().ok()).unwrap_or(0);
+            match self.pipeline.ops[&id].clone() {
+                Op::StateSum | Op::ExpirySum => {
+                    let values = self.read(id, "bag", &element);
+                    assert!(!values.is_empty(), "a timer fired after its state was collected");
+                    element.value = values.into_iter().sum();
+                    let bag = self.state(id, "bag", &element);
+                    self.engine.state_clear(self.bundle, &bag).unwrap();
+                    self.emit(id, element);
+                }
+                Op::TagTimers => {
+                    let (count, timestamp, value, turn) = (number(), number(), number(), number());
+                    let at = loops(Timestamp(timestamp), &element.window);
+                    element.value = value + 1 + turn;
+                    assert_eq!(at[turn as usize], firing.fire_timestamp);
+                    if let Some(next) = at.get(turn as usize + 1) {
+                        let tag = format!("{count}/{timestamp}/{value}/{}", turn + 1);
+                        self.set_timer(id, &element, &tag, *next, *next);
+                    }
+                    self.emit(id, element);
+                }
+                Op::ProcessingTimers => {
+                    let (_, value) = (number(), number());
+                    assert!(
+                        firing.fire_timestamp <= self.now,
+                        "a processing-time timer fired early"
+                    );
+                    element.value = value * 2;
+                    self.emit(id, element);
+                }
+                other => panic!("{other:?} has no timers"),
+            }
+        }
+    }
+}
