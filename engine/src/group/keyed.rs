@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use purlin_coders::{PaneInfo, Timestamp, Timing, Window};
+use purlin_coders::{PaneInfo, Timestamp, Window};
 use rustc_hash::FxHashMap;
 
 use super::holds::{Holds, PaneRef, Timers};
 use super::merge::{MergeQueue, Waiting};
-use super::pane::{Emitter, encode_header, next_pane};
 use super::trigger::{TriggerClock, TriggerMachine, TriggerState};
-use super::{Clock, Element, GroupError, merges_in_sdk, window_fn};
-use crate::graph::{Accumulation, PaneEmission, TimestampCombiner, WindowFn, Windowing};
+use super::{Clock, Element, GroupError, merges_in_sdk};
+use crate::graph::{TimestampCombiner, WindowFn, Windowing};
 
 /// The panes of all keys.
 #[derive(Debug)]
@@ -20,37 +19,38 @@ pub(super) struct Keyed {
     ids: FxHashMap<Arc<[u8]>, u32>,
     pub(super) keys: Vec<Option<KeyState>>,
     free_keys: Vec<u32>,
-    panes: Vec<Slot>,
+    pub(super) panes: Vec<Slot>,
     free_panes: Vec<u32>,
     /// Panes that got elements since their triggers were looked at, in the order in which they did.
-    news: Vec<PaneRef>,
-    event_timers: Timers,
-    processing_timers: Timers,
-    synchronized_timers: Timers,
-    holds: Holds,
+    pub(super) news: Vec<PaneRef>,
+    pub(super) event_timers: Timers,
+    pub(super) processing_timers: Timers,
+    pub(super) synchronized_timers: Timers,
+    pub(super) holds: Holds,
     pub(super) merging: MergeQueue,
 }
 
 /// A key that has panes.
 #[derive(Debug)]
 pub(super) struct KeyState {
-    key: Arc<[u8]>,
+    pub(super) key: Arc<[u8]>,
     /// Windows in order, with the index of their pane; those that are closed but not yet expired, too.
     pub(super) windows: Vec<(Window, u32)>,
     /// Values whose windows an SDK has to merge first.
     pub(super) waiting: Option<Box<Waiting>>,
 }
 
+/// A place for panes, one after the other.
 #[derive(Debug)]
-struct Slot {
-    generation: u32,
-    pane: Option<Pane>,
+pub(super) struct Slot {
+    pub(super) generation: u32,
+    pub(super) pane: Option<Pane>,
 }
 
 /// What is there for a key and window.
 #[derive(Debug)]
 pub(super) struct Pane {
-    key: u32,
+    pub(super) key: u32,
     pub(super) window: Window,
     pub(super) values: Vec<u8>,
     pub(super) count: u64,
@@ -63,11 +63,11 @@ pub(super) struct Pane {
     pub(super) element_hold: Option<Timestamp>,
     /// The trigger has finished; only the memory of that is left.
     pub(super) closed: bool,
-    has_news: bool,
-    hold: Timestamp,
-    event_timer: Timestamp,
-    processing_timer: Timestamp,
-    synchronized_timer: Timestamp,
+    pub(super) has_news: bool,
+    pub(super) hold: Timestamp,
+    pub(super) event_timer: Timestamp,
+    pub(super) processing_timer: Timestamp,
+    pub(super) synchronized_timer: Timestamp,
 }
 
 impl Keyed {
@@ -210,14 +210,14 @@ impl Keyed {
         self.panes.get_mut(index as usize)?.pane.as_mut()
     }
 
-    fn pane_ref(&self, index: u32) -> PaneRef {
+    pub(super) fn pane_ref(&self, index: u32) -> PaneRef {
         PaneRef {
             index,
             generation: self.panes.get(index as usize).map_or(0, |slot| slot.generation),
         }
     }
 
-    fn live(&self, pane: PaneRef) -> Option<&Pane> {
+    pub(super) fn live(&self, pane: PaneRef) -> Option<&Pane> {
         let slot = self.panes.get(pane.index as usize)?;
         slot.pane.as_ref().filter(|_| slot.generation == pane.generation)
     }
@@ -297,161 +297,6 @@ impl Keyed {
         Ok(())
     }
 
-    /// Fires what is due: panes with news first, then those whose timers are due, by time.
-    pub(super) fn fire(&mut self, clock: &Clock, emitter: &mut Emitter<'_>) {
-        for pane in std::mem::take(&mut self.news) {
-            if self.live(pane).is_some_and(|pane| pane.has_news) {
-                self.look_at(pane.index, clock, emitter);
-            }
-        }
-        // A window has ended, or expired, when the watermark is past its last timestamp.
-        while let Some((time, panes)) = self.event_timers.pop_before(clock.input_watermark) {
-            for pane in panes {
-                if self.live(pane).is_some_and(|pane| pane.event_timer == time) {
-                    self.look_at(pane.index, clock, emitter);
-                }
-            }
-        }
-        while let Some((time, panes)) = self.processing_timers.pop_before(clock.now.plus_millis(1)) {
-            for pane in panes {
-                if self.live(pane).is_some_and(|pane| pane.processing_timer == time) {
-                    self.look_at(pane.index, clock, emitter);
-                }
-            }
-        }
-        let synchronized_limit = clock.synchronized_now.plus_millis(1);
-        while let Some((time, panes)) = self.synchronized_timers.pop_before(synchronized_limit) {
-            for pane in panes {
-                if self
-                    .live(pane)
-                    .is_some_and(|pane| pane.synchronized_timer == time)
-                {
-                    self.look_at(pane.index, clock, emitter);
-                }
-            }
-        }
-        self.prune_timers();
-    }
-
-    fn prune_timers(&mut self) {
-        let panes = &self.panes;
-        let counts = |timer: fn(&Pane) -> Timestamp| {
-            move |pane: PaneRef, time: Timestamp| {
-                panes.get(pane.index as usize).is_some_and(|slot| {
-                    slot.generation == pane.generation
-                        && slot.pane.as_ref().is_some_and(|pane| timer(pane) == time)
-                })
-            }
-        };
-        self.event_timers.prune(counts(|pane| pane.event_timer));
-        self.processing_timers.prune(counts(|pane| pane.processing_timer));
-        self.synchronized_timers
-            .prune(counts(|pane| pane.synchronized_timer));
-    }
-
-    /// Fires a pane if its trigger wants to, or its window has expired.
-    fn look_at(&mut self, index: u32, clock: &Clock, emitter: &mut Emitter<'_>) {
-        let lateness = self.windowing.allowed_lateness_ms;
-        let Some(Slot { pane: Some(pane), .. }) = self.panes.get_mut(index as usize) else {
-            return;
-        };
-        pane.has_news = false;
-        // Windows of this key are about to merge: what becomes of them decides.
-        if let Some(Some(state)) = self.keys.get_mut(pane.key as usize)
-            && let Some(waiting) = &mut state.waiting
-        {
-            waiting.postponed.push(index);
-            return;
-        }
-        let expired = window_fn::expiry(&pane.window, lateness) < clock.input_watermark;
-        if expired {
-            if !pane.closed {
-                self.emit(index, true, clock, emitter);
-            }
-            self.remove(index);
-            return;
-        }
-        let trigger_clock = Self::trigger_clock(&pane.window, clock);
-        if !pane.closed && self.machine.should_fire(&pane.trigger, &trigger_clock) {
-            self.machine.on_fire(&mut pane.trigger, &trigger_clock);
-            pane.closed = self.machine.is_closed(&pane.trigger);
-            let closed = pane.closed;
-            self.emit(index, closed, clock, emitter);
-        }
-        self.refresh(index, clock);
-    }
-
-    /// Emits a pane if there is something to tell.
-    fn emit(&mut self, index: u32, is_last: bool, clock: &Clock, emitter: &mut Emitter<'_>) {
-        let Some(Slot { pane: Some(pane), .. }) = self.panes.get_mut(index as usize) else {
-            return;
-        };
-        let end = pane.window.max_timestamp();
-        let info = next_pane(
-            pane.last,
-            is_last,
-            end,
-            clock.input_watermark,
-            clock.output_watermark,
-        );
-        let on_time = info.timing == Timing::OnTime
-            && self.windowing.on_time == PaneEmission::Always
-            && self.machine.has_on_time_pane();
-        let closing = is_last && self.windowing.closing == PaneEmission::Always;
-        let timestamp = pane.element_hold.take().map_or(end, |hold| hold.min(end));
-        if pane.fresh > 0 || on_time || closing {
-            pane.last = Some(info);
-            if let Some(Some(state)) = self.keys.get(pane.key as usize) {
-                let mut header = Vec::with_capacity(64);
-                encode_header(timestamp, &pane.window, info, &mut header);
-                emitter.element(timestamp, &header, &state.key, pane.count, &pane.values);
-            }
-        }
-        pane.fresh = 0;
-        if is_last || self.windowing.accumulation == Accumulation::Discarding {
-            pane.values = Vec::new();
-            pane.count = 0;
-        }
-    }
-
-    /// Brings a pane's timers and hold up to date.
-    pub(super) fn refresh(&mut self, index: u32, clock: &Clock) {
-        let pane_ref = self.pane_ref(index);
-        let Some(Slot { pane: Some(pane), .. }) = self.panes.get_mut(index as usize) else {
-            return;
-        };
-        let end = pane.window.max_timestamp();
-        let expiry = window_fn::expiry(&pane.window, self.windowing.allowed_lateness_ms);
-        let open = end >= clock.input_watermark;
-        let event = if open && !pane.closed { end } else { expiry };
-        self.event_timers.set(&mut pane.event_timer, event, pane_ref);
-        let mut hold = Timestamp::MAX;
-        let (mut processing, mut synchronized) = (Timestamp::MAX, Timestamp::MAX);
-        if !pane.closed {
-            if self.machine.looks_at_clocks() {
-                // What is due already was looked at, or is among the news.
-                processing = self.machine.processing_time(&pane.trigger, clock.now);
-                synchronized = self
-                    .machine
-                    .synchronized_time(&pane.trigger, clock.synchronized_now);
-            }
-            hold = pane.element_hold.unwrap_or(hold);
-            // Late values, and a promised empty pane, must not come too late for the next GroupByKey.
-            let late_values = pane.fresh > 0 && pane.element_hold.is_none();
-            if late_values || self.windowing.closing == PaneEmission::Always {
-                hold = hold.min(expiry);
-            }
-            if open && self.windowing.on_time == PaneEmission::Always && self.machine.has_on_time_pane() {
-                hold = hold.min(end);
-            }
-        }
-        self.processing_timers
-            .set(&mut pane.processing_timer, processing, pane_ref);
-        self.synchronized_timers
-            .set(&mut pane.synchronized_timer, synchronized, pane_ref);
-        self.holds.replace(&mut pane.hold, hold);
-    }
-
     /// Takes a pane out, with its timers and hold.
     pub(super) fn take_pane(&mut self, index: u32) -> Option<Pane> {
         let slot = self.panes.get_mut(index as usize)?;
@@ -463,7 +308,7 @@ impl Keyed {
         Some(pane)
     }
 
-    fn remove(&mut self, index: u32) {
+    pub(super) fn remove(&mut self, index: u32) {
         if let Some(pane) = self.take_pane(index) {
             self.remove_key_if_idle(pane.key);
         }

@@ -14,6 +14,7 @@
 //! the keyed one.
 
 mod fast;
+mod fire;
 mod holds;
 mod keyed;
 mod merge;
@@ -276,16 +277,19 @@ impl Grouper {
     }
 
     /// Whether elements came whose triggers have not been looked at since.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub fn has_news(&self) -> bool {
         self.keyed.has_news()
     }
 
     /// Whether there is no state at all: neither elements nor the memory of panes that fired.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub fn is_empty(&self) -> bool {
         self.fast.as_ref().is_none_or(Fast::is_empty) && self.keyed.is_empty()
     }
 
     /// Number of values that were dropped, because their window had expired or its trigger had finished.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
