@@ -81,6 +81,9 @@ impl BundleState {
     fn asked(&self, key: state_key::Type) -> Result<Asked, String> {
         use state_key::Type;
         let state = |transform: String, state: String, window: Bytes, key: Bytes, part: StatePart| {
+            if !self.shared.has_state(&transform, &state) {
+                return Err(format!("transform \"{transform}\" declares no state \"{state}\""));
+            }
             let entries = match part {
                 StatePart::MultimapEntries => self.shared.map_values(&transform, &state).cloned(),
                 _ => None,

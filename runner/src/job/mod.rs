@@ -13,7 +13,7 @@ mod metrics;
 mod test_stream;
 mod workers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -65,6 +65,7 @@ impl Job {
             merges,
             mappings,
             map_states,
+            states,
             remote_streams,
         } = plan;
         let counts: Vec<u32> = engine.graph().environments.iter().map(|e| e.workers).collect();
@@ -79,6 +80,7 @@ impl Job {
             merges,
             mappings,
             map_states,
+            states,
             workers,
             metrics: Mutex::default(),
         });
@@ -109,6 +111,7 @@ pub(crate) struct Shared {
     merges: HashMap<CollectionId, WindowPlan>,
     mappings: HashMap<(TransformId, usize), WindowPlan>,
     map_states: HashMap<(String, String), Coder>,
+    states: HashSet<(String, String)>,
     workers: Workers,
     metrics: Mutex<MetricsStore>,
 }
@@ -131,6 +134,11 @@ impl Shared {
     /// The coder of a map state's values.
     pub(crate) fn map_values(&self, transform: &str, state: &str) -> Option<&Coder> {
         self.map_states.get(&(transform.to_owned(), state.to_owned()))
+    }
+
+    /// Whether a transform declares a state.
+    pub(crate) fn has_state(&self, transform: &str, state: &str) -> bool {
+        self.states.contains(&(transform.to_owned(), state.to_owned()))
     }
 
     fn name(&self, id: &str) -> String {

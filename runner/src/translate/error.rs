@@ -60,6 +60,10 @@ impl Problems {
         }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// An error, if there are problems.
     pub(super) fn check(&mut self) -> Result<(), TranslateError> {
         if self.0.is_empty() {

@@ -35,6 +35,8 @@ pub(super) struct Builder<'a> {
     pub environments: &'a Environments,
     pub leaves: Vec<Leaf>,
     pub problems: Problems,
+    /// Collections that have no maker because of other problems.
+    pub broken: HashSet<String>,
     /// How collections are sent, by id.
     pub formats: HashMap<String, Format>,
     /// Timers' coders by leaf and family.
@@ -49,6 +51,7 @@ impl<'a> Builder<'a> {
             coders,
             leaves,
             problems,
+            broken,
             ..
         } = flattener;
         Builder {
@@ -58,6 +61,7 @@ impl<'a> Builder<'a> {
             environments,
             leaves,
             problems,
+            broken,
             formats: HashMap::new(),
             timer_coders: HashMap::new(),
         }
@@ -83,7 +87,7 @@ impl<'a> Builder<'a> {
                 if !self.pcollections.contains_key(id) {
                     let message = format!("input \"{tag}\" is PCollection \"{id}\", which does not exist");
                     self.problems.add(leaf.name(), message);
-                } else if !made.contains_key(id) {
+                } else if !made.contains_key(id) && !self.broken.contains(id) {
                     let message = format!("no transform makes PCollection \"{id}\", its input \"{tag}\"");
                     self.problems.add(leaf.name(), message);
                 }

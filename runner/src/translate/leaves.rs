@@ -70,6 +70,16 @@ impl Leaf {
         name_of(&self.id, &self.proto)
     }
 
+    /// The transform's id and the name of each state that it declares.
+    pub(super) fn states(&self) -> Vec<(String, String)> {
+        let pardo = match &self.op {
+            Op::User(user) => user.pardo.as_ref(),
+            _ => None,
+        };
+        let names = pardo.into_iter().flat_map(|pardo| pardo.state_specs.keys());
+        names.map(|name| (self.id.clone(), name.clone())).collect()
+    }
+
     fn is_side_input(&self, tag: &str) -> bool {
         match &self.op {
             Op::User(user) => user
@@ -127,6 +137,8 @@ pub(super) struct Flattener<'a> {
     pub coders: Coders,
     pub leaves: Vec<Leaf>,
     pub problems: Problems,
+    /// Outputs of what has problems of its own: their readers are not to blame.
+    pub broken: HashSet<String>,
     seen: HashSet<&'a str>,
     ids: HashSet<String>,
 }
@@ -139,6 +151,7 @@ impl<'a> Flattener<'a> {
             coders,
             leaves: Vec::new(),
             problems,
+            broken: HashSet::new(),
             seen: HashSet::new(),
             ids: components.transforms.keys().cloned().collect(),
         }
@@ -167,6 +180,7 @@ impl<'a> Flattener<'a> {
                 format!("transform \"{id}\" occurs twice in the tree of composites, or contains itself");
             return self.problems.add(name, message);
         }
+        let before = self.problems.count();
         match urn(proto) {
             urns::IMPULSE => self.native(id, proto, Op::Impulse, 0, 1),
             urns::FLATTEN => self.native(id, proto, Op::Flatten, usize::MAX, 1),
@@ -191,6 +205,9 @@ impl<'a> Flattener<'a> {
             }
             _ if is_identity(proto) => {}
             _ => self.sdk_leaf(id, proto),
+        }
+        if self.problems.count() > before {
+            self.broken.extend(proto.outputs.values().cloned());
         }
     }
 

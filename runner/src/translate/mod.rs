@@ -65,6 +65,8 @@ pub struct Plan {
     pub(crate) mappings: HashMap<(TransformId, usize), WindowPlan>,
     /// Coders of the values of map states, by transform and state.
     pub(crate) map_states: HashMap<(String, String), Coder>,
+    /// Declared states, by transform and name.
+    pub(crate) states: HashSet<(String, String)>,
     pub(crate) remote_streams: Vec<RemoteStream>,
 }
 
@@ -210,6 +212,7 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
         .enumerate()
         .map(|(number, (id, _))| (id.clone(), TransformId(number as u32)));
     let numbers = numbers.collect();
+    let states = builder.leaves.iter().flat_map(Leaf::states).collect();
     let remote_streams = remote_streams(builder);
     Ok(Plan {
         engine,
@@ -220,6 +223,7 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
         merges,
         mappings,
         map_states,
+        states,
         remote_streams,
     })
 }
