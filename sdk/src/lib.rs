@@ -1,1 +1,73 @@
 //! The Rust SDK for Apache Beam pipelines.
+//!
+//! ```
+//! use purlin::prelude::*;
+//!
+//! let p = Pipeline::new();
+//! let counts = p
+//!     .apply(Create::new(["to be or not to be".to_string()]))
+//!     .flat_map("Split", |line: String| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+//!     .map("PairWithOne", |word| (word, 1u64))
+//!     .combine_per_key("Sum", Sum::new());
+//! let result = p.run(&PipelineOptions::default())?;
+//! assert_eq!(result.state(), PipelineState::Done);
+//! # Ok::<(), RunError>(())
+//! ```
+//!
+//! A pipeline is built first and run afterwards. User code is closures, [`DoFn`]s and [`CombineFn`]s. Workers in other
+//! processes find closures again by building the same pipeline, so what a program does before it runs its pipeline
+//! must be repeatable.
+
+#![forbid(unsafe_code)]
+
+mod combine;
+mod dofn;
+mod error;
+pub mod harness;
+pub mod io;
+pub mod metrics;
+pub mod options;
+pub mod pipeline;
+pub mod primitives;
+mod result;
+pub mod runners;
+pub mod side_input;
+pub mod testing;
+pub mod transforms;
+pub mod windowing;
+
+pub use combine::{CombineFn, Sum};
+pub use dofn::{Context, DoFn, FinishContext, OutputTag, OutputTags};
+pub use error::{BoxError, BuildError, DoFnResult, RunError};
+pub use pipeline::{PCollection, PTransform, Pipeline};
+pub use purlin_coders as coders;
+pub use purlin_coders::{Element, PaneInfo, Timestamp, Window};
+pub use purlin_derive::Element;
+pub use result::{PipelineHandle, PipelineResult, PipelineState};
+
+/// What nearly every pipeline needs.
+pub mod prelude {
+    pub use crate::combine::{CombineFn, Sum};
+    pub use crate::dofn::{Context, DoFn, FinishContext, OutputTag};
+    pub use crate::error::{BoxError, BuildError, DoFnResult, RunError};
+    pub use crate::metrics::Metrics;
+    pub use crate::options::PipelineOptions;
+    pub use crate::pipeline::{Apply, PBegin, PCollection, PTransform, PValue, Pipeline};
+    pub use crate::primitives::{
+        CombineGlobally, CombinePerKey, Create, Filter, FlatMap, Flatten, GroupByKey, Impulse, Map, ParDo, Reshuffle,
+        TryFlatMap, TryMap,
+    };
+    pub use crate::result::{PipelineHandle, PipelineResult, PipelineState};
+    pub use crate::side_input::SideInput;
+    pub use crate::windowing::{TimestampCombiner, Trigger, WindowFn, Windowing};
+    pub use purlin_coders::{PaneInfo, Timestamp, Window};
+    // The trait and the derive macro.
+    pub use crate::Element;
+}
+
+/// For the code that derive macros write.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde::Serialize;
+    pub use serde::de::DeserializeOwned;
+}

@@ -1,0 +1,399 @@
+//! A ProcessBundleDescriptor becomes an executor: types are found, edges are made from the end to the start.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use prost::Message;
+use purlin_coders::{CoderSpec, WindowCoder, urns as coder_urns};
+use purlin_proto::fn_execution::{ProcessBundleDescriptor, RemoteGrpcPort};
+use purlin_proto::pipeline::{
+    CombinePayload, FunctionSpec, PTransform, ParDoPayload, WindowIntoPayload, output_time,
+};
+use purlin_proto::urns::{runner_transforms, transforms};
+use rustc_hash::FxHashMap;
+
+use super::edge::{AnyReceiver, ElementCount};
+use super::element::{AnyShared, ElementType};
+use super::executor::{Executor, guarded};
+use super::failure::Failure;
+use super::io::{SinkBuffer, Source, WireForm};
+use super::monitor::{BundleMonitor, Step};
+use super::node::{Node, Registry, StepBuilder};
+use super::side::{BundleCell, WorkerShared};
+use crate::metrics::BundleMetrics;
+use crate::windowing::{TimestampCombiner, window_fn_from_spec};
+
+/// What a transform of the descriptor is.
+enum Role {
+    Source,
+    Sink,
+    Flatten,
+    AssignWindows,
+    User(Arc<dyn Node>),
+}
+
+struct Planned<'a> {
+    id: &'a str,
+    proto: &'a PTransform,
+    role: Role,
+    step: u32,
+}
+
+pub(super) fn executor(
+    descriptor: &ProcessBundleDescriptor,
+    registry: &Arc<Registry>,
+    shared: &Arc<WorkerShared>,
+) -> Result<Executor, Failure> {
+    let mut ids: Vec<&String> = descriptor.transforms.keys().collect();
+    ids.sort();
+    let mut planned = Vec::new();
+    for (step, id) in ids.into_iter().enumerate() {
+        let Some(proto) = descriptor.transforms.get(id) else { continue };
+        planned.push(Planned { id, proto, role: role(id, proto, registry)?, step: step as u32 });
+    }
+    let types = types(&planned)?;
+
+    let mut collections: Vec<&String> = descriptor.pcollections.keys().collect();
+    collections.sort();
+    let counts: Vec<_> = collections.iter().map(|id| ((*id).clone(), ElementCount::default())).collect();
+
+    let mut sources = planned.iter().filter(|p| matches!(p.role, Role::Source));
+    let source = match (sources.next(), sources.next()) {
+        (Some(one), None) => Some(one.id.to_owned()),
+        _ => None,
+    };
+    let steps = planned.iter().map(|p| Step { transform_id: p.id.to_owned(), name: name(p).to_owned() }).collect();
+    let monitor = Arc::new(BundleMonitor {
+        steps,
+        counts,
+        metrics: Arc::new(BundleMetrics::default()),
+        index: Arc::default(),
+        source,
+    });
+
+    let mut builder = Builder {
+        descriptor,
+        planned: &planned,
+        types: &types,
+        monitor: &monitor,
+        bundle: Rc::new(BundleCell::new(shared.clone())),
+        shared: FxHashMap::default(),
+        sinks: Vec::new(),
+        depth: 0,
+    };
+    let mut made: FxHashMap<String, Box<dyn Source>> = FxHashMap::default();
+    guarded(&monitor, || {
+        for transform in planned.iter().filter(|p| matches!(p.role, Role::Source)) {
+            made.insert(transform.id.to_owned(), builder.source(transform)?);
+        }
+        Ok(())
+    })?;
+    let Builder { bundle, sinks, .. } = builder;
+    Ok(Executor { sources: made, sinks, bundle, monitor })
+}
+
+fn name<'a>(transform: &Planned<'a>) -> &'a str {
+    if transform.proto.unique_name.is_empty() { transform.id } else { &transform.proto.unique_name }
+}
+
+fn role(id: &str, proto: &PTransform, registry: &Registry) -> Result<Role, Failure> {
+    let name = if proto.unique_name.is_empty() { id } else { &proto.unique_name };
+    let empty = FunctionSpec::default();
+    let spec = proto.spec.as_ref().unwrap_or(&empty);
+    let bad = |e: prost::DecodeError| Failure::message(name, format!("its payload cannot be read: {e}"));
+    let code = |spec: Option<FunctionSpec>| {
+        let spec = spec.ok_or_else(|| Failure::message(name, "its payload names no code"))?;
+        registry.find(name, &spec).map(Role::User)
+    };
+    match spec.urn.as_str() {
+        runner_transforms::DATA_SOURCE => Ok(Role::Source),
+        runner_transforms::DATA_SINK => Ok(Role::Sink),
+        transforms::FLATTEN => Ok(Role::Flatten),
+        transforms::ASSIGN_WINDOWS => Ok(Role::AssignWindows),
+        transforms::PAR_DO => code(ParDoPayload::decode(spec.payload.clone()).map_err(bad)?.do_fn),
+        transforms::COMBINE_PER_KEY_PRECOMBINE
+        | transforms::COMBINE_PER_KEY_MERGE_ACCUMULATORS
+        | transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS
+        | transforms::COMBINE_PER_KEY_CONVERT_TO_ACCUMULATORS
+        | transforms::COMBINE_GROUPED_VALUES => {
+            code(CombinePayload::decode(spec.payload.clone()).map_err(bad)?.combine_fn)
+        }
+        other => Err(Failure::message(name, format!("this SDK cannot execute transforms of URN \"{other}\""))),
+    }
+}
+
+/// The type of each PCollection: told by the user code at one of its ends, through steps that keep the type.
+fn types<'a>(planned: &[Planned<'a>]) -> Result<FxHashMap<&'a str, ElementType>, Failure> {
+    let mut types: FxHashMap<&str, ElementType> = FxHashMap::default();
+    let mut problem = None;
+    let mut set = |types: &mut FxHashMap<&'a str, ElementType>, t: &Planned<'a>, id: &'a str, e: &ElementType| {
+        match types.get(id) {
+            None => {
+                types.insert(id, e.clone());
+            }
+            Some(there) if there == e => {}
+            Some(there) => {
+                let text = format!("collection \"{id}\" is of {there:?} for one transform and {e:?} for this one");
+                problem = Some(Failure::message(name(t), text));
+            }
+        }
+    };
+    for transform in planned {
+        let Role::User(node) = &transform.role else { continue };
+        let urn = transform.proto.spec.as_ref().map_or("", |s| &s.urn);
+        let Some(signature) = node.signature(urn) else {
+            return Err(Failure::message(name(transform), format!("its code cannot be a transform of \"{urn}\"")));
+        };
+        if let Some((_, id)) = main_input(transform.proto) {
+            set(&mut types, transform, id, &signature.input);
+        }
+        for (tag, id) in &transform.proto.outputs {
+            let only = signature.outputs.len() == 1 && transform.proto.outputs.len() == 1;
+            if let Some((_, element)) = signature.outputs.iter().find(|(t, _)| t == tag || only) {
+                set(&mut types, transform, id, element);
+            }
+        }
+    }
+    // Steps that keep the type: each pass carries types one step on.
+    for _ in 0..planned.len() {
+        let before = types.len();
+        for transform in planned.iter().filter(|t| matches!(t.role, Role::Flatten | Role::AssignWindows)) {
+            let ends = || transform.proto.inputs.values().chain(transform.proto.outputs.values());
+            let known = ends().find_map(|id| types.get(id.as_str()).cloned());
+            if let Some(element) = known {
+                ends().for_each(|id| set(&mut types, transform, id, &element));
+            }
+        }
+        if types.len() == before {
+            break;
+        }
+    }
+    match problem {
+        Some(problem) => Err(problem),
+        None => Ok(types),
+    }
+}
+
+/// The input that is not a side input.
+fn main_input(proto: &PTransform) -> Option<(&String, &String)> {
+    if proto.inputs.len() == 1 {
+        return proto.inputs.iter().next();
+    }
+    let spec = proto.spec.as_ref()?;
+    let sides = match spec.urn.as_str() {
+        transforms::PAR_DO => ParDoPayload::decode(spec.payload.clone()).ok()?.side_inputs,
+        _ => return None,
+    };
+    proto.inputs.iter().find(|(tag, _)| !sides.contains_key(*tag))
+}
+
+struct Builder<'a, 'b> {
+    descriptor: &'a ProcessBundleDescriptor,
+    planned: &'b [Planned<'a>],
+    types: &'b FxHashMap<&'a str, ElementType>,
+    monitor: &'b Arc<BundleMonitor>,
+    bundle: Rc<BundleCell>,
+    /// Flattens that were made, for the next of their inputs.
+    shared: FxHashMap<&'a str, Box<dyn AnyShared>>,
+    sinks: Vec<(String, Rc<RefCell<SinkBuffer>>)>,
+    depth: usize,
+}
+
+/// No stage has so many steps in a row; a descriptor with a cycle would.
+const MAX_DEPTH: usize = 20_000;
+
+impl<'a> Builder<'a, '_> {
+    fn type_of(&self, transform: &Planned<'a>, collection: &str) -> Result<&ElementType, Failure> {
+        self.types.get(collection).ok_or_else(|| {
+            Failure::message(
+                name(transform),
+                format!("no code in this stage tells the type of collection \"{collection}\""),
+            )
+        })
+    }
+
+    fn mismatch(&self, transform: &Planned<'a>, collection: &str) -> Failure {
+        Failure::message(
+            name(transform),
+            format!("collection \"{collection}\" has consumers of different types"),
+        )
+    }
+
+    /// The edge to all consumers of a collection.
+    fn edge(&mut self, from: &Planned<'a>, collection: &'a str) -> Result<Box<dyn Any>, Failure> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(Failure::message(name(from), "the stage has a cycle"));
+        }
+        let mut consumers = Vec::new();
+        for transform in self.planned {
+            let takes = match &transform.role {
+                Role::Source => 0,
+                Role::Flatten => transform.proto.inputs.values().filter(|id| *id == collection).count(),
+                _ => usize::from(main_input(transform.proto).is_some_and(|(_, id)| id == collection)),
+            };
+            for _ in 0..takes {
+                consumers.push(self.receiver(transform, collection)?);
+            }
+        }
+        self.depth -= 1;
+        let count = self.monitor.counts.iter().find(|(id, _)| id == collection);
+        let count = count.map(|(_, count)| count.clone()).unwrap_or_default();
+        let element = self.type_of(from, collection)?;
+        element.erased().edge(count, consumers).ok_or_else(|| self.mismatch(from, collection))
+    }
+
+    fn only_output(&self, transform: &Planned<'a>) -> Result<&'a str, Failure> {
+        transform
+            .proto
+            .outputs
+            .values()
+            .next()
+            .map(String::as_str)
+            .ok_or_else(|| Failure::message(name(transform), "it has no output"))
+    }
+
+    fn receiver(&mut self, transform: &Planned<'a>, input: &str) -> Result<AnyReceiver, Failure> {
+        let mismatch = |b: &Self| b.mismatch(transform, input);
+        match &transform.role {
+            Role::Source => Err(Failure::message(name(transform), "a source has no input")),
+            Role::Sink => {
+                let element = self.type_of(transform, input)?.clone();
+                let (form, _) = self.wire(transform, &element, input)?;
+                let buffer = Rc::new(RefCell::new(SinkBuffer::default()));
+                self.sinks.push((transform.id.to_owned(), buffer.clone()));
+                Ok(element.erased().sink(form, buffer))
+            }
+            Role::Flatten => {
+                if let Some(shared) = self.shared.get(transform.id) {
+                    return Ok(shared.handle());
+                }
+                let output = self.only_output(transform)?;
+                let edge = self.edge(transform, output)?;
+                let element = self.type_of(transform, output)?.clone();
+                let shared = element.erased().share(edge).ok_or_else(|| mismatch(self))?;
+                let handle = shared.handle();
+                self.shared.insert(transform.id, shared);
+                Ok(handle)
+            }
+            Role::AssignWindows => {
+                let bad = |reason: String| Failure::message(name(transform), reason);
+                let payload = transform.proto.spec.as_ref().map(|s| s.payload.clone()).unwrap_or_default();
+                let payload = WindowIntoPayload::decode(payload).map_err(|e| bad(e.to_string()))?;
+                let window_fn = window_fn_from_spec(&payload.window_fn.unwrap_or_default()).map_err(bad)?;
+                let output = self.only_output(transform)?;
+                let edge = self.edge(transform, output)?;
+                let element = self.type_of(transform, output)?.clone();
+                element.erased().assign_windows(window_fn, edge).ok_or_else(|| mismatch(self))
+            }
+            Role::User(node) => {
+                let mut outputs = FxHashMap::default();
+                for (tag, collection) in &transform.proto.outputs {
+                    outputs.insert(tag.clone(), self.edge(transform, collection)?);
+                }
+                let combiner = self.timestamp_combiner(input);
+                let urn = transform.proto.spec.as_ref().map_or("", |s| &s.urn);
+                let mut step = StepBuilder {
+                    name: name(transform),
+                    transform_id: transform.id,
+                    step: transform.step,
+                    outputs,
+                    bundle: &self.bundle,
+                    windowing: &combiner,
+                };
+                node.build(urn, &mut step)
+            }
+        }
+    }
+
+    fn timestamp_combiner(&self, collection: &str) -> TimestampCombiner {
+        let d = self.descriptor;
+        let windowing = d.pcollections.get(collection).map(|c| &c.windowing_strategy_id);
+        match windowing.and_then(|id| d.windowing_strategies.get(id)).map(|w| w.output_time()) {
+            Some(output_time::Enum::EarliestInPane) => TimestampCombiner::Earliest,
+            Some(output_time::Enum::LatestInPane) => TimestampCombiner::Latest,
+            _ => TimestampCombiner::EndOfWindow,
+        }
+    }
+
+    fn source(&mut self, transform: &Planned<'a>) -> Result<Box<dyn Source>, Failure> {
+        let output = self.only_output(transform)?;
+        let edge = self.edge(transform, output)?;
+        let element = self.type_of(transform, output)?.clone();
+        let (form, windows) = self.wire(transform, &element, output)?;
+        element.erased().source(form, windows, edge).ok_or_else(|| self.mismatch(transform, output))
+    }
+
+    /// How the runner wants the elements of a port.
+    fn wire(
+        &self,
+        transform: &Planned<'a>,
+        element: &ElementType,
+        collection: &str,
+    ) -> Result<(WireForm, WindowCoder), Failure> {
+        let bad = |reason: String| Failure::message(name(transform), reason);
+        let payload = transform.proto.spec.as_ref().map(|s| s.payload.clone()).unwrap_or_default();
+        let port = RemoteGrpcPort::decode(payload).map_err(|e| bad(format!("its payload cannot be read: {e}")))?;
+        let wire = self.coder(&port.coder_id, 0).map_err(bad)?;
+        let [value, window] = &wire.components[..] else {
+            return Err(bad(format!("its coder is {}, which is not a windowed value's", wire.urn)));
+        };
+        if wire.urn != coder_urns::WINDOWED_VALUE {
+            return Err(bad(format!("its coder is {}, which is not {}", wire.urn, coder_urns::WINDOWED_VALUE)));
+        }
+        let windows = match &*window.urn {
+            coder_urns::GLOBAL_WINDOW => WindowCoder::Global,
+            coder_urns::INTERVAL_WINDOW => WindowCoder::Interval,
+            other => return Err(bad(format!("windows by coder {other} are not known to this SDK"))),
+        };
+        let own = element.coder();
+        if same(value, &own) {
+            return Ok((WireForm::Plain, windows));
+        }
+        if value.urn == coder_urns::LENGTH_PREFIX && value.components.first().is_some_and(|inner| same(inner, &own)) {
+            return Ok((WireForm::LengthPrefixed, windows));
+        }
+        Err(bad(format!(
+            "the runner has collection \"{collection}\" as {}, but {element:?} is encoded as {}",
+            show(value),
+            show(&own)
+        )))
+    }
+
+    fn coder(&self, id: &str, depth: usize) -> Result<CoderSpec, String> {
+        let coder = self.descriptor.coders.get(id).ok_or_else(|| format!("the descriptor has no coder \"{id}\""))?;
+        if depth > 100 {
+            return Err(format!("coder \"{id}\" is a component of itself"));
+        }
+        let spec = coder.spec.clone().unwrap_or_default();
+        let components = coder.component_coder_ids.iter().map(|id| self.coder(id, depth + 1));
+        Ok(CoderSpec {
+            urn: spec.urn.into(),
+            payload: spec.payload,
+            components: components.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Whether both encode alike. Payloads of Rust types are names for messages.
+fn same(a: &CoderSpec, b: &CoderSpec) -> bool {
+    let urn = |c: &CoderSpec| match &*c.urn {
+        // Values that were not split over state look the same.
+        coder_urns::STATE_BACKED_ITERABLE => coder_urns::ITERABLE.to_owned(),
+        other => other.to_owned(),
+    };
+    urn(a) == urn(b)
+        && a.components.len() == b.components.len()
+        && a.components.iter().zip(&b.components).all(|(a, b)| same(a, b))
+}
+
+fn show(coder: &CoderSpec) -> String {
+    let name = coder.urn.trim_start_matches("beam:coder:").trim_end_matches(":v1");
+    if coder.components.is_empty() {
+        return name.to_owned();
+    }
+    let components: Vec<_> = coder.components.iter().map(show).collect();
+    format!("{name}<{}>", components.join(", "))
+}

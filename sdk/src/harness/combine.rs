@@ -1,0 +1,222 @@
+//! The parts that runners take a Combine apart into.
+
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
+
+use purlin_coders::{Element, Header, PaneInfo, Timestamp, Window, Windows};
+use purlin_proto::urns::transforms;
+use rustc_hash::FxHashMap;
+
+use super::edge::{AnyReceiver, Edge, Receiver};
+use super::element::{ElementType, any_receiver};
+use super::failure::Failure;
+use super::node::{Node, Signature, StepBuilder};
+use crate::combine::CombineFn;
+use crate::metrics::STEP;
+use crate::windowing::TimestampCombiner;
+
+/// A CombineFn in the registry, for keys of type `K`.
+pub(crate) struct CombineNode<K, F> {
+    prototype: Mutex<F>,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<K, F> CombineNode<K, F> {
+    pub fn new(prototype: F) -> Self {
+        CombineNode { prototype: Mutex::new(prototype), key: PhantomData }
+    }
+}
+
+impl<K: Element + Eq + Hash, F: CombineFn> Node for CombineNode<K, F> {
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<F>()
+    }
+
+    fn signature(&self, urn: &str) -> Option<Signature> {
+        let input = ElementType::of::<(K, F::In)>;
+        let inputs = ElementType::of::<(K, Vec<F::In>)>;
+        let accumulator = ElementType::of::<(K, F::Accumulator)>;
+        let accumulators = ElementType::of::<(K, Vec<F::Accumulator>)>;
+        let output = ElementType::of::<(K, F::Out)>;
+        let (input, output) = match urn {
+            transforms::COMBINE_PER_KEY_PRECOMBINE | transforms::COMBINE_PER_KEY_CONVERT_TO_ACCUMULATORS => {
+                (input(), accumulator())
+            }
+            transforms::COMBINE_PER_KEY_MERGE_ACCUMULATORS => (accumulators(), accumulator()),
+            transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS => (accumulator(), output()),
+            transforms::COMBINE_GROUPED_VALUES => (inputs(), output()),
+            _ => return None,
+        };
+        Some(Signature { input, outputs: vec![(String::new(), output)] })
+    }
+
+    fn build(&self, urn: &str, step: &mut StepBuilder<'_>) -> Result<AnyReceiver, Failure> {
+        let f = self.prototype.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let place = Place { step: step.step() };
+        Ok(match urn {
+            transforms::COMBINE_PER_KEY_PRECOMBINE => any_receiver(Precombine::<K, F> {
+                combine: f,
+                next: step.output("")?,
+                place,
+                combiner: step.timestamp_combiner(),
+                tables: Vec::new(),
+                entries: 0,
+            }),
+            transforms::COMBINE_PER_KEY_CONVERT_TO_ACCUMULATORS => {
+                any_receiver(each(step.output("")?, place, move |(key, value): (K, F::In)| {
+                    let mut accumulator = f.create_accumulator();
+                    f.add_input(&mut accumulator, value);
+                    (key, accumulator)
+                }))
+            }
+            transforms::COMBINE_PER_KEY_MERGE_ACCUMULATORS => {
+                any_receiver(each(step.output("")?, place, move |(key, all): (K, Vec<F::Accumulator>)| {
+                    let mut all = all.into_iter();
+                    let mut merged = all.next().unwrap_or_else(|| f.create_accumulator());
+                    all.for_each(|other| f.merge_accumulators(&mut merged, other));
+                    (key, merged)
+                }))
+            }
+            transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS => {
+                any_receiver(each(step.output("")?, place, move |(key, accumulator): (K, F::Accumulator)| {
+                    (key, f.extract_output(accumulator))
+                }))
+            }
+            transforms::COMBINE_GROUPED_VALUES => {
+                any_receiver(each(step.output("")?, place, move |(key, values): (K, Vec<F::In>)| {
+                    let mut accumulator = f.create_accumulator();
+                    values.into_iter().for_each(|value| f.add_input(&mut accumulator, value));
+                    (key, f.extract_output(accumulator))
+                }))
+            }
+            other => return Err(Failure::message(step.name(), format!("a CombineFn cannot be \"{other}\""))),
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    step: u32,
+}
+
+/// A step of one output for each input.
+struct Each<T, U, G> {
+    next: Edge<U>,
+    place: Place,
+    f: G,
+    input: PhantomData<fn(T)>,
+}
+
+fn each<T, U, G: FnMut(T) -> U>(next: Edge<U>, place: Place, f: G) -> Each<T, U, G> {
+    Each { next, place, f, input: PhantomData }
+}
+
+impl<T, U: Element, G: FnMut(T) -> U> Receiver<T> for Each<T, U, G> {
+    fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
+        STEP.set(self.place.step);
+        let output = (self.f)(value);
+        self.next.send(output, at)
+    }
+    fn start(&mut self) -> Result<(), Failure> {
+        self.next.start()
+    }
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.next.finish()
+    }
+}
+
+/// So many keys are held before all of them are sent on.
+const KEYS: usize = 1 << 18;
+
+/// Combines what it can of a bundle before it is grouped.
+struct Precombine<K, F: CombineFn> {
+    combine: F,
+    next: Edge<(K, F::Accumulator)>,
+    place: Place,
+    combiner: TimestampCombiner,
+    /// One for each window, the window used last in front.
+    tables: Vec<(Window, Table<K, F::Accumulator>)>,
+    entries: usize,
+}
+
+type Table<K, A> = FxHashMap<K, (A, Timestamp)>;
+
+impl<K: Element + Eq + Hash, F: CombineFn> Precombine<K, F> {
+    #[inline(always)]
+    fn add(&mut self, window: &Window, key: K, value: F::In, timestamp: Timestamp) {
+        if self.tables.first().is_none_or(|(first, _)| first != window) {
+            self.bring_to_front(window);
+        }
+        let Some((_, table)) = self.tables.first_mut() else { return };
+        if let Some((accumulator, held)) = table.get_mut(&key) {
+            self.combine.add_input(accumulator, value);
+            match self.combiner {
+                TimestampCombiner::EndOfWindow => {}
+                TimestampCombiner::Earliest => *held = timestamp.min(*held),
+                TimestampCombiner::Latest => *held = timestamp.max(*held),
+            }
+        } else {
+            let mut accumulator = self.combine.create_accumulator();
+            self.combine.add_input(&mut accumulator, value);
+            let timestamp = match self.combiner {
+                TimestampCombiner::EndOfWindow => window.max_timestamp(),
+                TimestampCombiner::Earliest | TimestampCombiner::Latest => timestamp,
+            };
+            table.insert(key, (accumulator, timestamp));
+            self.entries += 1;
+        }
+    }
+
+    #[cold]
+    fn bring_to_front(&mut self, window: &Window) {
+        let at = self.tables.iter().position(|(w, _)| w == window).unwrap_or_else(|| {
+            self.tables.push((window.clone(), FxHashMap::default()));
+            self.tables.len() - 1
+        });
+        self.tables.swap(0, at);
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.entries = 0;
+        for (window, table) in &mut self.tables {
+            let windows = Windows::One(window.clone());
+            let mut at = Header { timestamp: Timestamp::MIN, windows, pane: PaneInfo::NO_FIRING };
+            for (key, (accumulator, timestamp)) in table.drain() {
+                at.timestamp = timestamp;
+                self.next.send((key, accumulator), &at)?;
+            }
+        }
+        // Few windows are used again and again in batch; many come and go in streams.
+        self.tables.truncate(1);
+        Ok(())
+    }
+}
+
+impl<K: Element + Eq + Hash, F: CombineFn> Receiver<(K, F::In)> for Precombine<K, F> {
+    fn receive(&mut self, (key, value): (K, F::In), at: &Header) -> Result<(), Failure> {
+        STEP.set(self.place.step);
+        match &at.windows {
+            Windows::One(window) => self.add(window, key, value, at.timestamp),
+            Windows::Many(windows) => {
+                for window in windows {
+                    self.add(window, key.clone(), value.clone(), at.timestamp);
+                }
+            }
+        }
+        if self.entries >= KEYS { self.flush() } else { Ok(()) }
+    }
+
+    fn start(&mut self) -> Result<(), Failure> {
+        self.tables.clear();
+        self.entries = 0;
+        self.next.start()
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        STEP.set(self.place.step);
+        self.flush()?;
+        self.tables.clear();
+        self.next.finish()
+    }
+}

@@ -1,0 +1,165 @@
+//! Executes a ProcessBundleDescriptor.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use purlin_proto::fn_execution::process_bundle_request::CacheToken;
+use purlin_proto::fn_execution::{ProcessBundleDescriptor, ProcessBundleResponse};
+use purlin_runner::worker::{BundleOutcome, StateHandler};
+use rustc_hash::FxHashMap;
+
+use super::build;
+use super::failure::Failure;
+use super::io::{SinkBuffer, Source, SourceError};
+use super::monitor::BundleMonitor;
+use super::node::Registry;
+use super::side::{BundleCell, WorkerShared};
+use crate::metrics::{STEP, enter};
+
+/// What a bundle comes with.
+pub struct BundleStart {
+    /// Instruction id.
+    pub instruction: String,
+    /// Answers state requests.
+    pub state: Arc<dyn StateHandler>,
+    /// Tokens for caches.
+    pub cache_tokens: Vec<CacheToken>,
+}
+
+/// The steps of one stage, ready for bundles: one at a time, on the thread that made it.
+///
+/// User code is set up when it is made and torn down when it is dropped. After an error it must be dropped.
+pub struct Executor {
+    pub(super) sources: FxHashMap<String, Box<dyn Source>>,
+    pub(super) sinks: Vec<(String, Rc<RefCell<SinkBuffer>>)>,
+    pub(super) bundle: Rc<BundleCell>,
+    pub(super) monitor: Arc<BundleMonitor>,
+}
+
+impl Executor {
+    /// Makes the steps of a stage and sets up their user code.
+    ///
+    /// # Errors
+    /// When the descriptor does not fit this pipeline, or the set-up of user code fails.
+    pub fn new(
+        descriptor: &ProcessBundleDescriptor,
+        registry: &Arc<Registry>,
+        shared: &Arc<WorkerShared>,
+    ) -> Result<Executor, Failure> {
+        build::executor(descriptor, registry, shared)
+    }
+
+    /// For other threads: progress and splits of the bundle in the works.
+    pub fn monitor(&self) -> Arc<BundleMonitor> {
+        self.monitor.clone()
+    }
+
+    /// Starts a bundle.
+    ///
+    /// # Errors
+    /// When user code fails or panics.
+    pub fn start(&mut self, bundle: BundleStart) -> Result<(), Failure> {
+        self.monitor.reset();
+        for (_, sink) in &self.sinks {
+            sink.borrow_mut().take_all();
+        }
+        self.bundle.start(bundle.instruction, bundle.state, bundle.cache_tokens);
+        let Executor { sources, monitor, .. } = self;
+        guarded(monitor, || sources.values_mut().try_for_each(|source| source.start()))
+    }
+
+    /// Processes concatenated windowed values for a data source.
+    ///
+    /// # Errors
+    /// When user code fails or panics, or the bytes are not elements.
+    pub fn elements(&mut self, source: &str, data: &Bytes) -> Result<(), Failure> {
+        let Executor { sources, monitor, .. } = self;
+        let Some(op) = sources.get_mut(source) else {
+            return Err(Failure::message(source, "data came for a source that the stage does not have"));
+        };
+        guarded(monitor, || {
+            op.process(data, &monitor.index).map_err(|error| match error {
+                SourceError::Failure(failure) => failure,
+                SourceError::Decode(e) => Failure::message(
+                    source,
+                    format!("element {} of the bundle cannot be decoded: {e}", monitor.index.begun().saturating_sub(1)),
+                ),
+            })
+        })
+    }
+
+    /// Processes timers that fire.
+    ///
+    /// # Errors
+    /// When the transform has no such timers.
+    pub fn timers(&mut self, transform: &str, family: &str, data: &Bytes) -> Result<(), Failure> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::message(transform, format!("timers came for \"{family}\", which it does not have")))
+    }
+
+    /// Takes the output that is ready: whole elements, by sink transform id.
+    pub fn take_outputs(&mut self) -> Vec<(String, Bytes)> {
+        self.collect(SinkBuffer::take_pieces)
+    }
+
+    fn collect(&self, take: fn(&mut SinkBuffer) -> Vec<Bytes>) -> Vec<(String, Bytes)> {
+        let mut outputs = Vec::new();
+        for (id, sink) in &self.sinks {
+            outputs.extend(take(&mut sink.borrow_mut()).into_iter().map(|piece| (id.clone(), piece)));
+        }
+        outputs
+    }
+
+    /// Ends the bundle: what is left of its output, and the response.
+    ///
+    /// # Errors
+    /// When user code fails or panics.
+    pub fn finish(&mut self) -> Result<BundleOutcome, Failure> {
+        let Executor { sources, monitor, .. } = self;
+        guarded(monitor, || sources.values_mut().try_for_each(|source| source.finish()))?;
+        self.bundle.end();
+        let response = ProcessBundleResponse {
+            monitoring_infos: self.monitor.monitoring_infos(),
+            ..ProcessBundleResponse::default()
+        };
+        Ok(BundleOutcome { response, outputs: self.collect(SinkBuffer::take_all), timers: Vec::new() })
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        // Counters of teardown have nowhere to go, but must not go to another executor.
+        enter(&self.monitor.metrics);
+    }
+}
+
+/// Runs user code: a panic becomes a failure of the transform whose code ran.
+pub(super) fn guarded<T>(
+    monitor: &BundleMonitor,
+    f: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    enter(&monitor.metrics);
+    STEP.set(u32::MAX);
+    let result = catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+        let step = monitor.steps.get(STEP.get() as usize);
+        let name = step.map_or("(none)", |step| &step.name);
+        Err(Failure::message(name, format!("user code panicked: {}", panic_text(&*panic))))
+    });
+    STEP.set(u32::MAX);
+    result
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "(no message)"
+    }
+}

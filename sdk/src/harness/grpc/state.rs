@@ -1,0 +1,108 @@
+//! State requests over a stream, answered to the threads that wait.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use purlin_proto::fn_execution::beam_fn_state_client::BeamFnStateClient;
+use purlin_proto::fn_execution::{StateRequest, StateResponse};
+use purlin_runner::worker::StateHandler;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel};
+use super::lock;
+
+/// The state stream to one service.
+pub(super) struct StateClient {
+    requests: mpsc::Sender<StateRequest>,
+    pending: Arc<Mutex<Pending>>,
+    next: AtomicU64,
+}
+
+#[derive(Default)]
+struct Pending {
+    waiting: HashMap<String, SyncSender<StateResponse>>,
+    ended: Option<String>,
+}
+
+impl StateClient {
+    pub fn open(address: &str, channel: WorkerChannel) -> StateClient {
+        let (requests, outbound) = mpsc::channel(64);
+        let pending = Arc::<Mutex<Pending>>::default();
+        let (shared, address) = (pending.clone(), address.to_owned());
+        tokio::spawn(async move {
+            let mut client = BeamFnStateClient::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            let reason = match client.state(ReceiverStream::new(outbound)).await {
+                Err(status) => status.message().to_owned(),
+                Ok(response) => {
+                    let mut answers = response.into_inner();
+                    loop {
+                        match answers.message().await {
+                            Ok(Some(answer)) => {
+                                let waiting = lock(&shared).waiting.remove(&answer.id);
+                                match waiting {
+                                    // There is room for the one answer; the thread may have gone.
+                                    Some(waiting) => drop(waiting.try_send(answer)),
+                                    None => tracing::debug!("answer to an unknown state request {:?}", answer.id),
+                                }
+                            }
+                            Ok(None) => break "the runner closed it".to_owned(),
+                            Err(status) => break status.message().to_owned(),
+                        }
+                    }
+                }
+            };
+            let mut pending = lock(&shared);
+            pending.ended = Some(format!("the state stream to the runner at {address} ended: {reason}"));
+            // Whoever waits sees that its sender is gone.
+            pending.waiting.clear();
+        });
+        StateClient { requests, pending, next: AtomicU64::new(1) }
+    }
+
+    fn ended(&self) -> String {
+        lock(&self.pending).ended.clone().unwrap_or_else(|| "the state stream to the runner has ended".into())
+    }
+}
+
+impl StateHandler for StateClient {
+    fn handle(&self, mut request: StateRequest) -> StateResponse {
+        let given = std::mem::take(&mut request.id);
+        let id = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        request.id.clone_from(&id);
+        let (answer, answered) = sync_channel(1);
+        let failed = |error: String| StateResponse { id: given.clone(), error, response: None };
+        {
+            let mut pending = lock(&self.pending);
+            if let Some(reason) = &pending.ended {
+                return failed(reason.clone());
+            }
+            pending.waiting.insert(id.clone(), answer);
+        }
+        if self.requests.blocking_send(request).is_err() {
+            lock(&self.pending).waiting.remove(&id);
+            return failed(self.ended());
+        }
+        match answered.recv() {
+            Ok(response) => StateResponse { id: given, ..response },
+            Err(_) => failed(self.ended()),
+        }
+    }
+}
+
+/// Answers where the runner gives no state service.
+pub(super) struct NoState;
+
+impl StateHandler for NoState {
+    fn handle(&self, request: StateRequest) -> StateResponse {
+        StateResponse {
+            id: request.id,
+            error: "the runner names no state service for this stage".into(),
+            response: None,
+        }
+    }
+}

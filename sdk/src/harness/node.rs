@@ -1,0 +1,172 @@
+//! User code by the path in a payload, and how it becomes a step of a stage.
+
+use std::any::Any;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use prost::Message;
+use purlin_coders::Element;
+use purlin_proto::pipeline::FunctionSpec;
+use rustc_hash::FxHashMap;
+
+use super::edge::{AnyReceiver, Edge, ElementCount};
+use super::element::ElementType;
+use super::failure::Failure;
+use super::side::BundleCell;
+
+/// URN of a DoFn that is found by its path.
+pub const CLOSURE_DO_FN: &str = "purlin:dofn:closure:v1";
+/// URN of a CombineFn that is found by its path.
+pub const CLOSURE_COMBINE_FN: &str = "purlin:combinefn:closure:v1";
+
+/// How user code is found again by a worker that built the same pipeline.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ClosurePayload {
+    /// Full name of the transform at construction; runners may rename transforms.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// The Rust type of the code: tells a build that differs.
+    #[prost(string, tag = "2")]
+    pub type_name: String,
+}
+
+impl ClosurePayload {
+    /// The spec that carries it.
+    pub fn to_spec(&self, urn: &str) -> FunctionSpec {
+        FunctionSpec { urn: urn.to_owned(), payload: self.encode_to_vec().into() }
+    }
+}
+
+/// User code that a stage can execute.
+pub trait Node: Send + Sync {
+    /// The Rust type of the code.
+    fn type_name(&self) -> &'static str;
+    /// Types of the input and of the outputs by tag, for a transform of this URN. `None`: it cannot be that.
+    fn signature(&self, urn: &str) -> Option<Signature>;
+    /// Makes the step.
+    ///
+    /// # Errors
+    /// When the user's set-up fails or the descriptor does not fit the code.
+    fn build(&self, urn: &str, step: &mut StepBuilder<'_>) -> Result<AnyReceiver, Failure>;
+}
+
+/// Types at a step's ends.
+pub struct Signature {
+    /// Of the main input.
+    pub input: ElementType,
+    /// Of the outputs; the empty tag stands for the only output, whatever it is called.
+    pub outputs: Vec<(String, ElementType)>,
+}
+
+/// What a node gets to make its step of.
+pub struct StepBuilder<'a> {
+    pub(super) name: &'a str,
+    pub(super) transform_id: &'a str,
+    pub(super) step: u32,
+    pub(super) outputs: FxHashMap<String, Box<dyn Any>>,
+    pub(super) bundle: &'a Rc<BundleCell>,
+    pub(super) windowing: &'a crate::windowing::TimestampCombiner,
+}
+
+impl StepBuilder<'_> {
+    /// The transform's full name.
+    pub fn name(&self) -> &str {
+        self.name
+    }
+
+    /// Index of the step, for metrics.
+    pub(crate) fn step(&self) -> u32 {
+        self.step
+    }
+
+    pub(crate) fn transform_id(&self) -> &str {
+        self.transform_id
+    }
+
+    pub(crate) fn bundle(&self) -> Rc<BundleCell> {
+        self.bundle.clone()
+    }
+
+    pub(crate) fn timestamp_combiner(&self) -> crate::windowing::TimestampCombiner {
+        *self.windowing
+    }
+
+    /// The edge to the consumers of an output. An output that nobody reads has one, too.
+    ///
+    /// # Errors
+    /// When the output is of another type.
+    pub fn output<T: Element>(&mut self, tag: &str) -> Result<Edge<T>, Failure> {
+        let found = match tag {
+            "" if self.outputs.len() == 1 => self.outputs.drain().next().map(|(_, edge)| edge),
+            tag => self.outputs.remove(tag),
+        };
+        let Some(any) = found else {
+            return Ok(Edge::new(ElementCount::default(), Vec::new()));
+        };
+        any.downcast::<Edge<T>>().map(|edge| *edge).map_err(|_| {
+            let element = std::any::type_name::<T>();
+            Failure::message(self.name, format!("its output \"{tag}\" is not of elements of type {element}"))
+        })
+    }
+}
+
+/// All user code of a pipeline, by path.
+#[derive(Clone, Default)]
+pub struct Registry {
+    nodes: FxHashMap<String, Arc<dyn Node>>,
+}
+
+impl Registry {
+    pub(crate) fn new(nodes: FxHashMap<String, Arc<dyn Node>>) -> Registry {
+        Registry { nodes }
+    }
+
+    /// The code of a payload.
+    ///
+    /// # Errors
+    /// When there is none of this path, or it is of another type than where the pipeline was submitted.
+    pub fn find(&self, transform: &str, spec: &FunctionSpec) -> Result<Arc<dyn Node>, Failure> {
+        let fail = |message: String| Err(Failure::message(transform, message));
+        if spec.urn != CLOSURE_DO_FN && spec.urn != CLOSURE_COMBINE_FN {
+            return fail(format!("its code has URN \"{}\", which this SDK does not know", spec.urn));
+        }
+        let payload = match ClosurePayload::decode(spec.payload.clone()) {
+            Ok(payload) => payload,
+            Err(e) => return fail(format!("the payload of its code cannot be read: {e}")),
+        };
+        let Some(node) = self.nodes.get(&payload.path) else {
+            return fail(format!(
+                "this worker's pipeline has no transform \"{}\"; worker and launcher must be the same build, run \
+                 with the same options, and build the same pipeline each time",
+                payload.path
+            ));
+        };
+        if node.type_name() != payload.type_name {
+            return fail(format!(
+                "the transform \"{}\" is {} in this worker's pipeline but {} in the launcher's; worker and launcher \
+                 must be the same build and run with the same options",
+                payload.path,
+                node.type_name(),
+                payload.type_name
+            ));
+        }
+        Ok(node.clone())
+    }
+
+    /// How many transforms have user code.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no user code.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registry({} transforms)", self.nodes.len())
+    }
+}

@@ -1,0 +1,32 @@
+//! Steps without user code.
+
+use purlin_coders::{Element, Header};
+
+use super::edge::{Edge, Receiver};
+use super::failure::Failure;
+use crate::windowing::WindowFn;
+
+/// `beam:transform:window_into:v1`.
+pub(super) struct AssignWindows<T> {
+    window_fn: WindowFn,
+    next: Edge<T>,
+}
+
+impl<T: Element> AssignWindows<T> {
+    pub(super) fn new(window_fn: WindowFn, next: Edge<T>) -> Self {
+        AssignWindows { window_fn, next }
+    }
+}
+
+impl<T: Element> Receiver<T> for AssignWindows<T> {
+    fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
+        let windows = self.window_fn.assign(at.timestamp);
+        self.next.send(value, &Header { timestamp: at.timestamp, windows, pane: at.pane })
+    }
+    fn start(&mut self) -> Result<(), Failure> {
+        self.next.start()
+    }
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.next.finish()
+    }
+}

@@ -1,0 +1,19 @@
+//! Beam's primitive transforms, and the composites that every runner knows.
+
+mod combine;
+mod create;
+mod elementwise;
+mod flatten;
+mod group;
+mod impulse;
+mod par_do;
+mod reshuffle;
+
+pub use combine::{CombineGlobally, CombinePerKey};
+pub use create::Create;
+pub use elementwise::{Filter, FlatMap, Map, TryFlatMap, TryMap};
+pub use flatten::Flatten;
+pub use group::GroupByKey;
+pub use impulse::Impulse;
+pub use par_do::{ParDo, SomeTags};
+pub use reshuffle::Reshuffle;

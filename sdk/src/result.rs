@@ -1,0 +1,130 @@
+//! Pipelines that run, and what came of them.
+
+use std::time::Duration;
+
+use crate::error::RunError;
+use crate::metrics::MetricResults;
+
+/// Where a pipeline is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PipelineState {
+    /// It is being prepared.
+    Starting,
+    /// It runs.
+    Running,
+    /// Its sources have stopped, and what they gave is being processed.
+    Draining,
+    /// It is being cancelled.
+    Cancelling,
+    /// It ran to its end.
+    Done,
+    /// It failed.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+    /// It was drained to its end.
+    Drained,
+}
+
+impl PipelineState {
+    /// Whether nothing more will happen.
+    pub fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            PipelineState::Done | PipelineState::Failed | PipelineState::Cancelled | PipelineState::Drained
+        )
+    }
+}
+
+/// A pipeline that a runner runs. What runners implement.
+pub trait RunningPipeline: Send + Sync {
+    /// Where it is.
+    fn state(&self) -> PipelineState;
+    /// Its metrics so far.
+    fn metrics(&self) -> MetricResults;
+    /// Why it failed, if it did.
+    fn error(&self) -> Option<String>;
+    /// Asks it to stop at once.
+    fn cancel(&self);
+    /// Asks it to finish what it has begun.
+    fn drain(&self);
+    /// Waits for its end, at most so long. True: it has ended.
+    fn wait(&self, at_most: Option<Duration>) -> bool;
+}
+
+/// A pipeline that runs. Dropping the handle does not stop a pipeline on a service; it ends one in this process.
+pub struct PipelineHandle {
+    pipeline: Box<dyn RunningPipeline>,
+}
+
+impl std::fmt::Debug for PipelineHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PipelineHandle({:?})", self.state())
+    }
+}
+
+impl PipelineHandle {
+    /// The handle of a runner's pipeline.
+    pub fn new(pipeline: impl RunningPipeline + 'static) -> PipelineHandle {
+        PipelineHandle { pipeline: Box::new(pipeline) }
+    }
+
+    /// Where it is.
+    pub fn state(&self) -> PipelineState {
+        self.pipeline.state()
+    }
+
+    /// Its metrics so far.
+    pub fn metrics(&self) -> MetricResults {
+        self.pipeline.metrics()
+    }
+
+    /// Asks it to stop at once; [`PipelineHandle::wait`] tells when it has.
+    pub fn cancel(&self) {
+        self.pipeline.cancel();
+    }
+
+    /// Asks it to finish what it has begun: sources stop.
+    pub fn drain(&self) {
+        self.pipeline.drain();
+    }
+
+    /// Waits at most so long. True: it has ended. For progress bars: look at [`PipelineHandle::metrics`] in between.
+    pub fn wait_for(&self, at_most: Duration) -> bool {
+        self.pipeline.wait(Some(at_most))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it failed or was cancelled.
+    pub fn wait(self) -> Result<PipelineResult, RunError> {
+        self.pipeline.wait(None);
+        match self.pipeline.state() {
+            PipelineState::Failed => Err(RunError::Failed(
+                self.pipeline.error().unwrap_or_else(|| "the runner did not say why".to_owned()),
+            )),
+            PipelineState::Cancelled => Err(RunError::Cancelled),
+            state => Ok(PipelineResult { state, metrics: self.pipeline.metrics() }),
+        }
+    }
+}
+
+/// A pipeline that ran to its end.
+#[derive(Clone, Debug)]
+pub struct PipelineResult {
+    state: PipelineState,
+    metrics: MetricResults,
+}
+
+impl PipelineResult {
+    /// How it ended.
+    pub fn state(&self) -> PipelineState {
+        self.state
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> &MetricResults {
+        &self.metrics
+    }
+}

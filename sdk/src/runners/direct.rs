@@ -1,0 +1,133 @@
+//! Runs a pipeline in this process: the same engine, no service, no gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use purlin_runner::job::{Job, JobHandle, JobSettings, JobState};
+use purlin_runner::translate::{PlanOptions, plan};
+use tokio::runtime::Runtime;
+
+use crate::error::RunError;
+use crate::harness::embedded::EmbeddedFactory;
+use crate::metrics::MetricResults;
+use crate::pipeline::BuiltPipeline;
+use crate::result::{PipelineHandle, PipelineState, RunningPipeline};
+
+/// URN of the environment that is this process.
+const EMBEDDED: &str = "purlin:env:embedded:v1";
+
+/// How [`DirectRunner`] runs.
+#[derive(Clone, Debug, Default)]
+pub struct DirectOptions {
+    /// Name of the job, for messages.
+    pub job_name: String,
+    /// So many bundles are processed at the same time. `None`: as many as there are processors.
+    pub parallelism: Option<usize>,
+    /// Pipeline options as the job sees them.
+    pub pipeline_options: prost_types::Struct,
+}
+
+/// Runs pipelines in this process, on threads of its own.
+pub struct DirectRunner;
+
+impl DirectRunner {
+    /// Starts a pipeline.
+    ///
+    /// # Errors
+    /// When the runner cannot run it.
+    pub fn start(mut built: BuiltPipeline, options: &DirectOptions) -> Result<PipelineHandle, RunError> {
+        built.set_environment(EMBEDDED, Vec::new());
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let slots = options.parallelism.unwrap_or(processors).max(1);
+        let plan_options = PlanOptions {
+            workers: 1,
+            slots_per_worker: u32::try_from(slots).unwrap_or(u32::MAX),
+            ..PlanOptions::default()
+        };
+        let plan = plan(&built.proto, &plan_options).map_err(|e| RunError::Translate(e.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("purlin-runner")
+            .enable_all()
+            .build()
+            .map_err(|e| RunError::Runner(format!("cannot start threads: {e}")))?;
+        let settings = JobSettings {
+            job_id: "direct".to_owned(),
+            job_name: options.job_name.clone(),
+            pipeline_options: options.pipeline_options.clone(),
+            ..JobSettings::default()
+        };
+        let job = {
+            let _inside = runtime.enter();
+            Job::start(plan, Arc::new(EmbeddedFactory::new(built.registry)), settings)
+        };
+        Ok(PipelineHandle::new(Running { job, runtime: Some(runtime) }))
+    }
+}
+
+struct Running {
+    job: JobHandle,
+    runtime: Option<Runtime>,
+}
+
+impl RunningPipeline for Running {
+    fn state(&self) -> PipelineState {
+        match self.job.state() {
+            JobState::Starting => PipelineState::Starting,
+            JobState::Running => PipelineState::Running,
+            JobState::Draining => PipelineState::Draining,
+            JobState::Cancelling => PipelineState::Cancelling,
+            JobState::Done => PipelineState::Done,
+            JobState::Failed => PipelineState::Failed,
+            JobState::Cancelled => PipelineState::Cancelled,
+            JobState::Drained => PipelineState::Drained,
+        }
+    }
+
+    fn metrics(&self) -> MetricResults {
+        let metrics = self.job.metrics();
+        MetricResults::new(&metrics.attempted, &metrics.committed)
+    }
+
+    fn error(&self) -> Option<String> {
+        self.job.error()
+    }
+
+    fn cancel(&self) {
+        self.job.cancel();
+    }
+
+    fn drain(&self) {
+        self.job.drain();
+    }
+
+    fn wait(&self, at_most: Option<Duration>) -> bool {
+        let Some(runtime) = &self.runtime else { return true };
+        let job = self.job.clone();
+        // Not `block_on` here: the caller may be a task of another runtime, where blocking is its own affair but
+        // entering a second runtime panics.
+        let (done, ended) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            job.wait().await;
+            // The waiter may have given up.
+            let _ = done.send(());
+        });
+        match at_most {
+            None => ended.recv().is_ok() || self.state().is_terminal(),
+            Some(at_most) => ended.recv_timeout(at_most).is_ok(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.state().is_terminal() {
+            self.job.cancel();
+            self.wait(None);
+        }
+        if let Some(runtime) = self.runtime.take() {
+            // Works inside other runtimes, too, unlike a plain drop.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Side inputs: whole PCollections as values for the elements of another one.
+//!
+//! ```
+//! use purlin::prelude::*;
+//!
+//! let p = Pipeline::new();
+//! let names = p.apply(Create::new([(1i64, "one".to_string()), (2, "two".to_string())]));
+//! let names = names.as_map();
+//! let numbers = p.apply_named("Numbers", Create::new([1i64, 2]));
+//! let view = names.clone();
+//! numbers.apply(
+//!     ParDo::of("Name", move |n: i64, ctx: &mut Context<'_, String>| {
+//!         let names = ctx.side(&view)?;
+//!         ctx.output(names.get(&n).cloned().unwrap_or_default());
+//!         Ok(())
+//!     })
+//!     .with_side_input(&names),
+//! );
+//! p.run(&PipelineOptions::default())?;
+//! # Ok::<(), RunError>(())
+//! ```
+
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use purlin_coders::Element;
+use rustc_hash::FxHashMap;
+
+use crate::error::BoxError;
+use crate::pipeline::{CollectionId, PCollection};
+use crate::windowing::WindowFn;
+
+/// How a side input's elements become a value.
+pub trait View: 'static {
+    /// What user code sees.
+    type Value: Send + Sync + 'static;
+    /// Reads concatenated elements. `Ok(None)`: there are none, and the view needs some.
+    ///
+    /// # Errors
+    /// When the elements do not fit the view.
+    fn load(data: &[u8]) -> Result<Option<Self::Value>, BoxError>;
+}
+
+/// The one element of a PCollection.
+pub struct Singleton<T>(PhantomData<fn() -> T>);
+/// All elements of a PCollection, in no order.
+pub struct List<T>(PhantomData<fn() -> T>);
+/// A value by key.
+pub struct Map<K, V>(PhantomData<fn() -> (K, V)>);
+/// Values by key.
+pub struct Multimap<K, V>(PhantomData<fn() -> (K, V)>);
+
+fn elements<T: Element>(mut data: &[u8]) -> impl Iterator<Item = Result<T, BoxError>> {
+    std::iter::from_fn(move || {
+        if data.is_empty() {
+            return None;
+        }
+        let element = T::decode(&mut data, true);
+        if element.is_err() {
+            data = &[];
+        }
+        Some(element.map_err(BoxError::from))
+    })
+}
+
+impl<T: Element + Sync> View for Singleton<T> {
+    type Value = T;
+    fn load(data: &[u8]) -> Result<Option<T>, BoxError> {
+        let mut all = elements(data);
+        let Some(first) = all.next() else { return Ok(None) };
+        match all.count() {
+            0 => first.map(Some),
+            more => Err(format!("a singleton needs one element, but there are {}", more + 1).into()),
+        }
+    }
+}
+
+impl<T: Element + Sync> View for List<T> {
+    type Value = Vec<T>;
+    fn load(data: &[u8]) -> Result<Option<Vec<T>>, BoxError> {
+        elements(data).collect::<Result<_, _>>().map(Some)
+    }
+}
+
+impl<K: Element + Sync + Eq + Hash, V: Element + Sync> View for Map<K, V> {
+    type Value = FxHashMap<K, V>;
+    fn load(data: &[u8]) -> Result<Option<Self::Value>, BoxError> {
+        let mut map = FxHashMap::default();
+        for pair in elements::<(K, V)>(data) {
+            let (key, value) = pair?;
+            if map.insert(key, value).is_some() {
+                return Err("a key of a map has two values; use as_multimap() for such data".into());
+            }
+        }
+        Ok(Some(map))
+    }
+}
+
+impl<K: Element + Sync + Eq + Hash, V: Element + Sync> View for Multimap<K, V> {
+    type Value = FxHashMap<K, Vec<V>>;
+    fn load(data: &[u8]) -> Result<Option<Self::Value>, BoxError> {
+        let mut map: FxHashMap<K, Vec<V>> = FxHashMap::default();
+        for pair in elements::<(K, V)>(data) {
+            let (key, value) = pair?;
+            map.entry(key).or_default().push(value);
+        }
+        Ok(Some(map))
+    }
+}
+
+/// A PCollection as a side input. Give it to a [`ParDo`](crate::primitives::ParDo) and read it with
+/// [`Context::side`](crate::Context::side).
+pub struct SideInput<V: View> {
+    id: u64,
+    /// Which pipeline: not the pipeline itself, which owns the code that captures this handle.
+    pipeline: u64,
+    collection: CollectionId,
+    name: Arc<str>,
+    window_fn: WindowFn,
+    default: Option<Arc<V::Value>>,
+}
+
+impl<V: View> Clone for SideInput<V> {
+    fn clone(&self) -> Self {
+        SideInput {
+            id: self.id,
+            pipeline: self.pipeline,
+            collection: self.collection,
+            name: self.name.clone(),
+            window_fn: self.window_fn.clone(),
+            default: self.default.clone(),
+        }
+    }
+}
+
+impl<V: View> fmt::Debug for SideInput<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SideInput({})", self.name)
+    }
+}
+
+impl<V: View> SideInput<V> {
+    fn new<T>(collection: &PCollection<T>, default: Option<V::Value>) -> SideInput<V> {
+        SideInput {
+            id: collection.pipeline().next_view_id(),
+            pipeline: collection.pipeline().id(),
+            collection: collection.id(),
+            name: collection.name().into(),
+            window_fn: collection.windowing().window_fn().clone(),
+            default: default.map(Arc::new),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn collection(&self) -> CollectionId {
+        self.collection
+    }
+
+    pub(crate) fn window_fn(&self) -> &WindowFn {
+        &self.window_fn
+    }
+
+    pub(crate) fn pipeline(&self) -> u64 {
+        self.pipeline
+    }
+
+    /// Name of the PCollection.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn load(&self, data: &[u8]) -> Result<Arc<V::Value>, BoxError> {
+        match V::load(data)? {
+            Some(value) => Ok(Arc::new(value)),
+            None => match &self.default {
+                Some(value) => Ok(value.clone()),
+                None => Err("a singleton needs one element, but there is none; as_singleton_or(default) takes a \
+                             default"
+                    .into()),
+            },
+        }
+    }
+}
+
+impl<T: Element + Sync> PCollection<T> {
+    /// Its one element, for other elements to see. More or fewer elements are an error when it is read.
+    pub fn as_singleton(&self) -> SideInput<Singleton<T>> {
+        SideInput::new(self, None)
+    }
+
+    /// Its one element, or this value where there is none.
+    pub fn as_singleton_or(&self, default: T) -> SideInput<Singleton<T>> {
+        SideInput::new(self, Some(default))
+    }
+
+    /// All of its elements.
+    pub fn as_list(&self) -> SideInput<List<T>> {
+        SideInput::new(self, None)
+    }
+
+    /// All of its elements; the same as [`PCollection::as_list`].
+    pub fn as_iterable(&self) -> SideInput<List<T>> {
+        self.as_list()
+    }
+}
+
+impl<K: Element + Sync + Eq + Hash, V: Element + Sync> PCollection<(K, V)> {
+    /// Its values by key. A key that comes twice is an error when it is read.
+    pub fn as_map(&self) -> SideInput<Map<K, V>> {
+        SideInput::new(self, None)
+    }
+
+    /// All values by key.
+    pub fn as_multimap(&self) -> SideInput<Multimap<K, V>> {
+        SideInput::new(self, None)
+    }
+}
