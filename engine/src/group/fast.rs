@@ -106,45 +106,23 @@ impl Fast {
         number
     }
 
-    /// Adds a value to a group.
-    #[inline]
+    /// Adds values to a group.
     pub(super) fn add(
         &mut self,
         number: u32,
-        hash: u32,
-        element: &Element<'_>,
+        batch: &[(u32, Element<'_>)],
         clock: &Clock,
     ) -> Result<(), GroupError> {
         let Some(Some(group)) = self.groups.get_mut(number as usize) else {
             return Ok(());
         };
-        let entries = &group.entries;
-        let found = group
-            .table
-            .find(hash, |index| entries.get(index).key() == element.key);
-        if let Some(index) = found {
-            group.entries.get_mut(index).append(element.value);
-        } else {
-            let index = u32::try_from(group.entries.len())
-                .ok()
-                .filter(|&index| index < u32::MAX - 1);
-            group.table.insert(hash, index.ok_or(GroupError::TooManyKeys)?);
-            group.entries.push(Entry::new(element.key, element.value));
+        if group.entries.len() > CACHED {
+            group.fetch(batch);
         }
-        if self.earliest {
-            // A timestamp that the output watermark has passed cannot be held.
-            let late = element.timestamp < clock.output_watermark;
-            let timestamp = if late { Timestamp::MAX } else { element.timestamp };
-            match found {
-                Some(index) => {
-                    let earliest = group.earliest.get_mut(index);
-                    *earliest = timestamp.min(*earliest);
-                }
-                None => group.earliest.push(timestamp),
-            }
-            group.hold = group.hold.min(timestamp);
-            self.hold = self.hold.min(timestamp);
+        for (hash, element) in batch {
+            group.add(*hash, element, self.earliest, clock)?;
         }
+        self.hold = self.hold.min(group.hold);
         Ok(())
     }
 
@@ -231,5 +209,57 @@ impl Fast {
 
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+}
+
+/// Groups of so many keys are looked up without waiting for memory.
+const CACHED: usize = 1 << 12;
+
+impl Group {
+    /// Touches what the elements will need, so that the waits for memory overlap.
+    fn fetch(&self, batch: &[(u32, Element<'_>)]) {
+        let mut found = [None; super::BATCH];
+        for (found, (hash, _)) in found.iter_mut().zip(batch) {
+            *found = self.table.guess(*hash);
+        }
+        let touched = found.into_iter().flatten();
+        std::hint::black_box(touched.fold(0, |sum, index| sum ^ self.entries.get(index).count));
+    }
+
+    #[inline]
+    fn add(
+        &mut self,
+        hash: u32,
+        element: &Element<'_>,
+        earliest: bool,
+        clock: &Clock,
+    ) -> Result<(), GroupError> {
+        let entries = &self.entries;
+        let found = self
+            .table
+            .find(hash, |index| entries.get(index).key() == element.key);
+        if let Some(index) = found {
+            self.entries.get_mut(index).append(element.value);
+        } else {
+            let index = u32::try_from(self.entries.len())
+                .ok()
+                .filter(|&index| index < u32::MAX - 1);
+            self.table.insert(hash, index.ok_or(GroupError::TooManyKeys)?);
+            self.entries.push(Entry::new(element.key, element.value));
+        }
+        if earliest {
+            // A timestamp that the output watermark has passed cannot be held.
+            let late = element.timestamp < clock.output_watermark;
+            let timestamp = if late { Timestamp::MAX } else { element.timestamp };
+            match found {
+                Some(index) => {
+                    let held = self.earliest.get_mut(index);
+                    *held = timestamp.min(*held);
+                }
+                None => self.earliest.push(timestamp),
+            }
+            self.hold = self.hold.min(timestamp);
+        }
+        Ok(())
     }
 }

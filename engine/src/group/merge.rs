@@ -86,8 +86,40 @@ impl Keyed {
         match joined[..] {
             [] => self.pane_for(key, &merged),
             [only] if self.pane(only).is_some_and(|pane| pane.window == merged) => Ok(only),
+            // A window of this extent may have been closed; then it takes the long way.
+            [only] if self.find_pane(key, &merged).is_none() => {
+                self.extend_pane(key, only, merged, clock);
+                Ok(only)
+            }
             _ => self.merge_panes(key, &joined, merged, clock),
         }
+    }
+
+    /// Gives a pane a larger window.
+    fn extend_pane(&mut self, key: u32, index: u32, window: Window, clock: &Clock) {
+        let combiner = self.windowing.timestamp_combiner;
+        let Some(pane) = self
+            .panes
+            .get_mut(index as usize)
+            .and_then(|slot| slot.pane.as_mut())
+        else {
+            return;
+        };
+        pane.trigger = self
+            .machine
+            .merged(&[&pane.trigger], &Self::trigger_clock(&window, clock));
+        pane.element_hold = merged_hold(
+            combiner,
+            pane.element_hold.into_iter(),
+            window.max_timestamp(),
+            clock,
+        );
+        pane.last = None;
+        let before = std::mem::replace(&mut pane.window, window.clone());
+        self.remove_window(key, &before);
+        self.insert_window(key, window, index);
+        self.has_got_news(index);
+        self.refresh(index, clock);
     }
 
     /// Makes one pane, of window `result`, of several that are open.

@@ -69,6 +69,9 @@ struct Clock {
     output_watermark: Timestamp,
 }
 
+/// So many elements are taken together, that their places in memory are fetched at the same time.
+const BATCH: usize = 32;
+
 /// How the bytes of the input are laid out.
 #[derive(Clone, Debug)]
 struct Layout {
@@ -155,7 +158,7 @@ impl Grouper {
     /// to windows that have expired by it is dropped. Nothing fires before the next [`Grouper::advance`].
     ///
     /// # Errors
-    /// When the bytes cannot be read; elements before the unreadable one have been taken.
+    /// When the bytes cannot be read; some of the elements before the unreadable one have been taken.
     pub fn ingest(
         &mut self,
         chunk: &Chunk,
@@ -171,9 +174,11 @@ impl Grouper {
         self.targets.clear();
         let data = chunk.data.clone();
         let mut input = &data[..];
+        let mut batch = Vec::with_capacity(BATCH);
         while !input.is_empty() {
             let element = self.layout.next(&mut input)?;
             if element.windows != self.last_windows {
+                self.take(&mut batch)?;
                 self.find_targets(element.windows)?;
             }
             if u32::try_from(element.key.len()).is_err() {
@@ -181,21 +186,33 @@ impl Grouper {
                     bytes: element.key.len(),
                 });
             }
-            let hash = store::hash_key(element.key);
-            for target in &self.targets {
-                match target {
-                    Target::Fast(group) => {
-                        let fast = self.fast.as_mut().ok_or(GroupError::TooManyKeys)?;
-                        fast.add(*group, hash, &element, &self.clock)?;
-                    }
-                    Target::Keyed(window) => {
-                        let taken = self.keyed.add(element.key, window, &element, &self.clock)?;
-                        self.dropped += u64::from(!taken);
-                    }
-                    Target::Expired => self.dropped += 1,
-                }
+            batch.push((store::hash_key(element.key), element));
+            if batch.len() == BATCH {
+                self.take(&mut batch)?;
             }
         }
+        self.take(&mut batch)
+    }
+
+    /// Takes some elements of the same windows.
+    fn take(&mut self, batch: &mut Vec<(u32, Element<'_>)>) -> Result<(), GroupError> {
+        for target in &self.targets {
+            match target {
+                Target::Fast(group) => {
+                    if let Some(fast) = &mut self.fast {
+                        fast.add(*group, batch, &self.clock)?;
+                    }
+                }
+                Target::Keyed(window) => {
+                    for (_, element) in &*batch {
+                        let taken = self.keyed.add(element.key, window, element, &self.clock)?;
+                        self.dropped += u64::from(!taken);
+                    }
+                }
+                Target::Expired => self.dropped += batch.len() as u64,
+            }
+        }
+        batch.clear();
         Ok(())
     }
 

@@ -42,6 +42,15 @@ impl KeyTable {
         }
     }
 
+    /// The index that a look-up of this hash will see first, if it is of this hash.
+    #[inline]
+    pub(super) fn guess(&self, hash: u32) -> Option<u32> {
+        let slot = *self.slots.get(hash as usize & self.slots.len().checked_sub(1)?)?;
+        ((slot >> 32) as u32 == hash)
+            .then(|| (slot as u32).checked_sub(1))
+            .flatten()
+    }
+
     /// Stores an index that is not there yet. Indices stay below `u32::MAX`.
     pub(super) fn insert(&mut self, hash: u32, index: u32) {
         if self.slots.len() * 3 <= self.len * 4 {
