@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use purlin_coders::{PaneInfo, Timestamp, Window};
 
 use super::keyed::Keyed;
-use super::pane::{Emitter, encode_header};
+use super::pane::{CHUNK_BYTES, Emitter, encode_header};
 use super::store::{Entry, KeyTable, Segments};
 use super::{Clock, Element, GroupError, fires_first_by_watermark, window_fn};
 use crate::graph::{Accumulation, TimestampCombiner, Trigger, Windowing};
@@ -178,20 +178,27 @@ impl Fast {
         encode_header(end, &window, pane, &mut header);
         let mut earliest = earliest.into_items();
         for entry in entries.into_items() {
-            let (key, values) = entry.parts();
             let mut timestamp = end;
             if let Some(held) = earliest.next() {
                 timestamp = held.min(end);
                 header[..8].copy_from_slice(&timestamp.to_bytes());
             }
-            emitter.element(timestamp, &header, key, entry.count, values);
+            let count = entry.count;
             if !expired {
+                let (key, values) = entry.parts();
                 let (count, values) = if self.keep_values {
-                    (entry.count, values)
+                    (count, values)
                 } else {
                     (0, &[][..])
                 };
                 keyed.go_on(key, &window, pane, count, values, clock)?;
+            }
+            match entry.into_large(CHUNK_BYTES) {
+                Ok((data, key_len)) => emitter.large_element(timestamp, &header, key_len, count, data),
+                Err(entry) => {
+                    let (key, values) = entry.parts();
+                    emitter.element(timestamp, &header, key, count, values);
+                }
             }
         }
         Ok(())

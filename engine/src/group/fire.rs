@@ -4,7 +4,7 @@ use purlin_coders::{Timestamp, Timing};
 
 use super::holds::PaneRef;
 use super::keyed::{Keyed, Pane, Slot};
-use super::pane::{Emitter, encode_header, next_pane};
+use super::pane::{CHUNK_BYTES, Emitter, encode_header, next_pane};
 use super::{Clock, window_fn};
 use crate::graph::{Accumulation, PaneEmission};
 
@@ -111,16 +111,24 @@ impl Keyed {
             && self.machine.has_on_time_pane();
         let closing = is_last && self.windowing.closing == PaneEmission::Always;
         let timestamp = pane.element_hold.take().map_or(end, |hold| hold.min(end));
-        if pane.fresh > 0 || on_time || closing {
+        let told = pane.fresh > 0 || on_time || closing;
+        let empties = is_last || self.windowing.accumulation == Accumulation::Discarding;
+        if told {
             pane.last = Some(info);
             if let Some(Some(state)) = self.keys.get(pane.key as usize) {
                 let mut header = Vec::with_capacity(64);
                 encode_header(timestamp, &pane.window, info, &mut header);
-                emitter.element(timestamp, &header, &state.key, pane.count, &pane.values);
+                if empties && pane.values.len() >= CHUNK_BYTES {
+                    header.extend_from_slice(&state.key);
+                    let values = std::mem::take(&mut pane.values);
+                    emitter.large_element(timestamp, &header, 0, pane.count, values);
+                } else {
+                    emitter.element(timestamp, &header, &state.key, pane.count, &pane.values);
+                }
             }
         }
         pane.fresh = 0;
-        if is_last || self.windowing.accumulation == Accumulation::Discarding {
+        if empties {
             pane.values = Vec::new();
             pane.count = 0;
         }

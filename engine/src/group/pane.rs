@@ -98,6 +98,35 @@ impl<'o> Emitter<'o> {
         self.min_timestamp = self.min_timestamp.min(timestamp);
     }
 
+    /// Writes one large element in the memory that its bytes are in already: `data` is the key, of `key_len` bytes,
+    /// and the values.
+    pub(super) fn large_element(
+        &mut self,
+        timestamp: Timestamp,
+        header: &[u8],
+        key_len: usize,
+        count: u64,
+        mut data: Vec<u8>,
+    ) {
+        let Ok(short_count) = i32::try_from(count) else {
+            let (key, values) = data.split_at(key_len);
+            return self.element(timestamp, header, key, count, values);
+        };
+        self.flush();
+        let (old, extra) = (data.len(), header.len() + 4);
+        data.reserve_exact(extra);
+        data.resize(old + extra, 0);
+        data.copy_within(key_len..old, key_len + extra);
+        data.copy_within(..key_len, header.len());
+        data[..header.len()].copy_from_slice(header);
+        data[header.len() + key_len..][..4].copy_from_slice(&short_count.to_be_bytes());
+        self.out.push(Chunk {
+            data: data.into(),
+            count: 1,
+            min_timestamp: timestamp,
+        });
+    }
+
     fn flush(&mut self) {
         if self.count == 0 {
             return;
@@ -177,5 +206,18 @@ mod tests {
             .collect();
         assert_eq!(shape, [(2, 9), (2, 7), (1, 0)]);
         assert_eq!(out[0].data.len(), 2 * (6 + CHUNK_BYTES / 3));
+    }
+
+    #[test]
+    fn a_large_element_is_the_same_as_a_small_one() {
+        let (mut small, mut large) = (Vec::new(), Vec::new());
+        let mut emitter = Emitter::new(&mut small);
+        emitter.element(Timestamp(1), b"header", b"key", 3, b"values");
+        emitter.finish();
+        let mut emitter = Emitter::new(&mut large);
+        emitter.large_element(Timestamp(1), b"header", 3, 3, b"keyvalues".to_vec());
+        emitter.finish();
+        assert_eq!(large[0].data, small[0].data);
+        assert_eq!((large[0].count, large[0].min_timestamp), (1, Timestamp(1)));
     }
 }

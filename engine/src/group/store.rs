@@ -188,6 +188,14 @@ impl Entry {
         }
     }
 
+    /// The bytes of a large entry, key first, and the length of its key.
+    pub(super) fn into_large(self, min_bytes: usize) -> Result<(Vec<u8>, usize), Entry> {
+        match self.bytes {
+            EntryBytes::Heap { key_len, data } if data.len() >= min_bytes => Ok((data, key_len as usize)),
+            _ => Err(self),
+        }
+    }
+
     #[inline]
     pub(super) fn key(&self) -> &[u8] {
         self.parts().0

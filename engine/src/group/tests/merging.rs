@@ -265,7 +265,7 @@ fn the_earliest_timestamp_of_merged_sessions() {
 }
 
 /// Merges windows as they are asked for, each ten milliseconds into one.
-fn answer_all(subject: &mut Subject) -> usize {
+pub(super) fn answer_all(subject: &mut Subject) -> usize {
     let requests = subject.grouper.take_merge_requests();
     let count = requests.len();
     for (id, windows) in requests {

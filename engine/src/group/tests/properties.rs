@@ -328,4 +328,35 @@ proptest! {
         prop_assert_eq!(&grouped(Trigger::Default, &shuffled, 1), &expected);
         prop_assert_eq!(&grouped(general, &shuffled, 7), &expected);
     }
+
+    /// An SDK that merges windows by tens gives what fixed windows of ten give, whenever it is asked.
+    #[test]
+    fn custom_merging_can_make_fixed_windows(
+        steps in prop::collection::vec((0..KEYS.len(), 0..60i64, 0..4u8), 0..40),
+    ) {
+        let mut custom = Subject::new(Windowing { window_fn: WindowFn::Custom { merging: true }, ..fixed("Default") });
+        let mut native = Subject::new(fixed("Default"));
+        for (value, &(key, timestamp, event)) in (0..).zip(&steps) {
+            custom.ingest(KEYS[key], &[(value, timestamp)]);
+            native.ingest(KEYS[key], &[(value, timestamp)]);
+            if event == 0 {
+                super::merging::answer_all(&mut custom);
+            }
+            if event == 1 {
+                prop_assert!(custom.advance().is_empty());
+            }
+        }
+        custom.watermark = Timestamp::MAX;
+        native.watermark = Timestamp::MAX;
+        let mut fired = custom.advance();
+        while super::merging::answer_all(&mut custom) > 0 {
+            fired.extend(custom.advance());
+        }
+        prop_assert!(custom.grouper.is_empty());
+        let order = |fired: &mut Vec<Fired>| fired.sort_by(|a, b| (&a.key, &a.window).cmp(&(&b.key, &b.window)));
+        let mut expected = native.advance();
+        order(&mut expected);
+        order(&mut fired);
+        prop_assert_eq!(fired, expected);
+    }
 }

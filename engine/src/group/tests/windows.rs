@@ -274,3 +274,23 @@ fn bytes_that_are_no_pairs_are_refused() {
         );
     }
 }
+
+#[test]
+fn values_of_many_bytes_come_out_whole_by_either_way() {
+    for trigger in ["Default", "AfterWatermark(early=AfterCount(1000000000))"] {
+        let mut subject = Subject::new(fixed(trigger));
+        let elements: Vec<_> = (0..700_000).map(|value| (value, 1)).collect();
+        for key in ["a", "b"] {
+            subject.ingest(key, &elements);
+        }
+        subject.ingest("small", &[(1, 1)]);
+        subject.watermark = Timestamp::MAX;
+        let fired = subject.advance();
+        let shape: Vec<_> = fired
+            .iter()
+            .map(|pane| (pane.key.as_str(), pane.values.len()))
+            .collect();
+        assert_eq!(shape, [("a", 700_000), ("b", 700_000), ("small", 1)]);
+        assert!(fired[1].values.iter().copied().eq(0..700_000));
+    }
+}
