@@ -37,7 +37,7 @@ fn beams_trigger_transcripts_come_out() {
             std::env::var_os("CI").is_none(),
             "apache-beam is not installed in third_party/venv"
         );
-        println!("skipped: no apache-beam in third_party/venv (`make setup` installs it)");
+        println!("skipped: apache-beam is not installed in third_party/venv");
         return;
     };
     let text = std::fs::read_to_string(file).expect("the transcripts can be read");
