@@ -76,7 +76,7 @@ fn any_component_may_be_missing() {
     for name in NAMES {
         let original = Pipeline::decode(&bytes_of(name)[..]).unwrap();
         let components = original.components.clone().unwrap();
-        let mut remove = |what: &str, ids: Vec<String>, without: fn(&mut Components, &str)| {
+        let remove = |what: &str, ids: Vec<String>, without: fn(&mut Components, &str)| {
             let mut missed = 0;
             for id in ids {
                 let mut pipeline = original.clone();

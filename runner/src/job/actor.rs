@@ -109,6 +109,8 @@ pub(super) struct Actor {
     /// The job fails for a reason that the engine does not know.
     failure: Option<String>,
     finished: Option<Outcome>,
+    /// The stage of the bundle whose failure is told to the engine.
+    failing: Option<StageId>,
 }
 
 impl Actor {
@@ -125,6 +127,7 @@ impl Actor {
             wake: None,
             failure: None,
             finished: None,
+            failing: None,
         }
     }
 
@@ -264,11 +267,13 @@ impl Actor {
                     last_line(&error)
                 );
                 self.log.tell(Importance::Warning, text);
+                self.failing = Some(running.stage);
                 self.feed(Event::BundleFailed {
                     bundle,
                     error,
                     worker_lost,
                 });
+                self.failing = None;
             }
             End::NoWorker(error) => self.fail(error),
         }
@@ -322,9 +327,32 @@ impl Actor {
                 });
             }
             Action::Failed { error } => {
+                let error = self.without_stage(error);
                 self.failure.get_or_insert(error);
             }
             Action::Finished(outcome) => self.finished = Some(outcome),
+        }
+    }
+
+    /// The error of a bundle that failed for good. Where the SDK's own text names the transform, the list of all
+    /// transforms that are fused with it would only mislead.
+    fn without_stage(&self, error: String) -> String {
+        let stage = self
+            .failing
+            .and_then(|stage| self.shared.stages.get(stage.0 as usize));
+        let Some(stage) = stage else { return error };
+        let Some((own, rest)) = error.rsplit_once(&format!("stage \"{}\": ", stage.name)) else {
+            return error;
+        };
+        let names = stage
+            .descriptor
+            .transforms
+            .values()
+            .map(|transform| &transform.unique_name);
+        if names.into_iter().any(|name| own.contains(&format!("'{name}'"))) {
+            format!("{own}{rest}")
+        } else {
+            error
         }
     }
 

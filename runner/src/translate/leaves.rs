@@ -121,7 +121,7 @@ fn payload(proto: &PTransform) -> &[u8] {
 }
 
 /// Protobuf maps have no order; plans have.
-pub(super) fn sorted<'a>(map: &'a HashMap<String, String>) -> Vec<(&'a str, &'a str)> {
+pub(super) fn sorted(map: &HashMap<String, String>) -> Vec<(&str, &str)> {
     let mut entries: Vec<_> = map
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str()))

@@ -8,7 +8,8 @@ use purlin_coders::WindowCoder;
 use purlin_engine::{CollectionId, TransformId};
 use purlin_proto::fn_execution::ProcessBundleDescriptor;
 use purlin_proto::pipeline::{
-    FunctionSpec, PCollection, PTransform, WindowingStrategy, accumulation_mode, merge_status, output_time,
+    FunctionSpec, PCollection, PTransform, Trigger, WindowingStrategy, accumulation_mode, closing_behavior,
+    merge_status, on_time_behavior, output_time, trigger,
 };
 use purlin_proto::urns::{coders as coder_urns, runner_transforms, transforms as urns, window_fns};
 
@@ -164,6 +165,11 @@ impl Builder<'_> {
             merge_status: merge_status::Enum::NonMerging.into(),
             accumulation_mode: accumulation_mode::Enum::Discarding.into(),
             output_time: output_time::Enum::EndOfWindow.into(),
+            closing_behavior: closing_behavior::Enum::EmitIfNonempty.into(),
+            on_time_behavior: on_time_behavior::Enum::FireAlways.into(),
+            trigger: Some(Trigger {
+                trigger: Some(trigger::Trigger::Default(trigger::Default {})),
+            }),
             assigns_to_one_window: true,
             environment_id: self
                 .environments
