@@ -154,9 +154,13 @@ impl Engine {
         let state = &mut self.stages[stage];
         let mut result = state.unblock(|side| collections[side].watermark.get());
         let mut upstream = collections[state.input].watermark.get();
-        if let (Some(truncate), Phase::Draining) = (state.truncate, self.phase) {
-            let state = &self.stages[truncate];
-            upstream = upstream.min(state.output_watermark.get());
+        match (state.truncate, state.truncates) {
+            (Some(truncate), _) if self.phase == Phase::Draining => {
+                upstream = upstream.min(self.stages[truncate].output_watermark.get());
+            }
+            // What is left of restrictions in process may come here when the job drains.
+            (_, Some(process)) => upstream = upstream.min(self.stages[process].pending.min()),
+            _ => {}
         }
         let state = &mut self.stages[stage];
         if result.is_ok() {

@@ -17,13 +17,14 @@ impl Engine {
             };
             while !matches!(self.phase, Phase::Ended(_)) && self.stages[stage].has_work() {
                 let environment = self.stages[stage].environment;
-                if self.environments[environment].free() == 0 {
+                let free = self.environments[environment].free();
+                if free == 0 {
                     break;
                 }
                 let total = self.environments[environment].total().max(1);
                 let retry = match self.stages[stage].retries.pop_front() {
                     Some(retry) => retry,
-                    None => match self.stages[stage].compose(&self.config, total) {
+                    None => match self.stages[stage].compose(&self.config, total, free) {
                         Ok(Some(mut work)) => {
                             work.truncated = self.phase == Phase::Draining;
                             Retry {

@@ -300,8 +300,13 @@ impl StageState {
             }
     }
 
-    pub fn compose(&mut self, config: &EngineConfig, slots: u64) -> Result<Option<Work>, ChunkError> {
-        let (elements, bytes) = self.target(config, slots);
+    pub fn compose(
+        &mut self,
+        config: &EngineConfig,
+        slots: u64,
+        free: u64,
+    ) -> Result<Option<Work>, ChunkError> {
+        let (elements, bytes) = self.target(config, slots, free);
         match &mut self.queue {
             Queue::Plain(queue) => queue.compose(elements, bytes, &mut self.pending, &self.format),
             Queue::Keyed(queue) => Ok(queue.compose(elements, bytes)),
@@ -309,13 +314,13 @@ impl StageState {
     }
 
     /// How large a bundle should be: so that all slots have something to do and none much more than the others.
-    fn target(&self, config: &EngineConfig, slots: u64) -> (u64, u64) {
+    fn target(&self, config: &EngineConfig, slots: u64, free: u64) -> (u64, u64) {
         let size = self.size().max(1);
         let max = config.max_bundle_elements.max(1);
         let elements = if self.splittable {
             (size / (4 * slots)).clamp(1, config.min_bundle_elements.max(1))
         } else if size <= config.min_bundle_elements {
-            size.div_ceil(slots)
+            size.div_ceil(free)
         } else {
             (size / (2 * slots)).max(config.min_bundle_elements)
         };

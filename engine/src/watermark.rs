@@ -31,6 +31,7 @@ impl Holds {
         self.0.first_key_value().map_or(Timestamp::MAX, |(at, _)| *at)
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
