@@ -72,7 +72,7 @@ impl Queue {
             if let Some(piece) = waiting.pieces.pop_front() {
                 waiting.bytes -= piece.bytes().len();
                 drop(waiting);
-                self.room.notify_one();
+                self.room.notify_waiters();
                 return Ok(piece);
             }
             if let Some(reason) = &waiting.broken {
@@ -82,8 +82,13 @@ impl Queue {
         }
     }
 
+    /// The next piece, if it is there.
+    pub fn take(&self) -> Option<Piece> {
+        lock(&self.waiting).pieces.pop_front()
+    }
+
     /// Adds a piece.
-    fn push(&self, piece: Piece) {
+    pub fn push(&self, piece: Piece) {
         let mut waiting = lock(&self.waiting);
         if !waiting.over {
             waiting.bytes += piece.bytes().len();
@@ -110,7 +115,7 @@ impl Queue {
     fn fail(&self, reason: &str) {
         lock(&self.waiting).broken.get_or_insert_with(|| reason.to_owned());
         self.arrived.notify_all();
-        self.room.notify_one();
+        self.room.notify_waiters();
     }
 }
 
@@ -165,7 +170,7 @@ impl Router {
             waiting.pieces.clear();
             waiting.bytes = 0;
             drop(waiting);
-            queue.room.notify_one();
+            queue.room.notify_waiters();
         }
     }
 

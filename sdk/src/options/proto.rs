@@ -1,0 +1,81 @@
+//! Options as Beam's `Struct`, which travels with the job.
+
+use std::collections::BTreeMap;
+
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value as Proto};
+
+use super::PipelineOptions;
+use super::parse::Value;
+use clap::ValueEnum;
+
+/// Holds the command line, for a worker to read it again.
+const ARGUMENTS: &str = "purlin_arguments";
+
+/// The name under which an option travels.
+pub(crate) fn key(option: &str) -> String {
+    format!("beam:option:{option}:v1")
+}
+
+/// A text value.
+pub(crate) fn string(text: impl Into<String>) -> Proto {
+    Proto { kind: Some(Kind::StringValue(text.into())) }
+}
+
+/// A list of texts.
+pub(crate) fn strings(texts: impl IntoIterator<Item = String>) -> Proto {
+    let values = texts.into_iter().map(string).collect();
+    Proto { kind: Some(Kind::ListValue(ListValue { values })) }
+}
+
+/// The texts of a list.
+pub(crate) fn read_strings(value: &Proto) -> Option<Vec<String>> {
+    let Some(Kind::ListValue(list)) = &value.kind else { return None };
+    let texts = list.values.iter().map(|value| match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text.clone()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+/// The command line of a launcher, from the options of its job.
+pub(crate) fn launched_with(options: &Struct) -> Option<Vec<String>> {
+    read_strings(options.fields.get(&key(ARGUMENTS))?)
+}
+
+impl PipelineOptions {
+    /// The options as a job service takes them: `beam:option:NAME:v1`, the program's own included, whole numbers as
+    /// text, as Beam's SDKs do.
+    pub fn to_struct(&self) -> Struct {
+        let mut fields = BTreeMap::new();
+        for (name, value) in &self.parsed.inner.values {
+            let value = match value {
+                Value::Flag(flag) => Proto { kind: Some(Kind::BoolValue(*flag)) },
+                Value::One(text) => string(text),
+                Value::Many(texts) => strings(texts.iter().cloned()),
+            };
+            fields.insert(key(name), value);
+        }
+        fields.insert(key(ARGUMENTS), strings(self.parsed.inner.arguments.iter().cloned()));
+
+        // These may have been changed after the command line was read.
+        let mut set = |name: &str, value: Option<Proto>| match value {
+            Some(value) => fields.insert(key(name), value),
+            None => fields.remove(&key(name)),
+        };
+        let list = |texts: &[String]| (!texts.is_empty()).then(|| strings(texts.iter().cloned()));
+        let runner = self.runner.to_possible_value().map(|value| string(value.get_name()));
+        set("runner", runner);
+        set("job_name", Some(string(self.job_name())));
+        set("job_endpoint", self.job_endpoint.as_deref().map(string));
+        set("artifact_endpoint", self.artifact_endpoint.as_deref().map(string));
+        set("environment_type", self.environment_type.map(|kind| string(kind.name())));
+        set("environment_config", self.environment_config.as_deref().map(string));
+        set("environment_options", list(&self.environment_options));
+        set("sdk_worker_parallelism", Some(string(self.sdk_worker_parallelism.to_string())));
+        set("experiments", list(&self.experiments));
+        set("streaming", Some(Proto { kind: Some(Kind::BoolValue(self.streaming)) }));
+        set("job_server_timeout", Some(string(self.job_server_timeout.to_string())));
+        Struct { fields }
+    }
+}

@@ -1,0 +1,207 @@
+use clap::{CommandFactory, Parser};
+use expect_test::expect;
+use prost_types::value::Kind;
+use purlin_proto::pipeline as beam;
+
+use super::*;
+
+/// Counts words.
+#[derive(Debug, Parser)]
+#[command(name = "wordcount", term_width = 100)]
+struct Options {
+    /// Files to read
+    #[arg(long = "input_files", default_value = "*.txt")]
+    input: String,
+    /// Print less
+    #[arg(long)]
+    quiet: bool,
+    #[command(flatten)]
+    pipeline: PipelineOptions,
+}
+
+fn parsed(line: &str) -> Result<Options, clap::Error> {
+    try_parse_from(std::iter::once("wordcount").chain(line.split_whitespace()))
+}
+
+fn pipeline(line: &str) -> PipelineOptions {
+    parsed(line).unwrap().pipeline
+}
+
+#[test]
+fn dashes_and_underscores_are_the_same_and_values_stand_either_way() {
+    for line in [
+        "--job_endpoint=h:1 --input_files=a",
+        "--job-endpoint=h:1 --input-files=a",
+        "--job-endpoint h:1 --input_files a",
+    ] {
+        let options = parsed(line).unwrap();
+        assert_eq!((options.pipeline.job_endpoint.as_deref(), options.input.as_str()), (Some("h:1"), "a"), "{line}");
+    }
+    assert_eq!(parsed("--input_files=a-b_c").unwrap().input, "a-b_c", "values stay as they are");
+}
+
+#[test]
+fn runners_and_environments_are_found_in_any_case() {
+    for (line, runner) in [
+        ("", RunnerKind::Direct),
+        ("--runner=PortableRunner", RunnerKind::Portable),
+        ("--runner portablerunner", RunnerKind::Portable),
+        ("--runner=PRISMRUNNER", RunnerKind::Prism),
+        ("--runner=direct", RunnerKind::Direct),
+    ] {
+        assert_eq!(pipeline(line).runner, runner, "{line}");
+    }
+    assert_eq!(pipeline("--environment_type=loopback").environment_type, Some(EnvironmentType::Loopback));
+}
+
+#[test]
+fn lists_and_switches() {
+    let options = pipeline("--experiments=a,b=2 --experiments c --streaming");
+    assert_eq!(options.experiments, ["a", "b=2", "c"]);
+    assert_eq!((options.experiment("b"), options.experiment("c"), options.experiment("d")), (Some("2"), Some(""), None));
+    assert!(options.streaming);
+    assert!(!pipeline("--streaming=false").streaming);
+}
+
+#[test]
+fn an_empty_command_line_gives_the_defaults() {
+    let (a, b) = (pipeline(""), PipelineOptions::default());
+    let show = |options: &PipelineOptions| format!("{:?}", PipelineOptions { parsed: Parsed::default(), ..options.clone() });
+    assert_eq!(show(&a), show(&b));
+    assert!(b.direct_workers() >= 1);
+    assert_eq!(pipeline("--direct_num_workers=3").direct_workers(), 3);
+}
+
+#[test]
+fn unknown_options_suggest_the_nearest() {
+    let said = |line: &str| parsed(line).unwrap_err().to_string();
+    expect![[r#"
+        error: unexpected argument '--job-endpont' found
+
+          tip: a similar argument exists: '--job_endpoint'
+
+        Usage: wordcount --job_endpoint <HOST:PORT>
+
+        For more information, try '--help'.
+    "#]]
+    .assert_eq(&said("--job-endpont=x"));
+    expect![[r#"
+        error: invalid value 'FlinkRuner' for '--runner <RUNNER>'
+          [possible values: DirectRunner, PortableRunner, PrismRunner]
+
+        For more information, try '--help'.
+    "#]]
+    .assert_eq(&said("--runner=FlinkRuner"));
+    assert!(said("--inputfiles=x").contains("--input_files"));
+    assert!(said("--job_server_timeout=0").contains("0 is not in 1.."));
+    assert_eq!(parsed("--nothing-like-it").unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn help_reads_well() {
+    let help = Options::command().render_help().to_string();
+    expect![[r#""#]].assert_eq(&help);
+}
+
+#[test]
+fn a_worker_reads_the_same_options_again() {
+    let options = parsed("--input-files=a --quiet --runner portable --experiments=x,y --sdk_worker_parallelism=2").unwrap();
+    let all = options.pipeline.to_struct();
+    let text = |name: &str| match &all.fields[&proto::key(name)].kind {
+        Some(Kind::StringValue(text)) => text.clone(),
+        other => panic!("{name} is {other:?}"),
+    };
+    assert_eq!(text("input_files"), "a");
+    assert_eq!(text("runner"), "PortableRunner");
+    assert_eq!(text("sdk_worker_parallelism"), "2");
+    assert_eq!(all.fields["beam:option:quiet:v1"].kind, Some(Kind::BoolValue(true)));
+    assert_eq!(proto::read_strings(&all.fields["beam:option:experiments:v1"]).unwrap(), ["x", "y"]);
+
+    let again = proto::launched_with(&all).unwrap();
+    let again: Options = try_parse_from(std::iter::once("worker".to_owned()).chain(again)).unwrap();
+    assert_eq!((again.input.as_str(), again.quiet, again.pipeline.runner), ("a", true, RunnerKind::Portable));
+    assert_eq!(again.pipeline.to_struct(), all);
+}
+
+#[test]
+fn changes_by_the_program_travel_too() {
+    let mut options = pipeline("--streaming --job_name=a");
+    options.streaming = false;
+    options.job_name = Some("b".into());
+    let all = options.to_struct();
+    assert_eq!(all.fields["beam:option:streaming:v1"].kind, Some(Kind::BoolValue(false)));
+    assert_eq!(all.fields["beam:option:job_name:v1"], proto::string("b"));
+}
+
+#[test]
+fn options_without_effect_are_noticed() {
+    let said = |line: &str| {
+        let options = pipeline(line);
+        parse::without_effect(options.runner, &options.parsed.inner).join(" ")
+    };
+    assert_eq!(said("--job_endpoint=x --streaming"), "job_endpoint");
+    assert_eq!(said("--runner=portable --job_endpoint=x --direct_num_workers=2"), "direct_num_workers");
+    assert_eq!(said("--runner=prism --prism_location=x"), "");
+    assert_eq!(said("--runner=prism --prism_location=x --job_endpoint=y"), "prism_location");
+}
+
+#[test]
+fn environments_are_made_of_options() {
+    let environment = |arguments: &[&str]| {
+        let arguments = std::iter::once("wordcount").chain(arguments.iter().copied());
+        try_parse_from::<Options>(arguments).unwrap().pipeline.environment()
+    };
+    assert_eq!(environment(&[]), Ok(EnvironmentChoice::Loopback));
+    let pool = |url: &str, params: &[(&str, &str)]| beam::ExternalPayload {
+        endpoint: Some(beam::ApiServiceDescriptor { url: url.into(), authentication: None }),
+        params: params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+    };
+    assert_eq!(
+        environment(&["--environment_type=EXTERNAL", "--environment_config=h:5000"]),
+        Ok(EnvironmentChoice::External(pool("h:5000", &[])))
+    );
+    assert_eq!(
+        environment(&["--environment_type=EXTERNAL", r#"--environment_config={"url": "h:1", "params": {"a": "b"}}"#]),
+        Ok(EnvironmentChoice::External(pool("h:1", &[("a", "b")])))
+    );
+    let process = beam::ProcessPayload {
+        command: "/boot".into(),
+        env: [("A".to_owned(), "1".to_owned())].into(),
+        ..Default::default()
+    };
+    for arguments in [
+        &["--environment_type=PROCESS", r#"--environment_config={"command": "/boot", "env": {"A": "1"}}"#][..],
+        &[
+            "--environment_type=PROCESS",
+            "--environment_options=process_command=/boot",
+            "--environment_option=process_variables=A=1",
+        ],
+    ] {
+        assert_eq!(environment(arguments), Ok(EnvironmentChoice::Process(process.clone())));
+    }
+    assert_eq!(
+        environment(&["--environment_type=docker", "--environment_config=image:1"]),
+        Ok(EnvironmentChoice::Docker(beam::DockerPayload { container_image: "image:1".into() }))
+    );
+}
+
+#[test]
+fn environments_that_cannot_be_say_what_to_do() {
+    let said = |line: &str| pipeline(line).environment().unwrap_err().to_string();
+    let mut all = String::new();
+    for line in [
+        "--environment_config=h:1",
+        "--environment_type=EXTERNAL",
+        "--environment_type=DOCKER",
+        "--environment_type=PROCESS --environment_config={\"command\":1}",
+        "--environment_type=PROCESS --environment_config={\"cmd\":1}",
+        "--environment_type=PROCESS --environment_config={",
+        "--environment_type=PROCESS --environment_options=process_comand=x",
+        "--environment_type=PROCESS --environment_options=process_variables=x",
+        "--environment_type=EXTERNAL --environment_config=x --environment_options=external_service_address=y",
+    ] {
+        all += &said(line);
+        all.push('\n');
+    }
+    expect![[r#""#]].assert_eq(&all);
+}

@@ -1,0 +1,190 @@
+//! Brings a pipeline to a job service and starts it there.
+
+use std::sync::{Arc, Mutex};
+
+use prost::Message;
+use purlin_proto::job_management as api;
+use purlin_proto::job_management::job_service_client::JobServiceClient;
+use purlin_proto::pipeline as beam;
+use purlin_proto::urns::{artifact_types, environments};
+use tokio::sync::watch;
+
+use super::connect::{connect, explain};
+use super::follow::{self, Started};
+use super::service::JobService;
+use super::{Job, staging};
+use crate::error::RunError;
+use crate::harness::grpc::{self, LoopbackPool, MAX_MESSAGE_BYTES};
+use crate::metrics::MetricResults;
+use crate::options::proto::{key, string, strings};
+use crate::options::{DEFAULT_JOB_ENDPOINT, EnvironmentChoice, OptionError, PipelineOptions, RunnerKind};
+use crate::pipeline::BuiltPipeline;
+use crate::result::PipelineState;
+
+/// Role of the artifact that is this very program: worker pools and images run it as their harness. Its payload is that
+/// of Beam's staging role.
+pub(crate) const WORKER_BINARY_ROLE: &str = "purlin:artifact:role:rust_worker_binary:v1";
+/// The name under which the program is staged.
+const WORKER_BINARY: &str = "purlin-worker";
+
+impl From<OptionError> for RunError {
+    fn from(error: OptionError) -> Self {
+        RunError::Runner(error.to_string())
+    }
+}
+
+/// Starts a pipeline as these options say.
+pub(super) async fn launch(built: BuiltPipeline, options: &PipelineOptions) -> Result<Arc<Job>, RunError> {
+    // Before anything is started.
+    let choice = options.environment()?;
+    let given = options.job_endpoint.as_deref().map(str::trim).filter(|endpoint| !endpoint.is_empty());
+    let mut started = Started::default();
+    let endpoint = match (options.runner, given) {
+        (_, Some(endpoint)) => endpoint.to_owned(),
+        (RunnerKind::Prism, None) => {
+            let service = JobService::start(options).await?;
+            let endpoint = service.endpoint().to_owned();
+            started.service = Some(service);
+            endpoint
+        }
+        (_, None) => DEFAULT_JOB_ENDPOINT.to_owned(),
+    };
+    match submit(built, options, choice, &endpoint, &mut started).await {
+        Ok(job) => {
+            tokio::spawn(follow::follow(job.clone(), started));
+            Ok(job)
+        }
+        Err(error) => {
+            started.stop().await;
+            Err(error)
+        }
+    }
+}
+
+async fn submit(
+    mut built: BuiltPipeline,
+    options: &PipelineOptions,
+    choice: EnvironmentChoice,
+    endpoint: &str,
+    started: &mut Started,
+) -> Result<Arc<Job>, RunError> {
+    let channel = connect(endpoint).await?;
+    let mut client = JobServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let timeout = options.request_timeout();
+
+    let mut pipeline_options = options.to_struct();
+    let artifacts = environment(&mut built, choice, &mut pipeline_options, started).await?;
+    let names = built.proto.components.iter().flat_map(|c| &c.transforms);
+    let names = names.map(|(id, transform)| (id.clone(), transform.unique_name.clone())).collect();
+
+    let mut prepare = tonic::Request::new(api::PrepareJobRequest {
+        pipeline: Some(built.proto),
+        pipeline_options: Some(pipeline_options),
+        job_name: options.job_name(),
+    });
+    prepare.set_timeout(timeout);
+    let prepared = client.prepare(prepare).await.map_err(|s| refused("Prepare", endpoint, &s))?.into_inner();
+
+    let staging = options.artifact_endpoint.clone().filter(|e| !e.is_empty());
+    let staging = staging.or(prepared.artifact_staging_endpoint.map(|d| d.url).filter(|url| !url.is_empty()));
+    match staging {
+        Some(staging) => staging::offer(&staging, &prepared.staging_session_token, &artifacts).await?,
+        None if artifacts.is_empty() => {}
+        None => {
+            return Err(RunError::Runner(format!(
+                "the job service at {endpoint} names no address to stage artifacts at; give it by \
+                 --artifact_endpoint=HOST:PORT"
+            )));
+        }
+    }
+
+    let mut run = tonic::Request::new(api::RunJobRequest {
+        preparation_id: prepared.preparation_id,
+        retrieval_token: String::new(),
+    });
+    run.set_timeout(timeout);
+    let job_id = client.run(run).await.map_err(|s| refused("Run", endpoint, &s))?.into_inner().job_id;
+    tracing::info!("job {job_id} runs at {endpoint}");
+    Ok(Arc::new(Job {
+        id: job_id,
+        endpoint: endpoint.to_owned(),
+        client,
+        timeout,
+        state: watch::Sender::new(PipelineState::Starting),
+        over: watch::Sender::new(false),
+        error: Mutex::default(),
+        metrics: Mutex::new(MetricResults::default()),
+        names,
+    }))
+}
+
+/// A pipeline that the service does not take is not the service's failure: its words are the user's.
+fn refused(doing: &str, endpoint: &str, status: &tonic::Status) -> RunError {
+    match status.code() {
+        tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition if !status.message().is_empty() => {
+            RunError::Translate(status.message().to_owned())
+        }
+        _ => explain(doing, endpoint, status),
+    }
+}
+
+/// Puts the environment into the pipeline, and what its workers need into the options. Returns the files to stage.
+async fn environment(
+    built: &mut BuiltPipeline,
+    choice: EnvironmentChoice,
+    options: &mut prost_types::Struct,
+    started: &mut Started,
+) -> Result<Vec<beam::ArtifactInformation>, RunError> {
+    let mut artifacts = Vec::new();
+    match choice {
+        EnvironmentChoice::Loopback => {
+            let pool = LoopbackPool::start(built.registry.clone())
+                .await
+                .map_err(|e| RunError::Runner(format!("cannot listen for LOOPBACK workers: {e}")))?;
+            let endpoint = beam::ApiServiceDescriptor { url: pool.address().to_owned(), authentication: None };
+            let payload = beam::ExternalPayload { endpoint: Some(endpoint), ..Default::default() };
+            built.set_environment(environments::EXTERNAL, payload.encode_to_vec());
+            started.pool = Some(pool);
+        }
+        mut choice => {
+            let program = std::env::current_exe()
+                .map_err(|e| RunError::Runner(format!("cannot tell where this program's file is: {e}")))?;
+            let build = tokio::task::spawn_blocking(grpc::build_id).await;
+            let build = build.map_err(|_| RunError::Runner("hashing this program's file failed".into()))?;
+            let build = build
+                .map_err(|e| RunError::Runner(format!("cannot read this program's file {}: {e}", program.display())))?;
+            if let EnvironmentChoice::Process(process) = &mut choice {
+                // Without a command, the runner's machine is this one.
+                if process.command.is_empty() {
+                    process.command = program.display().to_string();
+                }
+            } else {
+                artifacts.push(worker_binary(&program.display().to_string(), &build));
+            }
+            if let Some((urn, payload)) = choice.to_proto() {
+                built.set_environment(urn, payload);
+            }
+            options.fields.insert(key(grpc::BUILD), string(build));
+            options.fields.insert(key(grpc::GRAPH), strings(grpc::fingerprint(&built.proto)));
+        }
+    }
+    let components = built.proto.components.get_or_insert_default();
+    if let Some(environment) = components.environments.get_mut(crate::pipeline::ENVIRONMENT) {
+        environment.capabilities.extend(grpc::CAPABILITIES.iter().map(|urn| (*urn).to_owned()));
+        environment.dependencies.clone_from(&artifacts);
+    }
+    Ok(artifacts)
+}
+
+fn worker_binary(path: &str, sha256: &str) -> beam::ArtifactInformation {
+    let file = beam::ArtifactFilePayload { path: path.to_owned(), sha256: sha256.to_owned() };
+    let role = beam::ArtifactStagingToRolePayload { staged_name: WORKER_BINARY.to_owned() };
+    beam::ArtifactInformation {
+        type_urn: artifact_types::FILE.to_owned(),
+        type_payload: file.encode_to_vec().into(),
+        role_urn: WORKER_BINARY_ROLE.to_owned(),
+        role_payload: role.encode_to_vec().into(),
+    }
+}
