@@ -140,14 +140,12 @@ impl KeyedQueue {
         format: &CollectionFormat,
         holds: &mut StageHolds<'_>,
     ) -> Result<(), ChunkError> {
-        let mut index = 0;
-        for element in format.walk(&chunk.data) {
+        for (index, element) in (0..).zip(format.walk(&chunk.data)) {
             let error = |source| format.error(index, chunk.data.len(), source);
             let element = element.map_err(error)?;
             let hold = element.timestamp;
             self.ingest_one(&chunk.data, element, hold, holds)
                 .map_err(error)?;
-            index += 1;
         }
         Ok(())
     }
@@ -277,8 +275,9 @@ impl KeyedQueue {
         self.expirations.insert((at, key.clone()));
     }
 
-    /// Lets elements that wait for their turn in event time go. `upstream`: the producers' watermark.
-    pub fn release_sorted(&mut self, upstream: Timestamp, holds: &mut StageHolds<'_>) {
+    /// Lets elements that wait for their turn in event time go. `upstream`: the producers' watermark. Returns it, or
+    /// the timestamp of the first element that still waits: timers do not overtake it.
+    pub fn release_sorted(&mut self, upstream: Timestamp, holds: &mut StageHolds<'_>) -> Timestamp {
         let lateness = self.spec.allowed_lateness_ms;
         let due = |at: Timestamp| upstream == Timestamp::MAX || at.plus_millis(lateness) < upstream;
         while let Some((at, key)) = self.sorting.first().cloned() {
@@ -304,6 +303,7 @@ impl KeyedQueue {
                 self.ready.push_back(key);
             }
         }
+        self.sorting.first().map_or(upstream, |(at, _)| upstream.min(*at))
     }
 
     /// Time passed: finds the keys that have something to do.

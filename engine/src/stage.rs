@@ -102,6 +102,14 @@ impl StageState {
         matches!(self.queue, Queue::Keyed(_))
     }
 
+    /// Elements dropped because their window had expired.
+    pub fn dropped(&self) -> u64 {
+        match &self.queue {
+            Queue::Plain(_) => 0,
+            Queue::Keyed(queue) => queue.dropped,
+        }
+    }
+
     /// Takes in elements of the main input.
     pub fn enqueue(
         &mut self,
@@ -129,10 +137,8 @@ impl StageState {
         let mut ready_count = 0;
         let mut ready_min = Timestamp::MAX;
         let mut last: Option<(Windows, bool)> = None;
-        let mut index = 0;
-        for element in format.walk(&chunk.data) {
+        for (index, element) in (0..).zip(format.walk(&chunk.data)) {
             let element = element.map_err(|source| format.error(index, chunk.data.len(), source))?;
-            index += 1;
             let go = match &last {
                 Some((windows, go)) if *windows == element.windows => *go,
                 _ => {
@@ -239,6 +245,7 @@ impl StageState {
             holds,
             ..
         } = self;
+        let mut limit = upstream;
         match queue {
             Queue::Plain(queue) => queue.advance(now),
             Queue::Keyed(queue) => {
@@ -247,10 +254,10 @@ impl StageState {
                     output: holds,
                 };
                 queue.release_delayed(now, &self.format, &mut holds)?;
-                queue.release_sorted(upstream, &mut holds);
+                limit = queue.release_sorted(upstream, &mut holds);
             }
         }
-        self.input_watermark.advance(upstream.min(self.pending.min()));
+        self.input_watermark.advance(limit.min(self.pending.min()));
         let input_watermark = self.input_watermark.get();
         if let Queue::Keyed(queue) = &mut self.queue {
             let mut holds = StageHolds {

@@ -931,5 +931,53 @@ fn state_is_collected_and_late_elements_are_dropped() {
     // What comes now is dropped.
     step(&mut hand, "too late", 3);
     assert!(hand.started.is_empty());
+    assert_eq!(hand.engine.dropped_elements(), 1);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn custom_windows_are_merged_by_the_sdk() {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let custom = |build: &mut Build, coder| {
+        let id = build.fixed(coder, 10);
+        let windowing = &mut build.graph.collections[id as usize].windowing;
+        windowing.window_fn = WindowFn::Custom { merging: true };
+        windowing.environment = Some(EnvironmentId(0));
+        id
+    };
+    let pairs = custom(&mut build, pair());
+    build.transform("Pair", &[impulse], &[pairs], TransformKind::User(user()));
+    let grouped = custom(&mut build, Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)));
+    build.transform("Group", &[pairs], &[grouped], TransformKind::GroupByKey);
+    build.user("End", grouped, Coder::Utf8, user());
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    let data = [
+        at(1, interval(0, 5), &kv("k", "a")),
+        at(7, interval(4, 9), &kv("k", "b")),
+    ]
+    .concat();
+    hand.finish(&first, &[(pairs, data)]);
+    let request = match hand.other.as_slice() {
+        [
+            Action::MergeWindows {
+                request,
+                environment: EnvironmentId(0),
+                windows,
+                ..
+            },
+        ] => {
+            assert_eq!(*windows, [interval(0, 5), interval(4, 9)]);
+            *request
+        }
+        other => panic!("{other:?}"),
+    };
+    let merged = vec![(interval(0, 9), vec![interval(0, 5), interval(4, 9)])];
+    hand.tell(Event::WindowsMerged { request, merged });
+    let bundle = hand.one();
+    let grouped = [utf8("k"), vec![0, 0, 0, 2], utf8("a"), utf8("b")].concat();
+    assert!(elements(&bundle).ends_with(&grouped), "{:?}", elements(&bundle));
+    hand.finish(&bundle, &[]);
     assert_eq!(hand.finished(), Some(Outcome::Done));
 }
