@@ -1,0 +1,154 @@
+//! Where files go, and what they are called.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::WriteTextError;
+use crate::io::Compression;
+
+/// What to write.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub prefix: String,
+    pub suffix: String,
+    /// `None`: as the size wants it, unless `single`.
+    pub shards: Option<usize>,
+    pub single: bool,
+    pub header: Option<String>,
+    pub footer: Option<String>,
+    pub compression: Compression,
+    pub line_end: String,
+}
+
+impl Target {
+    pub fn new(prefix: &str) -> Target {
+        Target {
+            prefix: prefix.to_owned(),
+            suffix: String::new(),
+            shards: None,
+            single: false,
+            header: None,
+            footer: None,
+            compression: Compression::Auto,
+            line_end: "\n".to_owned(),
+        }
+    }
+
+    /// Path of a shard, by its number and how many there are. `None`: as it is called without sharding.
+    pub fn file_name(&self, shard: Option<(usize, usize)>) -> String {
+        let Target { prefix, suffix, .. } = self;
+        match shard {
+            None => format!("{prefix}{suffix}"),
+            Some((shard, shards)) => format!("{prefix}-{shard:05}-of-{shards:05}{suffix}"),
+        }
+    }
+
+    /// The folder that the files are in.
+    pub fn folder(&self) -> &str {
+        match self.prefix.rsplit_once('/') {
+            Some(("", _)) => "/",
+            Some((folder, _)) => folder,
+            None => ".",
+        }
+    }
+
+    /// What can be known to be wrong before anything runs, on whatever machine.
+    pub fn check(&self) -> Result<(), String> {
+        let output = self.file_name(None);
+        if self.prefix.is_empty() || (self.single && output.ends_with('/')) {
+            return Err(format!("cannot write \"{output}\": name a file"));
+        }
+        if self.shards == Some(0) {
+            return Err(format!(
+                "cannot write \"{output}\" as 0 files: ask for at least one"
+            ));
+        }
+        if self.single && Path::new(&output).is_dir() {
+            return Err(format!(
+                "cannot write \"{output}\": it is a folder; name a file in it"
+            ));
+        }
+        for folder in Path::new(self.folder()).ancestors() {
+            if folder.is_file() {
+                let folder = folder.display();
+                return Err(format!(
+                    "cannot write \"{output}\": \"{folder}\" is a file, not a folder; choose another output"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn error(&self, action: &'static str, path: &Path, source: io::Error) -> WriteTextError {
+        WriteTextError::Io {
+            output: self.file_name(None),
+            action,
+            path: path.display().to_string(),
+            source,
+        }
+    }
+
+    /// Makes a folder that no other run uses, beside the files to come: renaming does not copy there.
+    pub fn create_temp_folder(&self) -> Result<String, WriteTextError> {
+        let folder = self.folder();
+        let create = || {
+            fs::create_dir_all(folder)?;
+            let temp = format!("{folder}/.purlin-temp-{:016x}", unique());
+            fs::create_dir(&temp)?;
+            Ok(temp)
+        };
+        create().map_err(|source| WriteTextError::Folder {
+            output: self.file_name(None),
+            folder: folder.to_owned(),
+            source,
+        })
+    }
+}
+
+/// A number that no other call gives, in this process or another.
+pub(super) fn unique() -> u64 {
+    RandomState::new().hash_one((std::process::id(), SystemTime::now()))
+}
+
+/// Removes a temporary folder with all that is in it. That it is gone already, or stays, fails nobody: the files are there.
+pub(super) fn remove_temp_folder(folder: &str) {
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder, %error, "cannot remove the folder of temporary files; remove it by hand");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_numbered() {
+        let mut target = Target::new("out/counts");
+        target.suffix = ".txt".to_owned();
+        assert_eq!(target.file_name(Some((1, 3))), "out/counts-00001-of-00003.txt");
+        assert_eq!(target.file_name(None), "out/counts.txt");
+        assert_eq!(target.folder(), "out");
+        assert_eq!(Target::new("/x").folder(), "/");
+        assert_eq!(Target::new("x").folder(), ".");
+    }
+
+    #[test]
+    fn what_cannot_be_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| format!("{}/{name}", folder.path().display());
+        fs::write(at("file"), "").unwrap();
+        let mut target = Target::new(&at("file/x"));
+        assert!(target.check().unwrap_err().contains("is a file, not a folder"));
+        target.prefix = folder.path().display().to_string();
+        assert!(target.check().is_ok());
+        target.single = true;
+        assert!(target.check().unwrap_err().contains("it is a folder"));
+        target.shards = Some(0);
+        assert!(target.check().unwrap_err().contains("0 files"));
+    }
+}
