@@ -1,12 +1,16 @@
 //! Plans of pipelines that Beam's Python SDK submits (see `data/make_pipelines.py`), and of pipelines gone wrong.
 
+mod support;
+
 use std::fmt::Write as _;
 
 use expect_test::{Expect, expect, expect_file};
 use prost::Message as _;
 use purlin_proto::fn_execution::RemoteGrpcPort;
-use purlin_proto::pipeline::{Pipeline, WindowingStrategy};
-use purlin_runner::translate::{Plan, PlanOptions, plan};
+use purlin_proto::pipeline::{self, ParDoPayload, Pipeline, WindowingStrategy};
+use purlin_proto::urns;
+use purlin_runner::translate::{Plan, PlanOptions, plan, with_endpoints};
+use support::Builder;
 
 fn options() -> PlanOptions {
     PlanOptions {
@@ -127,5 +131,265 @@ fn nothing_to_do_is_a_plan() {
             .unwrap()
             .stages()
             .is_empty()
+    );
+}
+
+/// A pipeline of two SDKs; the second one knows no varints, and a third environment equals the first.
+fn two_sdks() -> Builder {
+    let mut builder = Builder::new();
+    let first = builder.components().environments.get_mut("env").unwrap();
+    first.capabilities = vec![
+        urns::coders::VARINT.to_owned(),
+        urns::coders::STRING_UTF8.to_owned(),
+    ];
+    let mut equal = first.clone();
+    equal.capabilities.reverse();
+    let second = pipeline::Environment {
+        urn: "test:other".to_owned(),
+        capabilities: vec![urns::coders::STRING_UTF8.to_owned()],
+        ..Default::default()
+    };
+    builder
+        .components()
+        .environments
+        .insert("zzz-equal".to_owned(), equal);
+    builder
+        .components()
+        .environments
+        .insert("other".to_owned(), second);
+    builder.coder("varint", urns::coders::VARINT, &[]);
+    builder.coder("text", urns::coders::STRING_UTF8, &[]);
+    builder.coder("own", "test:pickled", &[]);
+    builder.coder("pair", urns::coders::KV, &["text", "varint"]);
+    builder.impulse("start");
+    builder
+}
+
+fn run_in(builder: &mut Builder, transform: &str, environment: &str) {
+    let transform = builder.components().transforms.get_mut(transform).unwrap();
+    transform.environment_id = environment.to_owned();
+}
+
+#[test]
+fn sdks_meet_in_coders_that_all_know() {
+    let mut builder = two_sdks();
+    builder.collection("pairs", "pair");
+    builder.collection("mine", "own");
+    builder.collection("back", "own");
+    builder.par_do("Make", "start", &["pairs"]);
+    builder.par_do("Map", "pairs", &["mine"]);
+    builder.par_do("Theirs", "mine", &["back"]);
+    builder.par_do("Mine/Again", "back", &[]);
+    run_in(&mut builder, "Map", "zzz-equal");
+    run_in(&mut builder, "Theirs", "other");
+    let plan = plan(&builder.pipeline, &options()).unwrap();
+    expect![[r#"
+        Impulse start/impulse: nothing -> start
+        stage 0 on env: start -> mine
+            Make
+            Map
+        stage 1 on other: mine -> back
+            Theirs
+        stage 2 on env: back -> nothing
+            Mine/Again
+        stage 0 in env
+          start/Read: windowed_value<bytes, global_window>
+          mine/Write: windowed_value<length_prefix<test:pickled>, global_window>
+        stage 1 in other
+          mine/Read: windowed_value<length_prefix<test:pickled>, global_window>
+          back/Write: windowed_value<length_prefix<test:pickled>, global_window>
+        stage 2 in env
+          back/Read: windowed_value<length_prefix<test:pickled>, global_window>
+    "#]].assert_eq(&describe(&plan));
+}
+
+#[test]
+fn a_flatten_of_two_sdks_is_transcoded_where_elements_are_made() {
+    let mut builder = two_sdks();
+    builder.collection("numbers", "varint");
+    builder.collection("pickled", "own");
+    builder.collection("all", "bytes");
+    builder.par_do("Numbers", "start", &["numbers"]);
+    builder.par_do("Pickled", "start", &["pickled"]);
+    run_in(&mut builder, "Pickled", "other");
+    builder.transform(
+        "Flatten",
+        urns::transforms::FLATTEN,
+        Vec::new(),
+        &[("0", "numbers"), ("1", "pickled")],
+        &["all"],
+    );
+    builder.par_do("Read", "all", &[]);
+    let plan = plan(&builder.pipeline, &options()).unwrap();
+    expect![[r#"
+        Impulse start/impulse: nothing -> start
+        stage 0 on env: start -> Flatten/transcode/0
+            Numbers
+            Flatten/Transcode/0
+        stage 1 on other: start -> Flatten/transcode/1
+            Pickled
+            Flatten/Transcode/1
+        Flatten Flatten: Flatten/transcode/0, Flatten/transcode/1 -> all
+        stage 2 on env: all -> nothing
+            Read
+        stage 0 in env
+          start/Read: windowed_value<bytes, global_window>
+          Flatten/transcode/0/Write: windowed_value<bytes, global_window>
+        stage 1 in other
+          start/Read: windowed_value<bytes, global_window>
+          Flatten/transcode/1/Write: windowed_value<bytes, global_window>
+        stage 2 in env
+          all/Read: windowed_value<bytes, global_window>
+    "#]].assert_eq(&describe(&plan));
+}
+
+#[test]
+fn window_into_without_an_environment_runs_where_its_input_is_made() {
+    let mut builder = two_sdks();
+    builder.collection("numbers", "varint");
+    builder.collection("windowed", "varint");
+    builder.par_do("Numbers", "start", &["numbers"]);
+    run_in(&mut builder, "Numbers", "other");
+    builder.transform(
+        "Window",
+        urns::transforms::ASSIGN_WINDOWS,
+        Vec::new(),
+        &[("in", "numbers")],
+        &["windowed"],
+    );
+    builder.par_do("Read", "windowed", &[]);
+    let plan = plan(&builder.pipeline, &options()).unwrap();
+    let places: Vec<(&str, &str)> = plan
+        .stages()
+        .iter()
+        .map(|s| (s.name.as_str(), plan.environments()[s.environment].id.as_str()))
+        .collect();
+    assert_eq!(places, [("Numbers + Window", "other"), ("Read", "env")]);
+}
+
+#[test]
+fn a_combiner_is_lifted_unless_its_trigger_counts() {
+    for (trigger, lifted) in [
+        (None, true),
+        (
+            Some(pipeline::trigger::Trigger::ElementCount(
+                pipeline::trigger::ElementCount { element_count: 2 },
+            )),
+            false,
+        ),
+    ] {
+        let mut builder = Builder::new();
+        builder.impulse("start");
+        let strategy = builder
+            .components()
+            .windowing_strategies
+            .get_mut("global")
+            .unwrap();
+        strategy.trigger = trigger.map(|trigger| pipeline::Trigger {
+            trigger: Some(trigger),
+        });
+        builder.collection("pairs", "kv");
+        builder.collection("sums", "kv");
+        builder.par_do("Pairs", "start", &["pairs"]);
+        let payload = pipeline::CombinePayload {
+            combine_fn: None,
+            accumulator_coder_id: "bytes".to_owned(),
+        };
+        let urn = urns::transforms::COMBINE_PER_KEY;
+        builder.transform("Sum", urn, payload.encode_to_vec(), &[("in", "pairs")], &["sums"]);
+        run_in(&mut builder, "Sum", "env");
+        let plan = plan(&builder.pipeline, &options()).unwrap();
+        let names: Vec<&str> = plan.stages().iter().map(|stage| stage.name.as_str()).collect();
+        if lifted {
+            assert_eq!(
+                names,
+                ["Pairs + Sum/Precombine", "Sum/Merge + Sum/ExtractOutputs"]
+            );
+        } else {
+            assert_eq!(names, ["Pairs", "Sum/Combine"]);
+        }
+    }
+}
+
+#[test]
+fn endpoints_are_filled_in_for_each_worker() {
+    let mut builder = Builder::new();
+    builder.impulse("start");
+    builder.collection("out", "bytes");
+    builder.collection("groups", "grouped");
+    builder.par_do("Make", "start", &["out"]);
+    let plan = plan(&builder.pipeline, &options()).unwrap();
+    let stage = &plan.stages()[0];
+    let at = |url: &str| pipeline::ApiServiceDescriptor {
+        url: url.to_owned(),
+        authentication: None,
+    };
+    let descriptor = with_endpoints(&stage.descriptor, &at("data:1"), &at("state:2"));
+    assert_eq!(descriptor.state_api_service_descriptor, Some(at("state:2")));
+    assert_eq!(descriptor.timer_api_service_descriptor, Some(at("data:1")));
+    let source = descriptor.transforms[&stage.source].spec.as_ref().unwrap();
+    let port = RemoteGrpcPort::decode(&source.payload[..]).unwrap();
+    assert_eq!(port.api_service_descriptor, Some(at("data:1")));
+    assert!(descriptor.coders.contains_key(&port.coder_id));
+}
+
+#[test]
+fn timers_and_map_states_are_sent_in_coders_that_the_runner_reads() {
+    let mut builder = two_sdks();
+    builder.coder("odd", urns::coders::KV, &["own", "varint"]);
+    builder.coder("timer", urns::coders::TIMER, &["own", "global"]);
+    builder.collection("pairs", "odd");
+    builder.par_do("Make", "start", &["pairs"]);
+    let map = pipeline::MapStateSpec {
+        key_coder_id: "text".to_owned(),
+        value_coder_id: "own".to_owned(),
+    };
+    let payload = ParDoPayload {
+        state_specs: [(
+            "map".to_owned(),
+            pipeline::StateSpec {
+                spec: Some(pipeline::state_spec::Spec::MapSpec(map)),
+                protocol: None,
+            },
+        )]
+        .into(),
+        timer_family_specs: [(
+            "t".to_owned(),
+            pipeline::TimerFamilySpec {
+                time_domain: pipeline::time_domain::Enum::ProcessingTime.into(),
+                timer_family_coder_id: "timer".to_owned(),
+            },
+        )]
+        .into(),
+        ..Default::default()
+    };
+    builder.par_do_with("Keep", &[("main", "pairs")], &[], payload);
+    let plan = plan(&builder.pipeline, &options()).unwrap();
+    let number = plan
+        .stages()
+        .iter()
+        .position(|stage| stage.name == "Keep")
+        .unwrap();
+    let descriptor = &plan.stages()[number].descriptor;
+    let sent =
+        ParDoPayload::decode(&descriptor.transforms["Keep"].spec.as_ref().unwrap().payload[..]).unwrap();
+    let timer = &sent.timer_family_specs["t"].timer_family_coder_id;
+    // "varint" is opaque where one of two SDKs in use lacks it; here only the first is used.
+    assert_eq!(
+        coder(&plan, number, timer),
+        "timer<length_prefix<test:pickled>, global_window>"
+    );
+    let Some(pipeline::state_spec::Spec::MapSpec(map)) = &sent.state_specs["map"].spec else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(coder(&plan, number, &map.key_coder_id), "string_utf8");
+    assert_eq!(
+        coder(&plan, number, &map.value_coder_id),
+        "length_prefix<test:pickled>"
+    );
+    let pairs = &descriptor.pcollections["pairs"].coder_id;
+    assert_eq!(
+        coder(&plan, number, pairs),
+        "kv<length_prefix<test:pickled>, varint>"
     );
 }
