@@ -18,8 +18,10 @@ use super::workers::JobWorker;
 use super::{Shared, ask, test_stream};
 use crate::translate::RemoteStream;
 
-/// How often bundles that last are asked how far they are.
+/// How often it is looked whose turn it is to tell how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// A bundle that lasts is asked less and less often, down to this.
+const MOST_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long finalizers of committed bundles may hold up the end of a job.
 const FINALIZE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -55,10 +57,13 @@ pub(super) enum Input {
 /// A bundle that a worker processes.
 struct Running {
     stage: StageId,
-    since: Instant,
     attempt: u32,
     worker: Option<Arc<JobWorker>>,
+    /// Whether a progress request is under way.
     asked: bool,
+    /// When the next one is due, and how long after it another one.
+    ask_at: Instant,
+    interval: Duration,
     task: AbortHandle,
 }
 
@@ -206,7 +211,7 @@ impl Actor {
             Input::Event(event) => self.feed(event),
             Input::Started { bundle, worker } => {
                 if let Some(running) = self.running.get_mut(&bundle) {
-                    running.since = Instant::now();
+                    running.ask_at = Instant::now() + PROGRESS_INTERVAL;
                     running.worker = Some(worker);
                 }
             }
@@ -368,10 +373,11 @@ impl Actor {
         });
         let running = Running {
             stage,
-            since: Instant::now(),
             attempt,
             worker: None,
             asked: false,
+            ask_at: Instant::now() + PROGRESS_INTERVAL,
+            interval: PROGRESS_INTERVAL,
             task,
         };
         self.running.insert(id, running);
@@ -442,10 +448,13 @@ impl Actor {
             let Some(worker) = running.worker.clone() else {
                 continue;
             };
-            if running.asked || running.since.elapsed() < PROGRESS_INTERVAL {
+            let now = Instant::now();
+            if running.asked || now < running.ask_at {
                 continue;
             }
             running.asked = true;
+            running.interval = (running.interval * 2).min(MOST_PROGRESS_INTERVAL);
+            running.ask_at = now + running.interval;
             let inputs = self.inputs.clone();
             self.tasks.spawn(async move {
                 let infos = match worker.worker.progress(bundle::instruction(bundle)).await {

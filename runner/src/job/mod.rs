@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::{Stream, StreamExt as _};
 use purlin_coders::Coder;
 use purlin_engine::{CollectionId, Engine, TransformId};
+use purlin_proto::fn_execution::{SampleDataRequest, SampleDataResponse};
 use tokio::sync::{mpsc, watch};
 
 pub use log::{Importance, JobEvent, JobState, Message, StateChange};
@@ -238,6 +239,29 @@ impl JobHandle {
         } else {
             None
         }
+    }
+
+    /// Samples of elements by PCollection id, of all workers that keep some. No ids: of all PCollections.
+    pub async fn samples(&self, pcollection_ids: Vec<String>) -> SampleDataResponse {
+        let mut all = SampleDataResponse::default();
+        for worker in self.shared.workers.running().await {
+            let request = SampleDataRequest {
+                pcollection_ids: pcollection_ids.clone(),
+            };
+            match worker.worker.samples(request).await {
+                Ok(response) => {
+                    for (id, list) in response.element_samples {
+                        all.element_samples
+                            .entry(id)
+                            .or_default()
+                            .elements
+                            .extend(list.elements);
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "a worker gave no samples"),
+            }
+        }
+        all
     }
 
     /// Stops the job. Returns at once.

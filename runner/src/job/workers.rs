@@ -162,6 +162,15 @@ impl Workers {
         }
     }
 
+    /// The workers that run now.
+    pub(super) async fn running(&self) -> Vec<Arc<JobWorker>> {
+        let mut running = Vec::new();
+        for slot in self.slots.iter().flatten() {
+            running.extend(slot.lock().await.clone());
+        }
+        running
+    }
+
     /// Stops all workers and waits for their end; none starts any more.
     pub(super) async fn stop(&self) {
         self.stopped.store(true, Ordering::Release);

@@ -130,6 +130,9 @@ pub(super) fn sorted(map: &HashMap<String, String>) -> Vec<(&str, &str)> {
     entries
 }
 
+/// What Python's optimizer makes with the experiment `pre_optimize=all`.
+const EXECUTABLE_STAGE: &str = "beam:runner:executable_stage:v1";
+
 /// Takes the pipeline apart.
 pub(super) struct Flattener<'a> {
     pub components: &'a pipeline::Components,
@@ -198,6 +201,10 @@ impl<'a> Flattener<'a> {
             urns::PAR_DO => self.par_do(id, proto),
             urns::COMBINE_PER_KEY if self.lift(id, proto) => {}
             urns::COMBINE_PER_KEY if proto.subtransforms.is_empty() => self.unlifted(id, proto),
+            // A view is a name for its input.
+            urns::CREATE_VIEW if proto.subtransforms.is_empty() && proto.inputs.len() == 1 => {
+                self.native(id, proto, Op::Flatten, 1, 1);
+            }
             _ if !proto.subtransforms.is_empty() => {
                 for sub in &proto.subtransforms {
                     self.visit(sub, name, depth + 1);
@@ -606,6 +613,11 @@ impl<'a> Flattener<'a> {
             | urns::COMBINE_GROUPED_VALUES
             | READ_FROM_IMPULSE
             | IDENTITY => None::<pipeline::ParDoPayload>,
+            EXECUTABLE_STAGE => {
+                let message = "it is a stage that the SDK fused, which this runner does itself; submit with the \
+                               experiment pre_optimize=default, or without that experiment";
+                return self.problems.add(name, message);
+            }
             "" => return self.problems.add(name, "it has neither a URN nor subtransforms"),
             other => {
                 let environment = self.components.environments.get(&proto.environment_id);
