@@ -13,7 +13,7 @@ use crate::tuning::{Device, DeviceError, Precision};
 use crate::weights::{Mismatch, OpenWeightsError, ReadTensorError, WeightsFile};
 
 /// What to load, and where it runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
     /// The network; `None` for a TorchScript file that brings its own.
     pub architecture: Option<Architecture>,
@@ -39,12 +39,6 @@ impl LoadOptions {
             precision: Precision::Fp32,
             num_classes: None,
         })
-    }
-
-    /// How images are prepared for this model.
-    pub fn preprocess(&self) -> Preprocess {
-        self.architecture
-            .map_or_else(Preprocess::imagenet, Architecture::preprocess)
     }
 }
 
@@ -154,7 +148,9 @@ pub(crate) fn first_line(error: &TchError) -> String {
 
 /// Loads a model from a weights file of any known format; the format is told by the content, not by the name.
 ///
-/// A TorchScript network is tried on one blank image, so that a file that does not fit is an error here, not in the first batch.
+/// A TorchScript network is tried on one blank image, so that a file that does not fit is an error here, not in the first batch. It
+/// does not say how images are prepared for it: where no architecture is named, the first of ImageNet's way and the digits
+/// network's that the network takes is used.
 pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadModelError> {
     let device = options.device.open()?;
     let kind = options.precision.kind();
@@ -196,6 +192,7 @@ pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, 
     })?;
     Ok(Arc::new(Named {
         network,
+        preprocess: architecture.preprocess(),
         num_classes,
         device,
         kind,
@@ -219,20 +216,30 @@ fn load_torchscript(
     if kind != Kind::Float {
         module.to(device, kind, false);
     }
-    let preprocess = options.preprocess();
-    let shape = [
-        1,
-        preprocess.channels() as i64,
-        preprocess.height as i64,
-        preprocess.width as i64,
-    ];
-    let probe = Tensor::f_zeros(shape, (kind, device)).and_then(|blank| module.forward_ts(&[blank]));
-    let logits = probe.map_err(|source| LoadModelError::Probe {
-        path: path.to_owned(),
-        precision: options.precision,
-        preprocess: Box::new(preprocess),
-        source,
-    })?;
+    let candidates = match options.architecture {
+        Some(architecture) => vec![architecture.preprocess()],
+        None => vec![Preprocess::imagenet(), Preprocess::digits()],
+    };
+    let mut refused = None;
+    let mut taken = None;
+    for preprocess in candidates {
+        let shape = [1, preprocess.channels() as i64, preprocess.height as i64, preprocess.width as i64];
+        let probe = Tensor::f_zeros(shape, (kind, device)).and_then(|blank| module.forward_ts(&[blank]));
+        match probe {
+            Ok(logits) => {
+                taken = Some((preprocess, logits));
+                break;
+            }
+            // The first refusal is the one that a user of ImageNet's networks expects.
+            Err(source) => {
+                let (path, precision) = (path.to_owned(), options.precision);
+                refused.get_or_insert(LoadModelError::Probe { path, precision, preprocess: Box::new(preprocess), source });
+            }
+        }
+    }
+    let Some((preprocess, logits)) = taken else {
+        return Err(refused.unwrap_or(LoadModelError::NotAClassifier { path: path.to_owned(), shape: Vec::new() }));
+    };
     let &[1, num_classes] = logits.size().as_slice() else {
         return Err(LoadModelError::NotAClassifier {
             path: path.to_owned(),
@@ -250,6 +257,7 @@ fn load_torchscript(
     }
     Ok(Arc::new(Script {
         module,
+        preprocess,
         num_classes,
         device,
         kind,
@@ -259,6 +267,7 @@ fn load_torchscript(
 #[derive(Debug)]
 struct Named {
     network: Network,
+    preprocess: Preprocess,
     num_classes: i64,
     device: tch::Device,
     kind: Kind,
@@ -274,6 +283,10 @@ impl Model for Named {
         self.num_classes
     }
 
+    fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
     fn device(&self) -> tch::Device {
         self.device
     }
@@ -286,6 +299,7 @@ impl Model for Named {
 #[derive(Debug)]
 struct Script {
     module: CModule,
+    preprocess: Preprocess,
     num_classes: i64,
     device: tch::Device,
     kind: Kind,
@@ -299,6 +313,10 @@ impl Model for Script {
 
     fn num_classes(&self) -> i64 {
         self.num_classes
+    }
+
+    fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
     }
 
     fn device(&self) -> tch::Device {

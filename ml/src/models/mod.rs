@@ -30,6 +30,9 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// Where the model lies and images must go.
     fn device(&self) -> tch::Device;
 
+    /// How images are prepared for it.
+    fn preprocess(&self) -> &Preprocess;
+
     /// The number format that images must have.
     fn kind(&self) -> tch::Kind;
 }
@@ -138,7 +141,7 @@ pub struct UnknownModel {
     pub name: String,
 }
 
-/// The model name for a TorchScript file of any network, prepared ImageNet's way.
+/// The model name for a TorchScript file of any network; see [`load_model`] for how images are prepared for it.
 pub const TORCHSCRIPT: &str = "torchscript";
 
 impl FromStr for Architecture {

@@ -9,6 +9,7 @@ mod gif;
 mod jpeg;
 mod resize;
 
+use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
 pub use decode::{DecodeError, Decoded, ImageFormat, MAX_PIXELS};
@@ -39,7 +40,7 @@ pub struct Preprocess {
 }
 
 /// An image that is ready for a batch: `height * width * channels` bytes, row by row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, purlin::Element)]
 pub struct Pixels {
     /// The bytes.
     pub data: Vec<u8>,

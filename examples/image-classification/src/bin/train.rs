@@ -282,7 +282,7 @@ fn write_images(held_out: &[Digit], weights: &Path, output: &Path) -> Result<(us
         let results = classifier.classify(&prepared.iter().collect::<Vec<_>>());
         results
             .into_iter()
-            .map(|classes| Ok(classes?.first().context("no class")?.label.to_string()))
+            .map(|classes| Ok(classes?.first().context("no class")?.label.clone()))
             .collect()
     };
     let classes = classify(weights)?;

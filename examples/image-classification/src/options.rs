@@ -1,0 +1,135 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use purlin::options::PipelineOptions;
+use purlin_ml::classify::parse_labels;
+use purlin_ml::images::ImageClassifierHandler;
+use purlin_ml::inference::BatchSizes;
+use purlin_ml::models::{Architecture, LoadOptions};
+use purlin_ml::tuning::{Device, Precision};
+
+use crate::data;
+
+/// Classifies images with a PyTorch model in a Beam pipeline.
+///
+/// Writes a row `path,class` for each image, and `path,reason` to OUTPUT.errors for each that cannot be classified. Without
+/// --input it classifies one shipped image and prints the result.
+#[derive(Debug, clap::Parser)]
+#[command(name = "image-classification", version, args_override_self = true)]
+pub struct Options {
+    /// Text file with the path of one image a line; blank lines are skipped
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<String>,
+
+    /// File to write the rows to
+    #[arg(long, value_name = "FILE", requires = "input")]
+    pub output: Option<String>,
+
+    /// Folder that relative paths of --input are under
+    #[arg(long = "images_dir", value_name = "FOLDER")]
+    pub images_dir: Option<PathBuf>,
+
+    /// The network: mobilenet_v2, resnet18, resnet34, resnet50, resnet101, resnet152, digits_cnn, or torchscript for a
+    /// TorchScript file of any network
+    #[arg(long = "model_name", value_name = "NAME", default_value = "digits_cnn")]
+    pub model_name: String,
+
+    /// Its weights: safetensors, torch.save(model.state_dict(), path), or TorchScript; the shipped ones by default, for
+    /// digits_cnn
+    #[arg(long = "model_state_dict_path", value_name = "FILE")]
+    pub model_state_dict_path: Option<PathBuf>,
+
+    /// Text file with the name of one class a line; rows have class numbers without it
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+
+    /// Where the network runs: CPU or GPU
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
+
+    /// The number format it computes in: fp32 or bf16 (faster where the processor has AMX or AVX512-BF16, and on GPUs)
+    #[arg(long, value_name = "FORMAT", default_value_t = Precision::Fp32)]
+    pub precision: Precision,
+
+    /// The smallest batch
+    #[arg(long = "min_batch_size", value_name = "N", default_value_t = 1)]
+    pub min_batch_size: usize,
+
+    /// The largest batch; sizes adapt between the two
+    #[arg(long = "max_batch_size", value_name = "N", default_value_t = 64)]
+    pub max_batch_size: usize,
+
+    /// How many classes the table shows for each image, best first; the rows have the best
+    #[arg(long = "top_k", value_name = "N", default_value_t = 1)]
+    pub top_k: usize,
+
+    /// Fail when an image cannot be classified
+    #[arg(long = "fail_on_error")]
+    pub fail_on_error: bool,
+
+    #[command(flatten)]
+    pub pipeline: PipelineOptions,
+}
+
+/// The files of a run.
+#[derive(Debug, Clone)]
+pub struct Files {
+    pub input: String,
+    /// Rows `path,class`.
+    pub output: String,
+    /// Rows `path,reason`.
+    pub errors: String,
+    /// What the table is made of; removed after it.
+    pub scores: String,
+}
+
+impl Options {
+    /// The files, if there is an input.
+    pub fn files(&self) -> Result<Option<Files>> {
+        match (&self.input, &self.output) {
+            (None, _) => Ok(None),
+            (Some(input), None) => bail!("--input={input} needs --output=FILE, the file to write the rows to"),
+            (Some(input), Some(output)) => Ok(Some(Files {
+                input: input.clone(),
+                output: output.clone(),
+                errors: format!("{output}.errors"),
+                scores: format!("{output}.scores"),
+            })),
+        }
+    }
+
+    /// The network and how it is run.
+    pub fn handler(&self) -> Result<ImageClassifierHandler> {
+        let mut options = LoadOptions::named(&self.model_name).context("--model_name")?;
+        options.device = self.device;
+        options.precision = self.precision;
+        if self.top_k == 0 {
+            bail!("--top_k=0: each image has at least one class; give 1 or more");
+        }
+        if self.min_batch_size == 0 || self.max_batch_size < self.min_batch_size {
+            let (min, max) = (self.min_batch_size, self.max_batch_size);
+            bail!("--min_batch_size={min} --max_batch_size={max}: 1 <= min <= max is needed");
+        }
+        let shipped = self.model_state_dict_path.is_none() && options.architecture == Some(Architecture::DigitsCnn);
+        let weights = match &self.model_state_dict_path {
+            Some(path) => path.clone(),
+            None if shipped => data::file("digits_cnn.safetensors")?,
+            None => bail!("--model_name={} needs --model_state_dict_path=FILE, its weights", self.model_name),
+        };
+        let labels = match &self.labels {
+            Some(path) => Some(read_labels(path)?),
+            None if shipped => Some(read_labels(&data::file("labels.txt")?)?),
+            None => None,
+        };
+        let batch_sizes = BatchSizes { min: self.min_batch_size, max: self.max_batch_size };
+        Ok(ImageClassifierHandler { weights, options, labels, top_k: self.top_k, batch_sizes })
+    }
+}
+
+fn read_labels(path: &Path) -> Result<Arc<Vec<String>>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("--labels: cannot read {}", path.display()))?;
+    Ok(Arc::new(parse_labels(&text)))
+}
