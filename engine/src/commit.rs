@@ -140,7 +140,7 @@ impl Engine {
             }
         } else {
             if attempt >= self.config.max_attempts {
-                let error = format!("{error}\nstage \"{name}\": the bundle failed {attempt} times");
+                let error = format!("{error}\nthe bundle failed {attempt} times");
                 return self.fail(error);
             }
             attempt = attempt.saturating_add(1);

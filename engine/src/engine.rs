@@ -11,8 +11,9 @@ use crate::chunk::{Chunk, CollectionFormat};
 use crate::config::EngineConfig;
 use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, StateKey};
 use crate::fuse::{self, GraphProblem, Native, Plan, PlanNode, Stage};
-use crate::graph::{CollectionId, Graph, TransformId, TransformKind};
+use crate::graph::{CollectionId, Graph, Transform, TransformId, TransformKind};
 use crate::group::{GroupMergeId, Grouper};
+use crate::side_input::fires_early;
 use crate::stage::StageState;
 use crate::state::StateError;
 use crate::test_stream::TestStreams;
@@ -75,6 +76,8 @@ pub(crate) struct GroupState {
     pub output: usize,
     /// The input watermark at the last look.
     pub watermark: Watermark,
+    /// The input is bounded and the trigger may fire early: all of a key's elements come before it is asked.
+    pub waits_for_all: bool,
     pub changed: bool,
 }
 
@@ -265,12 +268,17 @@ impl Engine {
                 let windowing = collection.windowing.clone();
                 let grouper = Grouper::new(key, value, collection.window_coder.clone(), windowing);
                 let watermark = Watermark::START;
+                // A TestStream wants to see each pane, whatever its collections are said to be.
+                let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
+                let bounded = collection.bounded && !self.graph.transforms.iter().any(scripted);
+                let waits_for_all = bounded && fires_early(&collection.windowing.trigger);
                 self.groups.push(GroupState {
                     grouper,
                     transform: id,
                     input,
                     output,
                     watermark,
+                    waits_for_all,
                     changed: true,
                 });
                 self.collections[input].readers.push(Reader::Group(group));

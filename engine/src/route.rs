@@ -106,7 +106,8 @@ impl Engine {
         let to = self.collections[state.input].watermark.get();
         let grouper = &mut state.grouper;
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= self.now);
-        let due = due(grouper.next_processing_time()) || due(grouper.next_synchronized_time());
+        let due = !state.waits_for_all
+            && (due(grouper.next_processing_time()) || due(grouper.next_synchronized_time()));
         let moves = to > state.watermark.get();
         if !(moves || state.changed || due) {
             return;
@@ -114,12 +115,13 @@ impl Engine {
         let mut out = Vec::new();
         // What came before the watermark moved fires as it was then.
         let mut fired = Ok(());
-        if due || state.changed {
+        let waits = state.waits_for_all && to < Timestamp::MAX;
+        if (due || state.changed) && !state.waits_for_all {
             fired = grouper.advance(self.now, state.watermark.get(), self.now, &mut out);
         }
         state.changed = false;
-        if moves {
-            state.watermark.advance(to);
+        state.watermark.advance(to);
+        if !waits && (moves || state.waits_for_all) {
             fired = fired.and_then(|()| grouper.advance(self.now, to, self.now, &mut out));
         }
         let requests = grouper.take_merge_requests();
@@ -273,14 +275,18 @@ impl Engine {
             .stages
             .iter()
             .filter_map(|stage| stage.next_processing_time());
-        let groups = self.groups.iter().flat_map(|state| {
-            [
-                state.grouper.next_processing_time(),
-                state.grouper.next_synchronized_time(),
-            ]
-            .into_iter()
-            .flatten()
-        });
+        let groups = self
+            .groups
+            .iter()
+            .filter(|state| !state.waits_for_all)
+            .flat_map(|state| {
+                [
+                    state.grouper.next_processing_time(),
+                    state.grouper.next_synchronized_time(),
+                ]
+                .into_iter()
+                .flatten()
+            });
         stages.chain(groups).min()
     }
 

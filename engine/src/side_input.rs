@@ -48,7 +48,7 @@ enum Contents {
 }
 
 /// Whether the trigger may fire before the watermark passes the end of the window.
-fn fires_early(trigger: &Trigger) -> bool {
+pub(crate) fn fires_early(trigger: &Trigger) -> bool {
     match trigger {
         Trigger::Default | Trigger::Never => false,
         Trigger::AfterEndOfWindow { early, .. } => early.is_some(),
