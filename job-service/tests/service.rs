@@ -402,7 +402,6 @@ fn file(path: &str, sha256: &str, name: &str) -> pipeline::ArtifactInformation {
     };
     let role = pipeline::ArtifactStagingToRolePayload {
         staged_name: name.into(),
-        ..Default::default()
     };
     pipeline::ArtifactInformation {
         type_urn: urns::artifact_types::FILE.into(),

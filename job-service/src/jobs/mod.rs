@@ -207,7 +207,7 @@ impl JobRecord {
             Stage::Prepared { .. } => (api::job_state::Enum::Stopped, self.prepared_at),
             Stage::Cancelled { at, .. } => (api::job_state::Enum::Cancelled, *at),
             Stage::Started { handle, .. } => {
-                let now = handle.watch().borrow().clone();
+                let now = *handle.watch().borrow();
                 (state_to_proto(now.state), now.at)
             }
         }

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use purlin_proto::fn_execution::{self as fnapi, instruction_request, instruction_response};
+use purlin_proto::pipeline;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 use super::collector::{Collector, ProtocolError};
 use super::state::{Answers, StateQueue};
-use super::{WorkerIdentity, descriptor, lock, send};
+use super::{WorkerIdentity, lock, send};
+use crate::translate::with_endpoints;
 use crate::worker::{BundleOutcome, BundleWork, WorkerError};
 
 /// Messages that wait for a worker's data stream; a bundle that sends more waits, and takes turns with others.
@@ -378,7 +380,11 @@ impl Link {
         {
             return;
         }
-        let served = Arc::new(descriptor::with_endpoint(given, &self.url));
+        let endpoint = pipeline::ApiServiceDescriptor {
+            url: self.url.clone(),
+            authentication: None,
+        };
+        let served = Arc::new(with_endpoints(given, &endpoint, &endpoint));
         table.descriptors.insert(
             given.id.clone(),
             Registered {

@@ -11,7 +11,6 @@
 //! the engine gives out, and the few messages that may wait for a worker's data stream.
 
 mod collector;
-mod descriptor;
 mod link;
 mod send;
 mod server;

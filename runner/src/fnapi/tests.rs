@@ -206,7 +206,7 @@ async fn a_bundle_goes_out_and_comes_back() {
         })
         .unwrap();
     }
-    let mut answers = vec![
+    let mut answers = [
         states.message().await.unwrap().unwrap(),
         states.message().await.unwrap().unwrap(),
     ];
