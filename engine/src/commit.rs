@@ -161,16 +161,23 @@ impl Engine {
         if useful {
             let truncated = running.work.truncated;
             let state = &self.stages[stage];
-            let cut = check_residuals(state, &split.residuals).and_then(|()| {
-                running
-                    .work
-                    .cut(&split, &state.format)
-                    .map_err(|error| error.to_string())
-            });
+            // An answer that cannot be read leaves the work whole, for the retry.
+            let mut work = running.work.clone();
+            let cut = if state.is_keyed() {
+                Err("elements of a transform with state cannot be given back".to_string())
+            } else {
+                check_residuals(state, &split.residuals).and_then(|()| {
+                    let cut = work.cut(&split, &state.format);
+                    cut.map_err(|error| error.to_string())
+                })
+            };
             let given_back = match cut {
-                Ok(given_back) => given_back,
+                Ok(given_back) => {
+                    running.work = work;
+                    given_back
+                }
                 Err(error) => {
-                    let error = format!("an answer to a split cannot be read: {error}");
+                    let error = format!("an answer to a split cannot be taken: {error}");
                     return self.bundle_failed(id, &error, false);
                 }
             };

@@ -67,6 +67,8 @@ struct Run {
 struct Entry {
     runs: VecDeque<Run>,
     timers: BTreeMap<TimerId, Armed>,
+    /// The same timers in the order in which they are due.
+    order: BTreeSet<(TimeDomain, Timestamp, TimerId)>,
     /// Windows that have state, or whose expiration is to be told. The value: whether its expiration is in a bundle.
     windows: BTreeMap<Window, bool>,
     sorted: BTreeMap<(Timestamp, u64), Bytes>,
@@ -333,8 +335,8 @@ impl KeyedQueue {
             let timers = &entry.timers;
             let collected = &mut self.collected;
             entry.windows.retain(|window, _| {
-                let waits = timers.keys().any(|id| id.window == *window);
-                let keep = waits || expiration_of(window, lateness) >= watermark;
+                let waits = || timers.keys().any(|id| id.window == *window);
+                let keep = expiration_of(window, lateness) >= watermark || waits();
                 if !keep {
                     collected.push((key.clone(), window.clone()));
                 }
@@ -342,7 +344,7 @@ impl KeyedQueue {
             });
         }
         let has_work = !entry.runs.is_empty()
-            || entry.due_timers(&self.spec, watermark, self.now).is_some()
+            || entry.due_timers(watermark, self.now).is_some()
             || (tells && entry.expired(watermark, lateness).next().is_some());
         if has_work {
             entry.queued = true;
@@ -375,22 +377,14 @@ impl KeyedQueue {
             };
             entry.queued = false;
             let mut used = 0;
-            if let Some((domain, due)) = entry.due_timers(&self.spec, self.watermark, self.now) {
-                let fires = |spec: &KeyedSpec, id: &TimerId, armed: &Armed| {
-                    armed.due == due
-                        && spec
-                            .families
-                            .get(id.family)
-                            .is_some_and(|family| family.1 == domain)
+            if let Some((domain, due)) = entry.due_timers(self.watermark, self.now) {
+                let next = |entry: &Entry| {
+                    let first = entry.first_timer(domain)?;
+                    (first.1 == due).then(|| first.clone())
                 };
-                let spec = &self.spec;
-                let fired: Vec<TimerId> = entry
-                    .timers
-                    .iter()
-                    .filter(|(id, armed)| fires(spec, id, armed))
-                    .map(|(id, _)| id.clone())
-                    .collect();
-                for id in fired {
+                while let Some(first) = next(entry) {
+                    entry.order.remove(&first);
+                    let (_, _, id) = first;
                     let Some(armed) = entry.timers.remove(&id) else {
                         continue;
                     };
@@ -500,6 +494,7 @@ impl KeyedQueue {
             };
             let entry = self.keys.entry(key.clone()).or_default();
             if let Some(old) = entry.timers.remove(&id) {
+                entry.order.remove(&(domain, old.due, id.clone()));
                 holds.output.remove(old.firing.hold_timestamp);
             }
             let Some(firing) = timer.firing else { continue };
@@ -509,6 +504,7 @@ impl KeyedQueue {
                 TimeDomain::EventTime => firing.fire_timestamp.min(expiration),
                 TimeDomain::ProcessingTime => firing.fire_timestamp,
             };
+            entry.order.insert((domain, due, id.clone()));
             entry.timers.insert(id, Armed { due, firing });
             match domain {
                 TimeDomain::EventTime => self.event_timers.insert((due, key.clone())),
@@ -591,30 +587,22 @@ impl Entry {
         });
     }
 
+    fn first_timer(&self, domain: TimeDomain) -> Option<&(TimeDomain, Timestamp, TimerId)> {
+        match domain {
+            TimeDomain::EventTime => self.order.first().filter(|first| first.0 == domain),
+            TimeDomain::ProcessingTime => {
+                let window = Window::Global;
+                let start = TimerId { family: 0, window, tag: String::new() };
+                self.order.range((domain, Timestamp(i64::MIN), start)..).next()
+            }
+        }
+    }
+
     /// The domain and timestamp of the timers that are to fire first.
-    fn due_timers(
-        &self,
-        spec: &KeyedSpec,
-        watermark: Timestamp,
-        now: Timestamp,
-    ) -> Option<(TimeDomain, Timestamp)> {
-        let first = |domain: TimeDomain| {
-            let of_domain = self.timers.iter().filter(|(id, armed)| {
-                let due = match domain {
-                    TimeDomain::EventTime => has_passed(watermark, armed.due),
-                    TimeDomain::ProcessingTime => armed.due <= now,
-                };
-                due && spec
-                    .families
-                    .get(id.family)
-                    .is_some_and(|family| family.1 == domain)
-            });
-            of_domain
-                .map(|(_, armed)| armed.due)
-                .min()
-                .map(|due| (domain, due))
-        };
-        first(TimeDomain::EventTime).or_else(|| first(TimeDomain::ProcessingTime))
+    fn due_timers(&self, watermark: Timestamp, now: Timestamp) -> Option<(TimeDomain, Timestamp)> {
+        let event = self.first_timer(TimeDomain::EventTime).filter(|first| has_passed(watermark, first.1));
+        let processing = || self.first_timer(TimeDomain::ProcessingTime).filter(|first| first.1 <= now);
+        event.or_else(processing).map(|first| (first.0, first.1))
     }
 
     /// Windows whose expiration can be told: nothing else of them is left.
