@@ -200,7 +200,8 @@ fn sdks_meet_in_coders_that_all_know() {
           back/Write: windowed_value<length_prefix<test:pickled>, global_window>
         stage 2 in env
           back/Read: windowed_value<length_prefix<test:pickled>, global_window>
-    "#]].assert_eq(&describe(&plan));
+    "#]]
+    .assert_eq(&describe(&plan));
 }
 
 #[test]
@@ -240,7 +241,8 @@ fn a_flatten_of_two_sdks_is_transcoded_where_elements_are_made() {
           Flatten/transcode/1/Write: windowed_value<bytes, global_window>
         stage 2 in env
           all/Read: windowed_value<bytes, global_window>
-    "#]].assert_eq(&describe(&plan));
+    "#]]
+    .assert_eq(&describe(&plan));
 }
 
 #[test]

@@ -332,32 +332,29 @@ impl Actor {
                 });
             }
             Action::Failed { error } => {
-                let error = self.without_stage(error);
+                let error = self.with_transforms(error);
                 self.failure.get_or_insert(error);
             }
             Action::Finished(outcome) => self.finished = Some(outcome),
         }
     }
 
-    /// The error of a bundle that failed for good. Where the SDK's own text names the transform, the list of all
-    /// transforms that are fused with it would only mislead.
-    fn without_stage(&self, error: String) -> String {
+    /// The error of a bundle that failed for good. Where the SDK's own text names no transform of the stage, all of
+    /// them are named; where it names one, the others would only mislead.
+    fn with_transforms(&self, error: String) -> String {
         let stage = self
             .failing
             .and_then(|stage| self.shared.stages.get(stage.0 as usize));
         let Some(stage) = stage else { return error };
-        let Some((own, rest)) = error.rsplit_once(&format!("stage \"{}\": ", stage.name)) else {
-            return error;
-        };
-        let names = stage
+        let mut names = stage
             .descriptor
             .transforms
             .values()
             .map(|transform| &transform.unique_name);
-        if names.into_iter().any(|name| own.contains(&format!("'{name}'"))) {
-            format!("{own}{rest}")
-        } else {
+        if names.any(|name| error.contains(name.as_str())) {
             error
+        } else {
+            format!("{error} (in stage \"{}\")", stage.name)
         }
     }
 
