@@ -153,6 +153,12 @@ class Pool:
     if not line.startswith('POOL '):
       sys.exit('the worker pool did not start')
     self.address = line.split()[1]
+    self.workers = family(self.process.pid)[1:]
+    self.before = [cpu_seconds(worker) for worker in self.workers]
+
+  def cpu(self):
+    """What each worker process used since it was ready, in CPU seconds."""
+    return [cpu_seconds(worker) - before for worker, before in zip(self.workers, self.before)]
 
   def __enter__(self):
     return self
@@ -239,7 +245,7 @@ def compare(loads, names, args):
 
 def workers(args):
   """Word count with one and with two worker processes that run already."""
-  walls = {1: [], 2: []}
+  walls, busy = {1: [], 2: []}, {}
   for turn in range(args.repeat):
     for count, of in walls.items():
       with Pool(count) as pool:
@@ -247,6 +253,7 @@ def workers(args):
                  '--sdk_worker_parallelism=%d' % count]
         try:
           of.append(measure('purlin', 'wordcount', args, '%dx-turn%d' % (count, turn + 1), extra)['wall'])
+          busy.setdefault(count, []).append(pool.cpu())
         except RunFailed as failed:
           print('  wordcount with %d workers: %s' % (count, failed), flush=True)
           return 1
@@ -254,6 +261,10 @@ def workers(args):
   share = two / one
   print('\nworkers: wordcount in %.2f s with one worker process, %.2f s with two: %.2f (at most 0.65: %s)' % (
       one, two, share, 'met' if share <= 0.65 else 'MISSED'))
+  # Walls tell of the machine's other work too; these do not.
+  for count, runs in busy.items():
+    print('  CPU seconds of the worker processes, %d: %s' % (
+        count, '; '.join(' + '.join('%.1f' % seconds for seconds in run) for run in runs)))
   return 0
 
 

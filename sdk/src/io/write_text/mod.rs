@@ -12,7 +12,7 @@
 //!
 //! Each bundle writes a temporary file of its own. Only the names that committed bundles gave are put together, so nothing
 //! of a bundle that failed or ran twice gets into the files. Finalizing copies and renames; it leaves the temporary files
-//! where they are, so it can be tried again. They go when it is committed.
+//! where they are, so it can be tried again. They go when it is committed, or with the pipeline where it failed.
 
 mod bundles;
 mod finalize;
@@ -25,7 +25,7 @@ use std::time::Instant;
 use purlin_coders::Element;
 
 use self::bundles::WriteBundle;
-use self::target::Target;
+use self::target::{Target, TempFolders};
 use super::Compression;
 use super::files::{MatchError, has_scheme};
 use crate::dofn::Context;
@@ -173,9 +173,12 @@ impl<T: Element + Display> PTransform<PCollection<T>> for WriteText {
         }
 
         let made = target.clone();
+        let folders = TempFolders::default();
         let folder = pipeline
             .apply(Impulse)
-            .try_map("CreateTempFolder", move |_: Vec<u8>| made.create_temp_folder())
+            .try_map("CreateTempFolder", move |_: Vec<u8>| {
+                made.create_temp_folder().inspect(|folder| folders.add(folder))
+            })
             .as_singleton();
         let elements = match input.windowing() {
             windowing if windowing == Windowing::global() => input,

@@ -4,6 +4,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::WriteTextError;
@@ -105,6 +106,34 @@ impl Target {
             folder: folder.to_owned(),
             source,
         })
+    }
+}
+
+/// Folders that this process made. Those that are still there when the pipeline is dropped belong to a run that failed, and
+/// are removed then.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TempFolders(Arc<Made>);
+
+#[derive(Debug, Default)]
+struct Made(Mutex<Vec<String>>);
+
+impl TempFolders {
+    pub fn add(&self, folder: &str) {
+        self.0
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(folder.to_owned());
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // A worker in a process of its own may end before the job does, whose other workers still need the folder.
+        if !crate::options::in_worker() {
+            let folders = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+            folders.iter().for_each(|folder| remove_temp_folder(folder));
+        }
     }
 }
 
