@@ -1,10 +1,9 @@
 //! [`CombineFn`]: aggregation that can be spread over workers.
 
-use std::marker::PhantomData;
-
 use purlin_coders::Element;
 
-pub use crate::primitives::{CombineGlobally, CombinePerKey};
+pub(crate) use crate::primitives::CombineGlobally;
+pub use crate::transforms::Sum;
 
 /// Combines values of a key (or of a whole collection) by way of accumulators, which can be merged in any order.
 ///
@@ -55,54 +54,4 @@ pub trait CombineFn: Clone + Send + 'static {
     fn merge_accumulators(&self, into: &mut Self::Accumulator, other: Self::Accumulator);
     /// The result.
     fn extract_output(&self, accumulator: Self::Accumulator) -> Self::Out;
-}
-
-/// The sum of numbers.
-///
-/// ```
-/// use purlin::prelude::*;
-///
-/// let p = Pipeline::new();
-/// let sum: PCollection<i64> = p.apply(Create::new([1i64, 2, 3])).combine_globally("Sum", Sum::new());
-/// # p.build().unwrap();
-/// ```
-pub struct Sum<T>(PhantomData<fn() -> T>);
-
-impl<T> Sum<T> {
-    /// The sum of numbers.
-    pub fn new() -> Self {
-        Sum(PhantomData)
-    }
-}
-
-impl<T> Default for Sum<T> {
-    fn default() -> Self {
-        Sum::new()
-    }
-}
-
-impl<T> Clone for Sum<T> {
-    fn clone(&self) -> Self {
-        Sum::new()
-    }
-}
-
-impl<T: Element + std::ops::AddAssign + Default> CombineFn for Sum<T> {
-    type In = T;
-    type Accumulator = T;
-    type Out = T;
-    fn create_accumulator(&self) -> T {
-        T::default()
-    }
-    #[inline]
-    fn add_input(&self, accumulator: &mut T, input: T) {
-        *accumulator += input;
-    }
-    #[inline]
-    fn merge_accumulators(&self, into: &mut T, other: T) {
-        *into += other;
-    }
-    fn extract_output(&self, accumulator: T) -> T {
-        accumulator
-    }
 }

@@ -129,7 +129,10 @@ co_group!(
 
 impl<K: Element, A: Element> PCollection<(K, A)> {
     /// Groups these pairs and others by their keys: [`CoGroupByKey`].
-    #[allow(clippy::type_complexity, reason = "the type says what comes out; an alias would hide it")]
+    #[allow(
+        clippy::type_complexity,
+        reason = "the type says what comes out; an alias would hide it"
+    )]
     pub fn co_group_by_key<B: Element>(
         &self,
         name: &str,

@@ -177,25 +177,61 @@ macro_rules! floats {
 integers!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize);
 floats!(f32, f64);
 
-pub use crate::combine::Sum;
+/// The sum of numbers; 0 for none. A sum of integers that does not fit their type fails the pipeline.
+///
+/// ```
+/// use purlin::prelude::*;
+///
+/// let p = TestPipeline::new();
+/// let sales = p.apply(Create::new([("a".to_string(), 1i64), ("b".to_string(), 2), ("a".to_string(), 3)]));
+/// PAssert::that(&sales.apply(Sum::per_key()))
+///     .contains_in_any_order([("a".to_string(), 4), ("b".to_string(), 2)]);
+/// PAssert::that(&sales.values().apply(Sum::globally())).equals(6);
+/// p.run();
+/// ```
+pub struct Sum<T>(PhantomData<fn(T)>);
 
-impl<T> Sum<T> {
-    /// Over a whole collection.
-    ///
-    /// ```
-    /// use purlin::prelude::*;
-    ///
-    /// let p = TestPipeline::new();
-    /// PAssert::that(&p.apply(Create::new([1i64, 2])).apply(Sum::globally())).equals(3);
-    /// p.run();
-    /// ```
-    pub fn globally() -> Globally<Sum<T>> {
-        Globally::new("Sum", Sum::new())
+unit_combiner!(Sum);
+
+#[inline]
+fn add<T: Number>(into: &mut T, other: T) {
+    match into.clone().plus(other.clone()) {
+        Some(sum) => *into = sum,
+        None => overflow(into, &other),
+    }
+}
+
+#[cold]
+fn overflow<T: Number>(a: &T, b: &T) -> ! {
+    let name = std::any::type_name::<T>();
+    panic!(
+        "the sum {a:?} + {b:?} does not fit {name}: make the elements f64 or a wider integer before they are summed"
+    );
+}
+
+impl<T: Number> CombineFn for Sum<T> {
+    type In = T;
+    type Accumulator = T;
+    type Out = T;
+
+    #[inline]
+    fn create_accumulator(&self) -> T {
+        T::ZERO
     }
 
-    /// Over the values of each key.
-    pub fn per_key() -> PerKey<Sum<T>> {
-        PerKey::new("Sum", Sum::new())
+    #[inline]
+    fn add_input(&self, accumulator: &mut T, input: T) {
+        add(accumulator, input);
+    }
+
+    #[inline]
+    fn merge_accumulators(&self, into: &mut T, other: T) {
+        add(into, other);
+    }
+
+    #[inline]
+    fn extract_output(&self, accumulator: T) -> T {
+        accumulator
     }
 }
 
