@@ -19,7 +19,10 @@ pub(crate) struct OptionError {
 }
 
 fn wrong<T>(option: &'static str, reason: impl Into<String>) -> Result<T, OptionError> {
-    Err(OptionError { option, reason: reason.into() })
+    Err(OptionError {
+        option,
+        reason: reason.into(),
+    })
 }
 
 /// Where user code is to run.
@@ -40,8 +43,12 @@ impl EnvironmentChoice {
     pub(crate) fn to_proto(&self) -> Option<(&'static str, Vec<u8>)> {
         match self {
             EnvironmentChoice::Loopback => None,
-            EnvironmentChoice::External(payload) => Some((urns::environments::EXTERNAL, payload.encode_to_vec())),
-            EnvironmentChoice::Process(payload) => Some((urns::environments::PROCESS, payload.encode_to_vec())),
+            EnvironmentChoice::External(payload) => {
+                Some((urns::environments::EXTERNAL, payload.encode_to_vec()))
+            }
+            EnvironmentChoice::Process(payload) => {
+                Some((urns::environments::PROCESS, payload.encode_to_vec()))
+            }
             EnvironmentChoice::Docker(payload) => Some((urns::environments::DOCKER, payload.encode_to_vec())),
         }
     }
@@ -51,17 +58,25 @@ impl PipelineOptions {
     /// Where a portable runner is to run user code.
     pub(crate) fn environment(&self) -> Result<EnvironmentChoice, OptionError> {
         let kind = self.environment_type.unwrap_or(EnvironmentType::Loopback);
-        let config = self.environment_config.as_deref().map(str::trim).filter(|config| !config.is_empty());
+        let config = self
+            .environment_config
+            .as_deref()
+            .map(str::trim)
+            .filter(|config| !config.is_empty());
         let mut named = Named::new(kind, &self.environment_options)?;
         if config.is_some() && !named.options.is_empty() {
-            return wrong("environment_options", "give these or --environment_config, not both");
+            return wrong(
+                "environment_options",
+                "give these or --environment_config, not both",
+            );
         }
         match kind {
             EnvironmentType::Loopback => match config {
                 None => Ok(EnvironmentChoice::Loopback),
-                Some(_) => {
-                    wrong("environment_config", "LOOPBACK needs none; did you mean another --environment_type?")
-                }
+                Some(_) => wrong(
+                    "environment_config",
+                    "LOOPBACK needs none; did you mean another --environment_type?",
+                ),
             },
             EnvironmentType::External => match config.or(named.take("external_service_address")) {
                 Some(config) => external(config).map(EnvironmentChoice::External),
@@ -76,13 +91,17 @@ impl PipelineOptions {
                 None => {
                     let command = named.take("process_command").unwrap_or_default().to_owned();
                     let env = variables(named.take("process_variables").unwrap_or_default())?;
-                    Ok(EnvironmentChoice::Process(beam::ProcessPayload { command, env, ..Default::default() }))
+                    Ok(EnvironmentChoice::Process(beam::ProcessPayload {
+                        command,
+                        env,
+                        ..Default::default()
+                    }))
                 }
             },
             EnvironmentType::Docker => match config.or(named.take("docker_container_image")) {
-                Some(image) => {
-                    Ok(EnvironmentChoice::Docker(beam::DockerPayload { container_image: image.to_owned() }))
-                }
+                Some(image) => Ok(EnvironmentChoice::Docker(beam::DockerPayload {
+                    container_image: image.to_owned(),
+                })),
                 None => wrong(
                     "environment_type",
                     "DOCKER needs an image that has this program: --environment_config=IMAGE",
@@ -115,7 +134,10 @@ impl<'a> Named<'a> {
                     [] => "none".to_owned(),
                     known => known.join(" and "),
                 };
-                return wrong("environment_options", format!("{} has no {name:?}; it has {has}", kind.name()));
+                return wrong(
+                    "environment_options",
+                    format!("{} has no {name:?}; it has {has}", kind.name()),
+                );
             }
             options.insert(name, value);
         }
@@ -130,23 +152,38 @@ impl<'a> Named<'a> {
 const CONFIG: &str = "environment_config";
 
 fn external(config: &str) -> Result<beam::ExternalPayload, OptionError> {
-    let endpoint = |url: &str| Some(beam::ApiServiceDescriptor { url: url.to_owned(), authentication: None });
+    let endpoint = |url: &str| {
+        Some(beam::ApiServiceDescriptor {
+            url: url.to_owned(),
+            authentication: None,
+        })
+    };
     if !config.starts_with('{') {
-        return Ok(beam::ExternalPayload { endpoint: endpoint(config), ..Default::default() });
+        return Ok(beam::ExternalPayload {
+            endpoint: endpoint(config),
+            ..Default::default()
+        });
     }
     let json = object(config)?;
     known_fields(&json, &["url", "params"])?;
     match json.get("url") {
-        Some(Value::String(url)) => {
-            Ok(beam::ExternalPayload { endpoint: endpoint(url), params: texts(&json, "params")? })
-        }
-        _ => wrong(CONFIG, "the JSON for EXTERNAL needs \"url\", the pool's address as \"HOST:PORT\""),
+        Some(Value::String(url)) => Ok(beam::ExternalPayload {
+            endpoint: endpoint(url),
+            params: texts(&json, "params")?,
+        }),
+        _ => wrong(
+            CONFIG,
+            "the JSON for EXTERNAL needs \"url\", the pool's address as \"HOST:PORT\"",
+        ),
     }
 }
 
 fn process(config: &str) -> Result<beam::ProcessPayload, OptionError> {
     if !config.starts_with('{') {
-        return Ok(beam::ProcessPayload { command: config.to_owned(), ..Default::default() });
+        return Ok(beam::ProcessPayload {
+            command: config.to_owned(),
+            ..Default::default()
+        });
     }
     let json = object(config)?;
     known_fields(&json, &["command", "env", "os", "arch"])?;
@@ -176,12 +213,17 @@ fn object(config: &str) -> Result<Object, OptionError> {
 fn known_fields(json: &Object, known: &[&str]) -> Result<(), OptionError> {
     match json.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
-        Some(key) => wrong(CONFIG, format!("unknown field {key:?}; known are {}", known.join(", "))),
+        Some(key) => wrong(
+            CONFIG,
+            format!("unknown field {key:?}; known are {}", known.join(", ")),
+        ),
     }
 }
 
 fn texts(json: &Object, name: &str) -> Result<HashMap<String, String>, OptionError> {
-    let Some(value) = json.get(name) else { return Ok(HashMap::new()) };
+    let Some(value) = json.get(name) else {
+        return Ok(HashMap::new());
+    };
     let Value::Object(object) = value else {
         return wrong(CONFIG, format!("\"{name}\" is an object of texts, not {value}"));
     };
@@ -193,9 +235,15 @@ fn texts(json: &Object, name: &str) -> Result<HashMap<String, String>, OptionErr
 }
 
 fn variables(list: &str) -> Result<HashMap<String, String>, OptionError> {
-    let pairs = list.split(',').filter(|pair| !pair.is_empty()).map(|pair| match pair.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => wrong("environment_options", format!("process_variables: {pair:?} is not NAME=VALUE")),
-    });
+    let pairs = list
+        .split(',')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| match pair.split_once('=') {
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => wrong(
+                "environment_options",
+                format!("process_variables: {pair:?} is not NAME=VALUE"),
+            ),
+        });
     pairs.collect()
 }

@@ -239,7 +239,10 @@ impl PipelineOptions {
         }
         let program = std::env::current_exe().ok();
         let name = program.as_deref().and_then(|path| path.file_stem());
-        name.map_or_else(|| "pipeline".to_owned(), |name| name.to_string_lossy().into_owned())
+        name.map_or_else(
+            || "pipeline".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        )
     }
 
     /// How many bundles the DirectRunner processes at a time: at least 1.

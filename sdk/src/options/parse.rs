@@ -68,11 +68,17 @@ pub fn try_parse_from<T: clap::Parser>(
     let mut matches = command.clone().try_get_matches_from(&arguments)?;
 
     let inner = Inner {
-        arguments: arguments.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect(),
+        arguments: arguments
+            .iter()
+            .skip(1)
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect(),
         values: values(&command, &matches),
     };
     note_without_effect(&matches, &inner);
-    CURRENT.set(Parsed { inner: Arc::new(with_environment(inner, &command, &matches)) });
+    CURRENT.set(Parsed {
+        inner: Arc::new(with_environment(inner, &command, &matches)),
+    });
     let options = T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command));
     CURRENT.take();
     options
@@ -87,12 +93,19 @@ fn spell(command: &Command, arguments: impl Iterator<Item = OsString>) -> Vec<Os
     }
     let mut after_options = false;
     let spelled = arguments.map(|argument| {
-        let Some(text) = argument.to_str() else { return argument };
-        after_options |= text == "--";
-        let Some(rest) = text.strip_prefix("--").filter(|rest| !rest.is_empty() && !after_options) else {
+        let Some(text) = argument.to_str() else {
             return argument;
         };
-        let (name, value) = rest.split_once('=').map_or((rest, None), |(name, value)| (name, Some(value)));
+        after_options |= text == "--";
+        let Some(rest) = text
+            .strip_prefix("--")
+            .filter(|rest| !rest.is_empty() && !after_options)
+        else {
+            return argument;
+        };
+        let (name, value) = rest
+            .split_once('=')
+            .map_or((rest, None), |(name, value)| (name, Some(value)));
         let folded = name.replace('-', "_");
         let known = longs.iter().find(|long| long.replace('-', "_") == folded);
         match (known, value) {
@@ -108,21 +121,45 @@ fn values(command: &Command, matches: &clap::ArgMatches) -> Vec<(String, Value)>
     let mut values = Vec::new();
     for arg in command.get_arguments() {
         let id = arg.get_id().as_str();
-        if !matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+        if !matches!(
+            matches.value_source(id),
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        ) {
             continue;
         }
-        let raw = || matches.get_raw(id).into_iter().flatten().map(|v| v.to_string_lossy().into_owned());
+        let raw = || {
+            matches
+                .get_raw(id)
+                .into_iter()
+                .flatten()
+                .map(|v| v.to_string_lossy().into_owned())
+        };
         let value = match arg.get_action() {
-            ArgAction::SetTrue | ArgAction::SetFalse => {
-                Value::Flag(matches.try_get_one::<bool>(id).ok().flatten().copied().unwrap_or(true))
-            }
-            ArgAction::Count => {
-                Value::One(matches.try_get_one::<u8>(id).ok().flatten().copied().unwrap_or(1).to_string())
-            }
+            ArgAction::SetTrue | ArgAction::SetFalse => Value::Flag(
+                matches
+                    .try_get_one::<bool>(id)
+                    .ok()
+                    .flatten()
+                    .copied()
+                    .unwrap_or(true),
+            ),
+            ArgAction::Count => Value::One(
+                matches
+                    .try_get_one::<u8>(id)
+                    .ok()
+                    .flatten()
+                    .copied()
+                    .unwrap_or(1)
+                    .to_string(),
+            ),
             ArgAction::Append => Value::Many(raw().collect()),
             _ => {
                 let mut all: Vec<String> = raw().collect();
-                if all.len() == 1 { Value::One(all.remove(0)) } else { Value::Many(all) }
+                if all.len() == 1 {
+                    Value::One(all.remove(0))
+                } else {
+                    Value::Many(all)
+                }
             }
         };
         values.push((arg.get_long().unwrap_or(id).replace('-', "_"), value));
@@ -152,7 +189,9 @@ fn with_environment(mut inner: Inner, command: &Command, matches: &clap::ArgMatc
 
 /// Options that the chosen runner has no use for do no harm, but the user should know.
 fn note_without_effect(matches: &clap::ArgMatches, inner: &Inner) {
-    let Ok(Some(runner)) = matches.try_get_one::<RunnerKind>("runner") else { return };
+    let Ok(Some(runner)) = matches.try_get_one::<RunnerKind>("runner") else {
+        return;
+    };
     for name in without_effect(*runner, inner) {
         let here = match runner {
             RunnerKind::Direct => "DirectRunner",

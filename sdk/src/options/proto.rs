@@ -19,18 +19,24 @@ pub(crate) fn key(option: &str) -> String {
 
 /// A text value.
 pub(crate) fn string(text: impl Into<String>) -> Proto {
-    Proto { kind: Some(Kind::StringValue(text.into())) }
+    Proto {
+        kind: Some(Kind::StringValue(text.into())),
+    }
 }
 
 /// A list of texts.
 pub(crate) fn strings(texts: impl IntoIterator<Item = String>) -> Proto {
     let values = texts.into_iter().map(string).collect();
-    Proto { kind: Some(Kind::ListValue(ListValue { values })) }
+    Proto {
+        kind: Some(Kind::ListValue(ListValue { values })),
+    }
 }
 
 /// The texts of a list.
 pub(crate) fn read_strings(value: &Proto) -> Option<Vec<String>> {
-    let Some(Kind::ListValue(list)) = &value.kind else { return None };
+    let Some(Kind::ListValue(list)) = &value.kind else {
+        return None;
+    };
     let texts = list.values.iter().map(|value| match &value.kind {
         Some(Kind::StringValue(text)) => Some(text.clone()),
         _ => None,
@@ -50,13 +56,18 @@ impl PipelineOptions {
         let mut fields = BTreeMap::new();
         for (name, value) in &self.parsed.inner.values {
             let value = match value {
-                Value::Flag(flag) => Proto { kind: Some(Kind::BoolValue(*flag)) },
+                Value::Flag(flag) => Proto {
+                    kind: Some(Kind::BoolValue(*flag)),
+                },
                 Value::One(text) => string(text),
                 Value::Many(texts) => strings(texts.iter().cloned()),
             };
             fields.insert(key(name), value);
         }
-        fields.insert(key(ARGUMENTS), strings(self.parsed.inner.arguments.iter().cloned()));
+        fields.insert(
+            key(ARGUMENTS),
+            strings(self.parsed.inner.arguments.iter().cloned()),
+        );
 
         // These may have been changed after the command line was read.
         let mut set = |name: &str, value: Option<Proto>| match value {
@@ -64,18 +75,38 @@ impl PipelineOptions {
             None => fields.remove(&key(name)),
         };
         let list = |texts: &[String]| (!texts.is_empty()).then(|| strings(texts.iter().cloned()));
-        let runner = self.runner.to_possible_value().map(|value| string(value.get_name()));
+        let runner = self
+            .runner
+            .to_possible_value()
+            .map(|value| string(value.get_name()));
         set("runner", runner);
         set("job_name", Some(string(self.job_name())));
         set("job_endpoint", self.job_endpoint.as_deref().map(string));
         set("artifact_endpoint", self.artifact_endpoint.as_deref().map(string));
-        set("environment_type", self.environment_type.map(|kind| string(kind.name())));
-        set("environment_config", self.environment_config.as_deref().map(string));
+        set(
+            "environment_type",
+            self.environment_type.map(|kind| string(kind.name())),
+        );
+        set(
+            "environment_config",
+            self.environment_config.as_deref().map(string),
+        );
         set("environment_options", list(&self.environment_options));
-        set("sdk_worker_parallelism", Some(string(self.sdk_worker_parallelism.to_string())));
+        set(
+            "sdk_worker_parallelism",
+            Some(string(self.sdk_worker_parallelism.to_string())),
+        );
         set("experiments", list(&self.experiments));
-        set("streaming", Some(Proto { kind: Some(Kind::BoolValue(self.streaming)) }));
-        set("job_server_timeout", Some(string(self.job_server_timeout.to_string())));
+        set(
+            "streaming",
+            Some(Proto {
+                kind: Some(Kind::BoolValue(self.streaming)),
+            }),
+        );
+        set(
+            "job_server_timeout",
+            Some(string(self.job_server_timeout.to_string())),
+        );
         Struct { fields }
     }
 }

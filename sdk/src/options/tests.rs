@@ -35,9 +35,17 @@ fn dashes_and_underscores_are_the_same_and_values_stand_either_way() {
         "--job-endpoint h:1 --input_files a",
     ] {
         let options = parsed(line).unwrap();
-        assert_eq!((options.pipeline.job_endpoint.as_deref(), options.input.as_str()), (Some("h:1"), "a"), "{line}");
+        assert_eq!(
+            (options.pipeline.job_endpoint.as_deref(), options.input.as_str()),
+            (Some("h:1"), "a"),
+            "{line}"
+        );
     }
-    assert_eq!(parsed("--input_files=a-b_c").unwrap().input, "a-b_c", "values stay as they are");
+    assert_eq!(
+        parsed("--input_files=a-b_c").unwrap().input,
+        "a-b_c",
+        "values stay as they are"
+    );
 }
 
 #[test]
@@ -51,14 +59,24 @@ fn runners_and_environments_are_found_in_any_case() {
     ] {
         assert_eq!(pipeline(line).runner, runner, "{line}");
     }
-    assert_eq!(pipeline("--environment_type=loopback").environment_type, Some(EnvironmentType::Loopback));
+    assert_eq!(
+        pipeline("--environment_type=loopback").environment_type,
+        Some(EnvironmentType::Loopback)
+    );
 }
 
 #[test]
 fn lists_and_switches() {
     let options = pipeline("--experiments=a,b=2 --experiments c --streaming");
     assert_eq!(options.experiments, ["a", "b=2", "c"]);
-    assert_eq!((options.experiment("b"), options.experiment("c"), options.experiment("d")), (Some("2"), Some(""), None));
+    assert_eq!(
+        (
+            options.experiment("b"),
+            options.experiment("c"),
+            options.experiment("d")
+        ),
+        (Some("2"), Some(""), None)
+    );
     assert!(options.streaming);
     assert!(!pipeline("--streaming=false").streaming);
 }
@@ -66,7 +84,15 @@ fn lists_and_switches() {
 #[test]
 fn an_empty_command_line_gives_the_defaults() {
     let (a, b) = (pipeline(""), PipelineOptions::default());
-    let show = |options: &PipelineOptions| format!("{:?}", PipelineOptions { parsed: Parsed::default(), ..options.clone() });
+    let show = |options: &PipelineOptions| {
+        format!(
+            "{:?}",
+            PipelineOptions {
+                parsed: Parsed::default(),
+                ..options.clone()
+            }
+        )
+    };
     assert_eq!(show(&a), show(&b));
     assert!(b.direct_workers() >= 1);
     assert_eq!(pipeline("--direct_num_workers=3").direct_workers(), 3);
@@ -89,6 +115,8 @@ fn unknown_options_suggest_the_nearest() {
         error: invalid value 'FlinkRuner' for '--runner <RUNNER>'
           [possible values: DirectRunner, PortableRunner, PrismRunner]
 
+          tip: a similar value exists: 'PrismRunner'
+
         For more information, try '--help'.
     "#]]
     .assert_eq(&said("--runner=FlinkRuner"));
@@ -100,12 +128,58 @@ fn unknown_options_suggest_the_nearest() {
 #[test]
 fn help_reads_well() {
     let help = Options::command().render_help().to_string();
-    expect![[r#""#]].assert_eq(&help);
+    expect![[r#"
+        Counts words
+
+        Usage: wordcount [OPTIONS]
+
+        Options:
+              --input_files <INPUT>  Files to read [default: *.txt]
+              --quiet                Print less
+          -h, --help                 Print help
+
+        Pipeline options:
+              --runner <RUNNER>
+                  Who runs the pipeline: DirectRunner (in this process), PortableRunner (a Beam job service)
+                  or PrismRunner (one that is started for it, unless --job_endpoint names one) [default:
+                  DirectRunner]
+              --job_endpoint <HOST:PORT>
+                  Address of the job service as HOST:PORT; PortableRunner's default is localhost:8099
+              --artifact_endpoint <HOST:PORT>
+                  Address to stage artifacts at; the one that the job service names by default
+              --environment_type <TYPE>
+                  Where a job service runs this program's code: LOOPBACK (this process, the default),
+                  EXTERNAL (a worker pool), PROCESS or DOCKER
+              --environment_config <CONFIG>
+                  For EXTERNAL the pool's address, for DOCKER the image, for PROCESS a command or JSON with
+                  "command", "env", "os" and "arch" (this program by default)
+              --environment_options <NAME=VALUE>
+                  The same by name, repeatable: external_service_address=, docker_container_image=,
+                  process_command= or process_variables=A=1,B=2 [alias: --environment_option]
+              --job_name <NAME>
+                  Name of the job in the job service; the program's name by default
+              --sdk_worker_parallelism <N>
+                  Workers that a job service starts per environment; 0 lets it choose [default: 1]
+              --direct_num_workers <N>
+                  Threads of the DirectRunner; 0 is one per core [default: 0]
+              --experiments <NAMES>
+                  Experiments for the runner, comma-separated or repeated [alias: --experiment]
+              --streaming[=<BOOL>]
+                  Run as a streaming pipeline
+              --job_server_timeout <SECONDS>
+                  Seconds that a job service may take to answer a request (not: to run the job) [default:
+                  300]
+              --prism_location <FILE>
+                  The job service that PrismRunner starts; purlin-job-service, next to this program or on
+                  the PATH, by default
+    "#]].assert_eq(&help);
 }
 
 #[test]
 fn a_worker_reads_the_same_options_again() {
-    let options = parsed("--input-files=a --quiet --runner portable --experiments=x,y --sdk_worker_parallelism=2").unwrap();
+    let options =
+        parsed("--input-files=a --quiet --runner portable --experiments=x,y --sdk_worker_parallelism=2")
+            .unwrap();
     let all = options.pipeline.to_struct();
     let text = |name: &str| match &all.fields[&proto::key(name)].kind {
         Some(Kind::StringValue(text)) => text.clone(),
@@ -114,12 +188,21 @@ fn a_worker_reads_the_same_options_again() {
     assert_eq!(text("input_files"), "a");
     assert_eq!(text("runner"), "PortableRunner");
     assert_eq!(text("sdk_worker_parallelism"), "2");
-    assert_eq!(all.fields["beam:option:quiet:v1"].kind, Some(Kind::BoolValue(true)));
-    assert_eq!(proto::read_strings(&all.fields["beam:option:experiments:v1"]).unwrap(), ["x", "y"]);
+    assert_eq!(
+        all.fields["beam:option:quiet:v1"].kind,
+        Some(Kind::BoolValue(true))
+    );
+    assert_eq!(
+        proto::read_strings(&all.fields["beam:option:experiments:v1"]).unwrap(),
+        ["x", "y"]
+    );
 
     let again = proto::launched_with(&all).unwrap();
     let again: Options = try_parse_from(std::iter::once("worker".to_owned()).chain(again)).unwrap();
-    assert_eq!((again.input.as_str(), again.quiet, again.pipeline.runner), ("a", true, RunnerKind::Portable));
+    assert_eq!(
+        (again.input.as_str(), again.quiet, again.pipeline.runner),
+        ("a", true, RunnerKind::Portable)
+    );
     assert_eq!(again.pipeline.to_struct(), all);
 }
 
@@ -129,7 +212,10 @@ fn changes_by_the_program_travel_too() {
     options.streaming = false;
     options.job_name = Some("b".into());
     let all = options.to_struct();
-    assert_eq!(all.fields["beam:option:streaming:v1"].kind, Some(Kind::BoolValue(false)));
+    assert_eq!(
+        all.fields["beam:option:streaming:v1"].kind,
+        Some(Kind::BoolValue(false))
+    );
     assert_eq!(all.fields["beam:option:job_name:v1"], proto::string("b"));
 }
 
@@ -140,28 +226,46 @@ fn options_without_effect_are_noticed() {
         parse::without_effect(options.runner, &options.parsed.inner).join(" ")
     };
     assert_eq!(said("--job_endpoint=x --streaming"), "job_endpoint");
-    assert_eq!(said("--runner=portable --job_endpoint=x --direct_num_workers=2"), "direct_num_workers");
+    assert_eq!(
+        said("--runner=portable --job_endpoint=x --direct_num_workers=2"),
+        "direct_num_workers"
+    );
     assert_eq!(said("--runner=prism --prism_location=x"), "");
-    assert_eq!(said("--runner=prism --prism_location=x --job_endpoint=y"), "prism_location");
+    assert_eq!(
+        said("--runner=prism --prism_location=x --job_endpoint=y"),
+        "prism_location"
+    );
 }
 
 #[test]
 fn environments_are_made_of_options() {
     let environment = |arguments: &[&str]| {
         let arguments = std::iter::once("wordcount").chain(arguments.iter().copied());
-        try_parse_from::<Options>(arguments).unwrap().pipeline.environment()
+        try_parse_from::<Options>(arguments)
+            .unwrap()
+            .pipeline
+            .environment()
     };
     assert_eq!(environment(&[]), Ok(EnvironmentChoice::Loopback));
     let pool = |url: &str, params: &[(&str, &str)]| beam::ExternalPayload {
-        endpoint: Some(beam::ApiServiceDescriptor { url: url.into(), authentication: None }),
-        params: params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        endpoint: Some(beam::ApiServiceDescriptor {
+            url: url.into(),
+            authentication: None,
+        }),
+        params: params
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect(),
     };
     assert_eq!(
         environment(&["--environment_type=EXTERNAL", "--environment_config=h:5000"]),
         Ok(EnvironmentChoice::External(pool("h:5000", &[])))
     );
     assert_eq!(
-        environment(&["--environment_type=EXTERNAL", r#"--environment_config={"url": "h:1", "params": {"a": "b"}}"#]),
+        environment(&[
+            "--environment_type=EXTERNAL",
+            r#"--environment_config={"url": "h:1", "params": {"a": "b"}}"#
+        ]),
         Ok(EnvironmentChoice::External(pool("h:1", &[("a", "b")])))
     );
     let process = beam::ProcessPayload {
@@ -170,18 +274,26 @@ fn environments_are_made_of_options() {
         ..Default::default()
     };
     for arguments in [
-        &["--environment_type=PROCESS", r#"--environment_config={"command": "/boot", "env": {"A": "1"}}"#][..],
+        &[
+            "--environment_type=PROCESS",
+            r#"--environment_config={"command": "/boot", "env": {"A": "1"}}"#,
+        ][..],
         &[
             "--environment_type=PROCESS",
             "--environment_options=process_command=/boot",
             "--environment_option=process_variables=A=1",
         ],
     ] {
-        assert_eq!(environment(arguments), Ok(EnvironmentChoice::Process(process.clone())));
+        assert_eq!(
+            environment(arguments),
+            Ok(EnvironmentChoice::Process(process.clone()))
+        );
     }
     assert_eq!(
         environment(&["--environment_type=docker", "--environment_config=image:1"]),
-        Ok(EnvironmentChoice::Docker(beam::DockerPayload { container_image: "image:1".into() }))
+        Ok(EnvironmentChoice::Docker(beam::DockerPayload {
+            container_image: "image:1".into()
+        }))
     );
 }
 
@@ -203,5 +315,15 @@ fn environments_that_cannot_be_say_what_to_do() {
         all += &said(line);
         all.push('\n');
     }
-    expect![[r#""#]].assert_eq(&all);
+    expect![[r#"
+        --environment_config: LOOPBACK needs none; did you mean another --environment_type?
+        --environment_type: EXTERNAL needs the address of a worker pool: --environment_config=HOST:PORT, for example of `purlin-worker-pool`, which listens at localhost:5000
+        --environment_type: DOCKER needs an image that has this program: --environment_config=IMAGE
+        --environment_config: "command" is a text, not 1
+        --environment_config: unknown field "cmd"; known are command, env, os, arch
+        --environment_config: this is no JSON: EOF while parsing an object at line 1 column 1
+        --environment_options: PROCESS has no "process_comand"; it has process_command and process_variables
+        --environment_options: process_variables: "x" is not NAME=VALUE
+        --environment_options: give these or --environment_config, not both
+    "#]].assert_eq(&all);
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use purlin_proto::fn_execution::{
-    Elements, InstructionResponse, ProcessBundleResponse, instruction_response, process_bundle_request::CacheToken,
+    Elements, InstructionResponse, ProcessBundleResponse, instruction_response,
+    process_bundle_request::CacheToken,
 };
 use purlin_runner::worker::{BundleOutcome, StateHandler};
 
@@ -50,11 +51,21 @@ pub(super) fn run(shared: &Shared, executors: &mut Executors, task: Task) -> End
     active.detach();
     logging::leave_bundle();
     let (error, response) = match result {
-        Ok(response) => (String::new(), Some(instruction_response::Response::ProcessBundle(response))),
+        Ok(response) => (
+            String::new(),
+            Some(instruction_response::Response::ProcessBundle(response)),
+        ),
         Err(error) => (error, None),
     };
-    let response = InstructionResponse { instruction_id: instruction.clone(), error, response };
-    Ended { instruction, response }
+    let response = InstructionResponse {
+        instruction_id: instruction.clone(),
+        error,
+        response,
+    };
+    Ended {
+        instruction,
+        response,
+    }
 }
 
 fn process(shared: &Shared, executors: &mut Executors, task: Task) -> Result<ProcessBundleResponse, String> {
@@ -62,7 +73,9 @@ fn process(shared: &Shared, executors: &mut Executors, task: Task) -> Result<Pro
     let id = &stage.descriptor.id;
     let mut executor = match executors.take(id) {
         Some(executor) => executor,
-        None => Executor::new(&stage.descriptor, &shared.registry, &shared.worker).map_err(|e| e.to_string())?,
+        None => {
+            Executor::new(&stage.descriptor, &shared.registry, &shared.worker).map_err(|e| e.to_string())?
+        }
     };
     let monitor = executor.monitor();
     logging::enter_bundle(shared.log.as_ref(), &task.instruction, &monitor);
@@ -97,7 +110,9 @@ fn feed(executor: &mut Executor, task: &Task, outputs: &mut Outputs<'_>) -> Resu
         match piece {
             Piece::Data(data) => {
                 if !data.data.is_empty() {
-                    executor.elements(&data.transform_id, &data.data).map_err(|e| e.to_string())?;
+                    executor
+                        .elements(&data.transform_id, &data.data)
+                        .map_err(|e| e.to_string())?;
                 }
                 if data.is_last {
                     sources.retain(|id| *id != data.transform_id);
@@ -106,7 +121,9 @@ fn feed(executor: &mut Executor, task: &Task, outputs: &mut Outputs<'_>) -> Resu
             Piece::Timers(piece) => {
                 let family = (piece.transform_id, piece.timer_family_id);
                 if !piece.timers.is_empty() {
-                    executor.timers(&family.0, &family.1, &piece.timers).map_err(|e| e.to_string())?;
+                    executor
+                        .timers(&family.0, &family.1, &piece.timers)
+                        .map_err(|e| e.to_string())?;
                 }
                 if piece.is_last {
                     timers.retain(|open| **open != family);
@@ -131,28 +148,48 @@ impl<'a> Outputs<'a> {
         let output = |(service, sender): (&String, &DataSender)| {
             (service.clone(), Output::new(sender.clone(), &task.instruction))
         };
-        Outputs { stage: &task.stage, by_service: task.senders.iter().map(output).collect() }
+        Outputs {
+            stage: &task.stage,
+            by_service: task.senders.iter().map(output).collect(),
+        }
     }
 
     fn to(&mut self, service: Option<&str>) -> Result<&mut Output, String> {
-        let found = self.by_service.iter_mut().find(|(address, _)| Some(address.as_str()) == service);
-        found.map(|(_, output)| output).ok_or_else(|| "there is output for a sink that the stage does not have".into())
+        let found = self
+            .by_service
+            .iter_mut()
+            .find(|(address, _)| Some(address.as_str()) == service);
+        found
+            .map(|(_, output)| output)
+            .ok_or_else(|| "there is output for a sink that the stage does not have".into())
     }
 
     fn data(&mut self, sink: &str, data: Bytes) -> Result<(), String> {
-        let service = self.stage.sinks.iter().find(|(id, _)| id == sink).map(|(_, service)| service.as_str());
+        let service = self
+            .stage
+            .sinks
+            .iter()
+            .find(|(id, _)| id == sink)
+            .map(|(_, service)| service.as_str());
         self.to(service)?.data(sink, data, false)
     }
 
     /// Sends what is left and closes every sink and timer family; what is small goes into the response.
     fn finish(mut self, outcome: BundleOutcome, shared: &Shared) -> Result<ProcessBundleResponse, String> {
-        let BundleOutcome { mut response, outputs, timers } = outcome;
+        let BundleOutcome {
+            mut response,
+            outputs,
+            timers,
+        } = outcome;
         for (sink, data) in outputs {
             self.data(&sink, data)?;
         }
         let stage = self.stage;
         for (transform, family, data) in timers {
-            let mut known = stage.timers.iter().filter(|((t, f), _)| *t == transform && *f == family);
+            let mut known = stage
+                .timers
+                .iter()
+                .filter(|((t, f), _)| *t == transform && *f == family);
             let service = known.next().map(|(_, service)| service.as_str());
             self.to(service)?.timers(&transform, &family, data, false)?;
         }
@@ -160,7 +197,8 @@ impl<'a> Outputs<'a> {
             self.to(Some(service))?.data(sink, Bytes::new(), true)?;
         }
         for ((transform, family), service) in &stage.timers {
-            self.to(Some(service))?.timers(transform, family, Bytes::new(), true)?;
+            self.to(Some(service))?
+                .timers(transform, family, Bytes::new(), true)?;
         }
 
         let unsent: Option<usize> = self.by_service.iter().map(|(_, output)| output.unsent()).sum();
@@ -178,7 +216,9 @@ impl<'a> Outputs<'a> {
             }
         }
         if shared.shortens {
-            response.monitoring_data = shared.short_ids.shorten(std::mem::take(&mut response.monitoring_infos));
+            response.monitoring_data = shared
+                .short_ids
+                .shorten(std::mem::take(&mut response.monitoring_infos));
         }
         Ok(response)
     }

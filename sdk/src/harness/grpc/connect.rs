@@ -22,7 +22,9 @@ pub(super) struct WorkerId(MetadataValue<Ascii>);
 
 impl WorkerId {
     pub(super) fn new(id: &str) -> Result<WorkerId, HarnessError> {
-        MetadataValue::try_from(id).map(WorkerId).map_err(|_| HarnessError::WorkerId(id.to_owned()))
+        MetadataValue::try_from(id)
+            .map(WorkerId)
+            .map_err(|_| HarnessError::WorkerId(id.to_owned()))
     }
 }
 
@@ -59,7 +61,11 @@ pub(super) async fn connect(
     address: &str,
     id: &WorkerId,
 ) -> Result<WorkerChannel, HarnessError> {
-    let failed = |reason: String| HarnessError::Connect { service, address: address.to_owned(), reason };
+    let failed = |reason: String| HarnessError::Connect {
+        service,
+        address: address.to_owned(),
+        reason,
+    };
     let endpoint = endpoint(address).map_err(failed)?;
     let channel = endpoint.connect().await.map_err(|e| failed(root_cause(&e)))?;
     Ok(InterceptedService::new(channel, id.clone()))

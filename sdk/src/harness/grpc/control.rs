@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use purlin_proto::fn_execution::beam_fn_control_client::BeamFnControlClient;
 use purlin_proto::fn_execution::{
-    self as fnapi, InstructionRequest, InstructionResponse, instruction_request::Request, instruction_response::Response,
+    self as fnapi, InstructionRequest, InstructionResponse, instruction_request::Request,
+    instruction_response::Response,
 };
 use purlin_proto::urns::runner_protocols;
 use purlin_runner::worker::StateHandler;
@@ -119,8 +120,11 @@ impl Shared {
     /// The bundles in the works: instruction, descriptor, age.
     pub fn active(&self) -> Vec<(String, String, Duration)> {
         let bundles = lock(&self.bundles);
-        let mut all: Vec<_> =
-            bundles.active.iter().map(|(id, a)| (id.clone(), a.descriptor.clone(), a.since.elapsed())).collect();
+        let mut all: Vec<_> = bundles
+            .active
+            .iter()
+            .map(|(id, a)| (id.clone(), a.descriptor.clone(), a.since.elapsed()))
+            .collect();
         all.sort();
         all
     }
@@ -135,8 +139,15 @@ impl Shared {
     }
 
     fn fail_bundle(&self, instruction: String, error: String) {
-        let response = InstructionResponse { instruction_id: instruction.clone(), error, response: None };
-        self.end_bundle(Ended { instruction, response });
+        let response = InstructionResponse {
+            instruction_id: instruction.clone(),
+            error,
+            response: None,
+        };
+        self.end_bundle(Ended {
+            instruction,
+            response,
+        });
     }
 
     async fn stage(
@@ -146,10 +157,18 @@ impl Shared {
     ) -> Result<Arc<Stage>, String> {
         let cell = lock(&self.stages).entry(id.to_owned()).or_default().clone();
         let stage = cell.get_or_try_init(|| async {
-            let request = fnapi::GetProcessBundleDescriptorRequest { process_bundle_descriptor_id: id.to_owned() };
-            let descriptor = control.get_process_bundle_descriptor(request).await.map_err(|status| {
-                format!("the runner did not give the bundle descriptor {id:?}: {}", status.message())
-            })?;
+            let request = fnapi::GetProcessBundleDescriptorRequest {
+                process_bundle_descriptor_id: id.to_owned(),
+            };
+            let descriptor = control
+                .get_process_bundle_descriptor(request)
+                .await
+                .map_err(|status| {
+                    format!(
+                        "the runner did not give the bundle descriptor {id:?}: {}",
+                        status.message()
+                    )
+                })?;
             Stage::new(descriptor.into_inner()).map(Arc::new)
         });
         stage.await.cloned()
@@ -162,7 +181,9 @@ impl Shared {
             let sender = match connections.data.get(service) {
                 Some(sender) => sender.clone(),
                 None => {
-                    let channel = connect("data", service, &self.id).await.map_err(|e| e.to_string())?;
+                    let channel = connect("data", service, &self.id)
+                        .await
+                        .map_err(|e| e.to_string())?;
                     let sender = data::open(service, channel, self.router.clone());
                     connections.data.insert(service.to_owned(), sender.clone());
                     sender
@@ -174,12 +195,16 @@ impl Shared {
     }
 
     async fn state(&self, stage: &Stage) -> Result<Arc<dyn StateHandler>, String> {
-        let Some(service) = &stage.state else { return Ok(Arc::new(NoState)) };
+        let Some(service) = &stage.state else {
+            return Ok(Arc::new(NoState));
+        };
         let mut connections = self.connections.lock().await;
         if let Some(client) = connections.state.get(service) {
             return Ok(client.clone());
         }
-        let channel = connect("state", service, &self.id).await.map_err(|e| e.to_string())?;
+        let channel = connect("state", service, &self.id)
+            .await
+            .map_err(|e| e.to_string())?;
         let client = Arc::new(StateClient::open(service, channel));
         connections.state.insert(service.clone(), client.clone());
         Ok(client)
@@ -205,13 +230,21 @@ impl Shared {
         let input = self.router.open(&instruction);
         let embedded = request.elements.is_some();
         if let Some(elements) = request.elements {
-            elements.data.into_iter().for_each(|data| input.push(Piece::Data(data)));
-            elements.timers.into_iter().for_each(|timers| input.push(Piece::Timers(timers)));
+            elements
+                .data
+                .into_iter()
+                .for_each(|data| input.push(Piece::Data(data)));
+            elements
+                .timers
+                .into_iter()
+                .for_each(|timers| input.push(Piece::Timers(timers)));
         }
         let shared = self.clone();
         tokio::spawn(async move {
             let ready = async {
-                let stage = shared.stage(&request.process_bundle_descriptor_id, control).await?;
+                let stage = shared
+                    .stage(&request.process_bundle_descriptor_id, control)
+                    .await?;
                 let senders = shared.senders(&stage).await?;
                 let state = shared.state(&stage).await?;
                 Ok::<_, String>((stage, senders, state))
@@ -221,7 +254,16 @@ impl Shared {
                 Err(error) => return shared.fail_bundle(instruction, error),
             };
             let cache_tokens = request.cache_tokens;
-            let task = Task { instruction, stage, input, embedded, senders, state, cache_tokens, active };
+            let task = Task {
+                instruction,
+                stage,
+                input,
+                embedded,
+                senders,
+                state,
+                cache_tokens,
+                active,
+            };
             if let Err((task, reason)) = shared.threads.submit(&shared, task) {
                 shared.fail_bundle(task.instruction, reason);
             }
@@ -244,26 +286,35 @@ impl Shared {
                     Err(error) => self.answer(answer(id, Err(error))),
                 };
             }
-            Some(Request::ProcessBundleProgress(progress)) => self.find(&progress.instruction_id).map(|active| {
-                let infos = active.and_then(|a| a.ask(|monitor| monitor.map(BundleMonitor::monitoring_infos)));
-                let mut response = fnapi::ProcessBundleProgressResponse {
-                    consuming_received_data: Some(infos.is_some()),
-                    ..Default::default()
-                };
-                match self.shortens {
-                    true => response.monitoring_data = self.short_ids.shorten(infos.unwrap_or_default()),
-                    false => response.monitoring_infos = infos.unwrap_or_default(),
-                }
-                Response::ProcessBundleProgress(response)
-            }),
+            Some(Request::ProcessBundleProgress(progress)) => {
+                self.find(&progress.instruction_id).map(|active| {
+                    let infos =
+                        active.and_then(|a| a.ask(|monitor| monitor.map(BundleMonitor::monitoring_infos)));
+                    let mut response = fnapi::ProcessBundleProgressResponse {
+                        consuming_received_data: Some(infos.is_some()),
+                        ..Default::default()
+                    };
+                    match self.shortens {
+                        true => response.monitoring_data = self.short_ids.shorten(infos.unwrap_or_default()),
+                        false => response.monitoring_infos = infos.unwrap_or_default(),
+                    }
+                    Response::ProcessBundleProgress(response)
+                })
+            }
             // No response of this harness asks for it: there is nothing to call.
-            Some(Request::FinalizeBundle(_)) => Ok(Response::FinalizeBundle(fnapi::FinalizeBundleResponse {})),
+            Some(Request::FinalizeBundle(_)) => {
+                Ok(Response::FinalizeBundle(fnapi::FinalizeBundleResponse {}))
+            }
             Some(Request::MonitoringInfos(ids)) => {
                 let monitoring_info = self.short_ids.infos(&ids.monitoring_info_id);
-                Ok(Response::MonitoringInfos(fnapi::MonitoringInfosMetadataResponse { monitoring_info }))
+                Ok(Response::MonitoringInfos(
+                    fnapi::MonitoringInfosMetadataResponse { monitoring_info },
+                ))
             }
             // All metrics belong to bundles; no elements are sampled.
-            Some(Request::HarnessMonitoringInfos(_)) => Ok(Response::HarnessMonitoringInfos(Default::default())),
+            Some(Request::HarnessMonitoringInfos(_)) => {
+                Ok(Response::HarnessMonitoringInfos(Default::default()))
+            }
             Some(Request::SampleData(_)) => Ok(Response::SampleData(Default::default())),
             Some(Request::Register(register)) => self.register(register),
             None => Err("this harness does not know this kind of request".to_owned()),
@@ -283,8 +334,16 @@ impl Shared {
 
 fn answer(instruction_id: String, response: Result<Response, String>) -> InstructionResponse {
     match response {
-        Ok(response) => InstructionResponse { instruction_id, response: Some(response), error: String::new() },
-        Err(error) => InstructionResponse { instruction_id, error, response: None },
+        Ok(response) => InstructionResponse {
+            instruction_id,
+            response: Some(response),
+            error: String::new(),
+        },
+        Err(error) => InstructionResponse {
+            instruction_id,
+            error,
+            response: None,
+        },
     }
 }
 
@@ -317,7 +376,12 @@ impl Harness {
             stages: Mutex::default(),
             connections: AsyncMutex::default(),
         });
-        Ok(Harness { settings, control, shared, responses })
+        Ok(Harness {
+            settings,
+            control,
+            shared,
+            responses,
+        })
     }
 
     /// The log of this worker, for what is not of a bundle.
@@ -330,7 +394,12 @@ impl Harness {
     /// # Errors
     /// When the control stream breaks.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), HarnessError> {
-        let Harness { settings, control, shared, responses } = self;
+        let Harness {
+            settings,
+            control,
+            shared,
+            responses,
+        } = self;
         let status = match &settings.status {
             Some(address) => status::open(address, &shared.id, Arc::downgrade(&shared)).await,
             None => None,

@@ -104,7 +104,11 @@ impl Queue {
             {
                 let waiting = lock(&self.waiting);
                 // Input that came before its bundle is not waited for: the bundle may be behind it.
-                if waiting.bytes < WAITING_BYTES || !waiting.wanted || waiting.over || waiting.broken.is_some() {
+                if waiting.bytes < WAITING_BYTES
+                    || !waiting.wanted
+                    || waiting.over
+                    || waiting.broken.is_some()
+                {
                     return;
                 }
             }
@@ -113,7 +117,9 @@ impl Queue {
     }
 
     fn fail(&self, reason: &str) {
-        lock(&self.waiting).broken.get_or_insert_with(|| reason.to_owned());
+        lock(&self.waiting)
+            .broken
+            .get_or_insert_with(|| reason.to_owned());
         self.arrived.notify_all();
         self.room.notify_waiters();
     }
@@ -193,7 +199,11 @@ impl Router {
                 if table.ended.contains(piece.instruction()) {
                     continue;
                 }
-                table.queues.entry(piece.instruction().to_owned()).or_default().clone()
+                table
+                    .queues
+                    .entry(piece.instruction().to_owned())
+                    .or_default()
+                    .clone()
             };
             queue.push(piece);
             queue.has_room().await;
@@ -220,7 +230,10 @@ impl DataSender {
 /// Opens a data stream. Its inbound side goes to the router until the stream ends.
 pub(super) fn open(address: &str, channel: WorkerChannel, router: Arc<Router>) -> DataSender {
     let (messages, outbound) = mpsc::channel(OUTBOUND_MESSAGES);
-    let sender = DataSender { address: address.to_owned(), messages };
+    let sender = DataSender {
+        address: address.to_owned(),
+        messages,
+    };
     let address = address.to_owned();
     tokio::spawn(async move {
         let mut client = BeamFnDataClient::new(channel)
@@ -240,7 +253,9 @@ pub(super) fn open(address: &str, channel: WorkerChannel, router: Arc<Router>) -
                 }
             }
         };
-        router.fail(&format!("the data stream to the runner at {address} ended: {reason}"));
+        router.fail(&format!(
+            "the data stream to the runner at {address} ended: {reason}"
+        ));
     });
     sender
 }
@@ -259,7 +274,13 @@ const MESSAGE_BYTES: usize = 4 << 20;
 
 impl Output {
     pub fn new(sender: DataSender, instruction: &str) -> Output {
-        Output { sender, instruction: instruction.to_owned(), message: Elements::default(), bytes: 0, sent: false }
+        Output {
+            sender,
+            instruction: instruction.to_owned(),
+            message: Elements::default(),
+            bytes: 0,
+            sent: false,
+        }
     }
 
     /// Elements of a sink: whole ones.
@@ -275,7 +296,13 @@ impl Output {
     }
 
     /// Timers of a family: whole ones.
-    pub fn timers(&mut self, transform: &str, family: &str, timers: Bytes, is_last: bool) -> Result<(), String> {
+    pub fn timers(
+        &mut self,
+        transform: &str,
+        family: &str,
+        timers: Bytes,
+        is_last: bool,
+    ) -> Result<(), String> {
         self.reserve(timers.len())?;
         self.message.timers.push(elements::Timers {
             instruction_id: self.instruction.clone(),

@@ -12,7 +12,10 @@ pub(crate) fn fingerprint(pipeline: &Pipeline) -> Vec<String> {
     let mut transforms: Vec<(&String, &PTransform)> = components.transforms.iter().collect();
     // Ids are numbered as transforms are applied.
     transforms.sort_by_key(|(id, _)| (id.len(), *id));
-    transforms.into_iter().map(|(_, t)| format!("{}={}", t.unique_name, hash(t, components))).collect()
+    transforms
+        .into_iter()
+        .map(|(_, t)| format!("{}={}", t.unique_name, hash(t, components)))
+        .collect()
 }
 
 fn hash(transform: &PTransform, components: &Components) -> String {
@@ -27,7 +30,10 @@ fn hash(transform: &PTransform, components: &Components) -> String {
             // Its maps have no order.
             Ok(payload) if spec.urn == transforms::PAR_DO => {
                 add(&payload.do_fn.map(|f| f.encode_to_vec()).unwrap_or_default());
-                let keys = payload.side_inputs.into_keys().chain(payload.state_specs.into_keys());
+                let keys = payload
+                    .side_inputs
+                    .into_keys()
+                    .chain(payload.state_specs.into_keys());
                 let mut keys: Vec<String> = keys.chain(payload.timer_family_specs.into_keys()).collect();
                 keys.sort();
                 keys.iter().for_each(|key| add(key.as_bytes()));
@@ -39,8 +45,14 @@ fn hash(transform: &PTransform, components: &Components) -> String {
     let mut ends: Vec<_> = ends
         .map(|(tag, id)| {
             let collection = components.pcollections.get(id);
-            let coder = collection.and_then(|c| components.coders.get(&c.coder_id)).map(Message::encode_to_vec);
-            (tag, collection.map_or("", |c| c.unique_name.as_str()), coder.unwrap_or_default())
+            let coder = collection
+                .and_then(|c| components.coders.get(&c.coder_id))
+                .map(Message::encode_to_vec);
+            (
+                tag,
+                collection.map_or("", |c| c.unique_name.as_str()),
+                coder.unwrap_or_default(),
+            )
         })
         .collect();
     ends.sort();
@@ -49,7 +61,11 @@ fn hash(transform: &PTransform, components: &Components) -> String {
         add(name.as_bytes());
         add(&coder);
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// How a worker's pipeline differs from the launched one, if it does.
@@ -66,8 +82,14 @@ pub(super) fn difference(launched: &[String], here: &[String]) -> Option<String>
         });
     }
     match (launched.get(here.len()), here.get(launched.len())) {
-        (Some(missing), _) => Some(format!("this worker's pipeline lacks transform \"{}\"", name(missing))),
-        (_, Some(extra)) => Some(format!("this worker's pipeline has a transform \"{}\" more", name(extra))),
+        (Some(missing), _) => Some(format!(
+            "this worker's pipeline lacks transform \"{}\"",
+            name(missing)
+        )),
+        (_, Some(extra)) => Some(format!(
+            "this worker's pipeline has a transform \"{}\" more",
+            name(extra)
+        )),
         _ => None,
     }
 }
@@ -93,7 +115,10 @@ mod tests {
         let of = |a: &str, b: &str| difference(&lines(a), &lines(b)).unwrap_or_default();
         assert_eq!(of("Read=1 Map=2", "Read=1 Map=2"), "");
         assert!(of("Read=1 Map=2 Write=3", "Read=1 Map=9 Write=8").contains("\"Map\" is another one"));
-        assert!(of("Read=1 Map=2", "Read=1 Filter=2").contains("launcher has transform \"Map\", this worker has \"Filter\""));
+        assert!(
+            of("Read=1 Map=2", "Read=1 Filter=2")
+                .contains("launcher has transform \"Map\", this worker has \"Filter\"")
+        );
         assert!(of("Read=1 Map=2", "Read=1").contains("lacks transform \"Map\""));
         assert!(of("Read=1", "Read=1 Map=2").contains("\"Map\" more"));
     }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use purlin_proto::fn_execution::LogEntry;
 use purlin_proto::fn_execution::beam_fn_logging_client::BeamFnLoggingClient;
 use purlin_proto::fn_execution::log_entry::{self, severity};
-use purlin_proto::fn_execution::LogEntry;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::field::{Field, Visit};
@@ -64,7 +64,10 @@ impl LogSender {
 pub(super) fn open(address: &str, channel: WorkerChannel) -> LogSender {
     let (messages, mut queue) = mpsc::channel(WAITING);
     let dropped = Arc::<AtomicU64>::default();
-    let sender = LogSender { messages, dropped: dropped.clone() };
+    let sender = LogSender {
+        messages,
+        dropped: dropped.clone(),
+    };
     // One message at a time: when it is taken, the one before has gone to the connection.
     let (lists, outbound) = mpsc::channel::<log_entry::List>(1);
     tokio::spawn(async move {
@@ -80,7 +83,8 @@ pub(super) fn open(address: &str, channel: WorkerChannel) -> LogSender {
             }
             let lost = dropped.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                let text = format!("{lost} log entries were dropped: they came faster than the runner takes them");
+                let text =
+                    format!("{lost} log entries were dropped: they came faster than the runner takes them");
                 list.log_entries.push(entry(severity::Enum::Warn, text));
             }
             if !list.log_entries.is_empty() && lists.send(list).await.is_err() {
@@ -180,7 +184,10 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         // What the connections themselves say would make them say more.
-        if ["h2", "hyper", "tonic", "tower"].iter().any(|c| metadata.target().split("::").next() == Some(*c)) {
+        if ["h2", "hyper", "tonic", "tower"]
+            .iter()
+            .any(|c| metadata.target().split("::").next() == Some(*c))
+        {
             return;
         }
         let make = || {
@@ -211,7 +218,11 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 
 /// The transform whose code runs on this thread.
 fn transform_id(monitor: &BundleMonitor) -> String {
-    monitor.steps.get(STEP.get() as usize).map(|step| step.transform_id.clone()).unwrap_or_default()
+    monitor
+        .steps
+        .get(STEP.get() as usize)
+        .map(|step| step.transform_id.clone())
+        .unwrap_or_default()
 }
 
 fn severity_of(level: &Level) -> severity::Enum {

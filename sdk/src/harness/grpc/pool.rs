@@ -46,11 +46,17 @@ impl LoopbackPool {
     /// Listens. Workers execute this pipeline's code.
     pub async fn start(registry: Arc<Registry>) -> std::io::Result<LoopbackPool> {
         // A program that has its own subscriber keeps it, and adds the layer if it wants.
-        let _ = tracing_subscriber::registry().with(tracing_subscriber::filter::LevelFilter::INFO).with(LogLayer).try_init();
+        let _ = tracing_subscriber::registry()
+            .with(tracing_subscriber::filter::LevelFilter::INFO)
+            .with(LogLayer)
+            .try_init();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = format!("localhost:{}", listener.local_addr()?.port());
         let workers = Workers::default();
-        let service = Service { registry, workers: workers.clone() };
+        let service = Service {
+            registry,
+            workers: workers.clone(),
+        };
         let serve = tonic::transport::Server::builder()
             .add_service(BeamFnExternalWorkerPoolServer::new(service))
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
@@ -59,7 +65,11 @@ impl LoopbackPool {
                 tracing::error!("the LOOPBACK worker pool ended: {error}");
             }
         });
-        Ok(LoopbackPool { address, workers, server })
+        Ok(LoopbackPool {
+            address,
+            workers,
+            server,
+        })
     }
 
     /// `host:port`.

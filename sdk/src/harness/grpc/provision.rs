@@ -15,10 +15,13 @@ pub(super) async fn fetch(address: &str, worker_id: &str) -> Result<ProvisionInf
     let mut client = ProvisionServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let mut request = tonic::Request::new(GetProvisionInfoRequest {});
     request.set_timeout(Duration::from_secs(30));
-    let response = client.get_provision_info(request).await.map_err(|status| HarnessError::Connect {
-        service: "provision",
-        address: address.to_owned(),
-        reason: status.message().to_owned(),
-    })?;
+    let response = client
+        .get_provision_info(request)
+        .await
+        .map_err(|status| HarnessError::Connect {
+            service: "provision",
+            address: address.to_owned(),
+            reason: status.message().to_owned(),
+        })?;
     Ok(response.into_inner().info.unwrap_or_default())
 }

@@ -51,7 +51,13 @@ fn contract(arguments: &[OsString]) -> Option<HashMap<&str, String>> {
             Some((name, value)) => (name, value.to_owned()),
             None => (name, arguments.next().unwrap_or_default().to_owned()),
         };
-        let known = ["id", "provision_endpoint", "control_endpoint", "logging_endpoint", "artifact_endpoint"];
+        let known = [
+            "id",
+            "provision_endpoint",
+            "control_endpoint",
+            "logging_endpoint",
+            "artifact_endpoint",
+        ];
         if let Some(known) = known.into_iter().find(|known| *known == name) {
             flags.insert(known, value);
         }
@@ -162,7 +168,10 @@ fn check(worker: &WorkerProcess, built: &BuiltPipeline) -> Result<(), String> {
              build, and what the program does before it runs the pipeline must be repeatable"
         ));
     }
-    let launched = options.fields.get(&key(BUILD)).and_then(|value| value.kind.as_ref());
+    let launched = options
+        .fields
+        .get(&key(BUILD))
+        .and_then(|value| value.kind.as_ref());
     if let Some(Kind::StringValue(launched)) = launched {
         let here = build_id().map_err(|e| format!("cannot read this program's own file: {e}"))?;
         if *launched != here {

@@ -31,12 +31,14 @@ impl ShortIds {
             let payload = std::mem::take(&mut info.payload);
             let labels = info.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
             let next = ids.len() + 1;
-            let id = ids.entry((info.urn.clone(), info.r#type.clone(), labels)).or_insert_with(|| {
-                let id = format!("{next:x}");
-                info.start_time = None;
-                known.insert(id.clone(), info);
-                id
-            });
+            let id = ids
+                .entry((info.urn.clone(), info.r#type.clone(), labels))
+                .or_insert_with(|| {
+                    let id = format!("{next:x}");
+                    info.start_time = None;
+                    known.insert(id.clone(), info);
+                    id
+                });
             (id.clone(), payload)
         });
         short.collect()
@@ -45,7 +47,9 @@ impl ShortIds {
     /// The infos behind short ids, without values. Ids that were never given are left out.
     pub fn infos(&self, ids: &[String]) -> HashMap<String, MonitoringInfo> {
         let table = lock(&self.table);
-        ids.iter().filter_map(|id| Some((id.clone(), table.infos.get(id)?.clone()))).collect()
+        ids.iter()
+            .filter_map(|id| Some((id.clone(), table.infos.get(id)?.clone())))
+            .collect()
     }
 }
 
@@ -65,11 +69,20 @@ mod tests {
         let ids = ShortIds::default();
         let first = ids.shorten(vec![info("a", "x", b"1"), info("a", "y", b"2")]);
         let second = ids.shorten(vec![info("a", "x", b"3"), info("b", "x", b"4")]);
-        assert_eq!((first["1"].as_ref(), first["2"].as_ref()), (b"1".as_ref(), b"2".as_ref()));
-        assert_eq!((second["1"].as_ref(), second["3"].as_ref()), (b"3".as_ref(), b"4".as_ref()));
+        assert_eq!(
+            (first["1"].as_ref(), first["2"].as_ref()),
+            (b"1".as_ref(), b"2".as_ref())
+        );
+        assert_eq!(
+            (second["1"].as_ref(), second["3"].as_ref()),
+            (b"3".as_ref(), b"4".as_ref())
+        );
         let infos = ids.infos(&["2".into(), "3".into(), "9".into()]);
         assert_eq!(infos.len(), 2);
-        assert_eq!((infos["2"].labels["PTRANSFORM"].as_str(), infos["3"].urn.as_str()), ("y", "b"));
+        assert_eq!(
+            (infos["2"].labels["PTRANSFORM"].as_str(), infos["3"].urn.as_str()),
+            ("y", "b")
+        );
         assert!(infos["2"].payload.is_empty());
     }
 }

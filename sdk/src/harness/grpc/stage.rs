@@ -45,9 +45,15 @@ impl Stage {
                     let port = RemoteGrpcPort::decode(spec.payload.clone())
                         .map_err(|e| format!("transform \"{name}\": its data port cannot be read: {e}"))?;
                     let Some(service) = address(port.api_service_descriptor.as_ref()) else {
-                        return Err(format!("transform \"{name}\": the runner names no data service for it"));
+                        return Err(format!(
+                            "transform \"{name}\": the runner names no data service for it"
+                        ));
                     };
-                    let ends = if urn == runner_transforms::DATA_SOURCE { &mut stage.sources } else { &mut stage.sinks };
+                    let ends = if urn == runner_transforms::DATA_SOURCE {
+                        &mut stage.sources
+                    } else {
+                        &mut stage.sinks
+                    };
                     ends.push((id.clone(), service));
                 }
                 transforms::PAR_DO => {
@@ -55,7 +61,9 @@ impl Stage {
                         .map_err(|e| format!("transform \"{name}\": its payload cannot be read: {e}"))?;
                     for family in payload.timer_family_specs.into_keys() {
                         let Some(service) = timer_service.clone() else {
-                            return Err(format!("transform \"{name}\": the runner names no timer service for it"));
+                            return Err(format!(
+                                "transform \"{name}\": the runner names no timer service for it"
+                            ));
                         };
                         stage.timers.push(((id.clone(), family), service));
                     }
@@ -72,8 +80,14 @@ impl Stage {
 
     /// The data services of the stage, each once.
     pub fn data_services(&self) -> Vec<&str> {
-        let ends = self.sources.iter().chain(&self.sinks).map(|(_, service)| service.as_str());
-        let mut all: Vec<&str> = ends.chain(self.timers.iter().map(|(_, service)| service.as_str())).collect();
+        let ends = self
+            .sources
+            .iter()
+            .chain(&self.sinks)
+            .map(|(_, service)| service.as_str());
+        let mut all: Vec<&str> = ends
+            .chain(self.timers.iter().map(|(_, service)| service.as_str()))
+            .collect();
         all.sort_unstable();
         all.dedup();
         all

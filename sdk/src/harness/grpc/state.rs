@@ -47,7 +47,9 @@ impl StateClient {
                                 match waiting {
                                     // There is room for the one answer; the thread may have gone.
                                     Some(waiting) => drop(waiting.try_send(answer)),
-                                    None => tracing::debug!("answer to an unknown state request {:?}", answer.id),
+                                    None => {
+                                        tracing::debug!("answer to an unknown state request {:?}", answer.id)
+                                    }
                                 }
                             }
                             Ok(None) => break "the runner closed it".to_owned(),
@@ -57,15 +59,24 @@ impl StateClient {
                 }
             };
             let mut pending = lock(&shared);
-            pending.ended = Some(format!("the state stream to the runner at {address} ended: {reason}"));
+            pending.ended = Some(format!(
+                "the state stream to the runner at {address} ended: {reason}"
+            ));
             // Whoever waits sees that its sender is gone.
             pending.waiting.clear();
         });
-        StateClient { requests, pending, next: AtomicU64::new(1) }
+        StateClient {
+            requests,
+            pending,
+            next: AtomicU64::new(1),
+        }
     }
 
     fn ended(&self) -> String {
-        lock(&self.pending).ended.clone().unwrap_or_else(|| "the state stream to the runner has ended".into())
+        lock(&self.pending)
+            .ended
+            .clone()
+            .unwrap_or_else(|| "the state stream to the runner has ended".into())
     }
 }
 
@@ -75,7 +86,11 @@ impl StateHandler for StateClient {
         let id = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         request.id.clone_from(&id);
         let (answer, answered) = sync_channel(1);
-        let failed = |error: String| StateResponse { id: given.clone(), error, response: None };
+        let failed = |error: String| StateResponse {
+            id: given.clone(),
+            error,
+            response: None,
+        };
         {
             let mut pending = lock(&self.pending);
             if let Some(reason) = &pending.ended {
@@ -88,7 +103,10 @@ impl StateHandler for StateClient {
             return failed(self.ended());
         }
         match answered.recv() {
-            Ok(response) => StateResponse { id: given, ..response },
+            Ok(response) => StateResponse {
+                id: given,
+                ..response
+            },
             Err(_) => failed(self.ended()),
         }
     }

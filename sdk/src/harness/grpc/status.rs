@@ -24,12 +24,17 @@ pub(super) async fn open(address: &str, id: &WorkerId, shared: Weak<Shared>) -> 
     Some(tokio::spawn(async move {
         let (responses, outbound) = mpsc::channel(4);
         let mut client = BeamFnWorkerStatusClient::new(channel);
-        let Ok(requests) = client.worker_status(ReceiverStream::new(outbound)).await else { return };
+        let Ok(requests) = client.worker_status(ReceiverStream::new(outbound)).await else {
+            return;
+        };
         let mut requests = requests.into_inner();
         while let Ok(Some(request)) = requests.message().await {
             let Some(shared) = shared.upgrade() else { return };
-            let response =
-                WorkerStatusResponse { id: request.id, error: String::new(), status_info: describe(&shared) };
+            let response = WorkerStatusResponse {
+                id: request.id,
+                error: String::new(),
+                status_info: describe(&shared),
+            };
             if responses.send(response).await.is_err() {
                 return;
             }
@@ -40,10 +45,18 @@ pub(super) async fn open(address: &str, id: &WorkerId, shared: Weak<Shared>) -> 
 fn describe(shared: &Shared) -> String {
     let (threads, idle) = shared.threads.counts();
     let active = shared.active();
-    let mut text = format!("purlin {}: {} bundles, {threads} threads, {idle} idle\n", env!("CARGO_PKG_VERSION"), active.len());
+    let mut text = format!(
+        "purlin {}: {} bundles, {threads} threads, {idle} idle\n",
+        env!("CARGO_PKG_VERSION"),
+        active.len()
+    );
     for (instruction, descriptor, age) in active {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "bundle {instruction} of {descriptor}: {:.1} s", age.as_secs_f64());
+        let _ = writeln!(
+            text,
+            "bundle {instruction} of {descriptor}: {:.1} s",
+            age.as_secs_f64()
+        );
     }
     text
 }

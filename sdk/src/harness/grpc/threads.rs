@@ -29,7 +29,8 @@ impl Executors {
     }
 
     pub fn put(&mut self, descriptor: &str, executor: Executor) {
-        self.ready.insert(descriptor.to_owned(), (executor, Instant::now()));
+        self.ready
+            .insert(descriptor.to_owned(), (executor, Instant::now()));
     }
 
     fn drop_unused(&mut self) {
@@ -67,7 +68,10 @@ impl Threads {
         }
         let descriptor = task.stage.descriptor.id.clone();
         // A thread that has the stage ready, else the one whose memory is warmest, else a new one.
-        let ready = state.idle.iter().rposition(|index| state.threads[*index].knows.contains(&descriptor));
+        let ready = state
+            .idle
+            .iter()
+            .rposition(|index| state.threads[*index].knows.contains(&descriptor));
         let index = match ready {
             Some(at) => Some(state.idle.remove(at)),
             None => state.idle.pop(),
@@ -83,7 +87,10 @@ impl Threads {
         if !thread.knows.contains(&descriptor) {
             thread.knows.push(descriptor);
         }
-        thread.tasks.send(task).map_err(|mpsc::SendError(task)| (task, "a thread of the worker has ended".into()))
+        thread
+            .tasks
+            .send(task)
+            .map_err(|mpsc::SendError(task)| (task, "a thread of the worker has ended".into()))
     }
 
     fn spawn(self: &Arc<Self>, state: &mut State, shared: &Arc<Shared>) -> std::io::Result<usize> {
@@ -94,7 +101,11 @@ impl Threads {
             .name(format!("purlin-bundles-{index}"))
             .stack_size(STACK)
             .spawn(move || threads.serve(index, &queue, &shared))?;
-        state.threads.push(Thread { tasks, knows: Vec::new(), handle });
+        state.threads.push(Thread {
+            tasks,
+            knows: Vec::new(),
+            handle,
+        });
         Ok(index)
     }
 

@@ -27,7 +27,9 @@ pub(super) enum Unreachable {
          of one as --job_endpoint=HOST:PORT"
     )]
     Refused(String),
-    #[error("{address} cannot be reached: {reason}; give the address of a job service as --job_endpoint=HOST:PORT")]
+    #[error(
+        "{address} cannot be reached: {reason}; give the address of a job service as --job_endpoint=HOST:PORT"
+    )]
     Other { address: String, reason: String },
     #[error(
         "what listens at {address} does not speak gRPC: {reason}; give the address of a job service as \
@@ -51,11 +53,19 @@ fn bare(address: &str) -> &str {
 /// Whether a gRPC server listens: it is greeted, and must greet back.
 pub(super) async fn probe(address: &str) -> Result<(), Unreachable> {
     let address = bare(address).to_owned();
-    let not_grpc = |reason: &str| Err(Unreachable::NotGrpc { address: address.clone(), reason: reason.to_owned() });
+    let not_grpc = |reason: &str| {
+        Err(Unreachable::NotGrpc {
+            address: address.clone(),
+            reason: reason.to_owned(),
+        })
+    };
     let greeting = async {
         let mut stream = TcpStream::connect(&address).await.map_err(|e| match e.kind() {
             io::ErrorKind::ConnectionRefused => Unreachable::Refused(address.clone()),
-            _ => Unreachable::Other { address: address.clone(), reason: e.to_string() },
+            _ => Unreachable::Other {
+                address: address.clone(),
+                reason: e.to_string(),
+            },
         })?;
         let mut header = [0; FRAME_HEADER];
         let mut read = 0;
@@ -81,13 +91,23 @@ pub(super) async fn probe(address: &str) -> Result<(), Unreachable> {
 /// Connects to a gRPC server.
 pub(super) async fn connect(address: &str) -> Result<Channel, Unreachable> {
     let address = bare(address);
-    let other = |reason: String| Unreachable::Other { address: address.to_owned(), reason };
+    let other = |reason: String| Unreachable::Other {
+        address: address.to_owned(),
+        reason,
+    };
     let endpoint = endpoint(address).map_err(other)?;
-    if address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+    if address
+        .rsplit_once(':')
+        .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+    {
         return Err(other("it is not HOST:PORT".into()));
     }
     probe(address).await?;
-    endpoint.keep_alive_while_idle(false).connect().await.map_err(|e| other(root_cause(&e)))
+    endpoint
+        .keep_alive_while_idle(false)
+        .connect()
+        .await
+        .map_err(|e| other(root_cause(&e)))
 }
 
 /// What a failed call means to the user.
@@ -106,5 +126,7 @@ pub(super) fn explain(doing: &str, address: &str, status: &Status) -> RunError {
         _ if status.message().is_empty() => status.code().description(),
         _ => status.message(),
     };
-    RunError::Runner(format!("{doing} at the job service at {address} failed: {reason}"))
+    RunError::Runner(format!(
+        "{doing} at the job service at {address} failed: {reason}"
+    ))
 }

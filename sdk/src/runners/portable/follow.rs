@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use purlin_proto::job_management as api;
 use purlin_proto::job_management::job_message::MessageImportance;
 use purlin_proto::job_management::job_messages_response::Response as Event;
 use purlin_proto::job_management::job_state::Enum as Wire;
-use purlin_proto::job_management as api;
 
 use super::service::JobService;
 use super::{Job, interrupt, lock};
@@ -86,13 +86,22 @@ async fn states(job: &Job) -> Result<PipelineState, String> {
 }
 
 async fn state_stream(job: &Job) -> Result<PipelineState, String> {
-    let request = api::GetJobStateRequest { job_id: job.id.clone() };
-    let stream = job.client.clone().get_state_stream(request).await.map_err(|s| s.message().to_owned())?;
+    let request = api::GetJobStateRequest {
+        job_id: job.id.clone(),
+    };
+    let stream = job
+        .client
+        .clone()
+        .get_state_stream(request)
+        .await
+        .map_err(|s| s.message().to_owned())?;
     let mut stream = stream.into_inner();
     loop {
         match stream.message().await {
             Ok(Some(event)) => {
-                let Some(state) = state(event.state()) else { continue };
+                let Some(state) = state(event.state()) else {
+                    continue;
+                };
                 if state.is_terminal() {
                     return Ok(state);
                 }
@@ -121,7 +130,9 @@ fn state(wire: Wire) -> Option<PipelineState> {
 
 /// Passes the job's messages on to `tracing`, and keeps the last error.
 async fn messages(job: Arc<Job>) {
-    let request = api::JobMessagesRequest { job_id: job.id.clone() };
+    let request = api::JobMessagesRequest {
+        job_id: job.id.clone(),
+    };
     let mut stream = match job.client.clone().get_message_stream(request).await {
         Ok(stream) => stream.into_inner(),
         Err(status) => {

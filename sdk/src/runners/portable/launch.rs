@@ -37,7 +37,11 @@ impl From<OptionError> for RunError {
 pub(super) async fn launch(built: BuiltPipeline, options: &PipelineOptions) -> Result<Arc<Job>, RunError> {
     // Before anything is started.
     let choice = options.environment()?;
-    let given = options.job_endpoint.as_deref().map(str::trim).filter(|endpoint| !endpoint.is_empty());
+    let given = options
+        .job_endpoint
+        .as_deref()
+        .map(str::trim)
+        .filter(|endpoint| !endpoint.is_empty());
     let mut started = Started::default();
     let endpoint = match (options.runner, given) {
         (_, Some(endpoint)) => endpoint.to_owned(),
@@ -77,7 +81,9 @@ async fn submit(
     let mut pipeline_options = options.to_struct();
     let artifacts = environment(&mut built, choice, &mut pipeline_options, started).await?;
     let names = built.proto.components.iter().flat_map(|c| &c.transforms);
-    let names = names.map(|(id, transform)| (id.clone(), transform.unique_name.clone())).collect();
+    let names = names
+        .map(|(id, transform)| (id.clone(), transform.unique_name.clone()))
+        .collect();
 
     let mut prepare = tonic::Request::new(api::PrepareJobRequest {
         pipeline: Some(built.proto),
@@ -85,10 +91,17 @@ async fn submit(
         job_name: options.job_name(),
     });
     prepare.set_timeout(timeout);
-    let prepared = client.prepare(prepare).await.map_err(|s| refused("Prepare", endpoint, &s))?.into_inner();
+    let prepared = client
+        .prepare(prepare)
+        .await
+        .map_err(|s| refused("Prepare", endpoint, &s))?
+        .into_inner();
 
     let staging = options.artifact_endpoint.clone().filter(|e| !e.is_empty());
-    let staging = staging.or(prepared.artifact_staging_endpoint.map(|d| d.url).filter(|url| !url.is_empty()));
+    let staging = staging.or(prepared
+        .artifact_staging_endpoint
+        .map(|d| d.url)
+        .filter(|url| !url.is_empty()));
     match staging {
         Some(staging) => staging::offer(&staging, &prepared.staging_session_token, &artifacts).await?,
         None if artifacts.is_empty() => {}
@@ -105,7 +118,12 @@ async fn submit(
         retrieval_token: String::new(),
     });
     run.set_timeout(timeout);
-    let job_id = client.run(run).await.map_err(|s| refused("Run", endpoint, &s))?.into_inner().job_id;
+    let job_id = client
+        .run(run)
+        .await
+        .map_err(|s| refused("Run", endpoint, &s))?
+        .into_inner()
+        .job_id;
     tracing::info!("job {job_id} runs at {endpoint}");
     Ok(Arc::new(Job {
         id: job_id,
@@ -143,8 +161,14 @@ async fn environment(
             let pool = LoopbackPool::start(built.registry.clone())
                 .await
                 .map_err(|e| RunError::Runner(format!("cannot listen for LOOPBACK workers: {e}")))?;
-            let endpoint = beam::ApiServiceDescriptor { url: pool.address().to_owned(), authentication: None };
-            let payload = beam::ExternalPayload { endpoint: Some(endpoint), ..Default::default() };
+            let endpoint = beam::ApiServiceDescriptor {
+                url: pool.address().to_owned(),
+                authentication: None,
+            };
+            let payload = beam::ExternalPayload {
+                endpoint: Some(endpoint),
+                ..Default::default()
+            };
             built.set_environment(environments::EXTERNAL, payload.encode_to_vec());
             started.pool = Some(pool);
         }
@@ -153,8 +177,12 @@ async fn environment(
                 .map_err(|e| RunError::Runner(format!("cannot tell where this program's file is: {e}")))?;
             let build = tokio::task::spawn_blocking(grpc::build_id).await;
             let build = build.map_err(|_| RunError::Runner("hashing this program's file failed".into()))?;
-            let build = build
-                .map_err(|e| RunError::Runner(format!("cannot read this program's file {}: {e}", program.display())))?;
+            let build = build.map_err(|e| {
+                RunError::Runner(format!(
+                    "cannot read this program's file {}: {e}",
+                    program.display()
+                ))
+            })?;
             if let EnvironmentChoice::Process(process) = &mut choice {
                 // Without a command, the runner's machine is this one.
                 if process.command.is_empty() {
@@ -167,20 +195,29 @@ async fn environment(
                 built.set_environment(urn, payload);
             }
             options.fields.insert(key(grpc::BUILD), string(build));
-            options.fields.insert(key(grpc::GRAPH), strings(grpc::fingerprint(&built.proto)));
+            options
+                .fields
+                .insert(key(grpc::GRAPH), strings(grpc::fingerprint(&built.proto)));
         }
     }
     let components = built.proto.components.get_or_insert_default();
     if let Some(environment) = components.environments.get_mut(crate::pipeline::ENVIRONMENT) {
-        environment.capabilities.extend(grpc::CAPABILITIES.iter().map(|urn| (*urn).to_owned()));
+        environment
+            .capabilities
+            .extend(grpc::CAPABILITIES.iter().map(|urn| (*urn).to_owned()));
         environment.dependencies.clone_from(&artifacts);
     }
     Ok(artifacts)
 }
 
 fn worker_binary(path: &str, sha256: &str) -> beam::ArtifactInformation {
-    let file = beam::ArtifactFilePayload { path: path.to_owned(), sha256: sha256.to_owned() };
-    let role = beam::ArtifactStagingToRolePayload { staged_name: WORKER_BINARY.to_owned() };
+    let file = beam::ArtifactFilePayload {
+        path: path.to_owned(),
+        sha256: sha256.to_owned(),
+    };
+    let role = beam::ArtifactStagingToRolePayload {
+        staged_name: WORKER_BINARY.to_owned(),
+    };
     beam::ArtifactInformation {
         type_urn: artifact_types::FILE.to_owned(),
         type_payload: file.encode_to_vec().into(),

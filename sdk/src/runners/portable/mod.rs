@@ -45,7 +45,9 @@ fn runtime() -> Result<&'static Runtime, RunError> {
             .build()
             .map_err(|e| e.to_string())
     });
-    runtime.as_ref().map_err(|e| RunError::Runner(format!("cannot start threads: {e}")))
+    runtime
+        .as_ref()
+        .map_err(|e| RunError::Runner(format!("cannot start threads: {e}")))
 }
 
 /// Waits for a future. The caller may be a task of another runtime, where entering a second one would panic.
@@ -55,7 +57,9 @@ fn block<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) ->
         // Nobody but the caller has the other end, and it waits.
         let _ = done.send(future.await);
     });
-    result.recv().map_err(|_| RunError::Runner("talking to the job service failed; see the log".into()))
+    result
+        .recv()
+        .map_err(|_| RunError::Runner("talking to the job service failed; see the log".into()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,11 +91,14 @@ impl Job {
 
     /// Asks for the metrics; those known before if that fails.
     async fn read_metrics(&self) {
-        let request = self.request(api::GetJobMetricsRequest { job_id: self.id.clone() });
+        let request = self.request(api::GetJobMetricsRequest {
+            job_id: self.id.clone(),
+        });
         match self.client.clone().get_job_metrics(request).await {
             Ok(response) => {
                 let metrics = response.into_inner().metrics.unwrap_or_default();
-                let named = |infos: Vec<MonitoringInfo>| infos.into_iter().map(|i| self.named(i)).collect::<Vec<_>>();
+                let named =
+                    |infos: Vec<MonitoringInfo>| infos.into_iter().map(|i| self.named(i)).collect::<Vec<_>>();
                 let results = MetricResults::new(&named(metrics.attempted), &named(metrics.committed));
                 *lock(&self.metrics) = results;
             }
@@ -110,16 +117,28 @@ impl Job {
     }
 
     async fn cancel(&self) {
-        let request = self.request(api::CancelJobRequest { job_id: self.id.clone() });
+        let request = self.request(api::CancelJobRequest {
+            job_id: self.id.clone(),
+        });
         if let Err(status) = self.client.clone().cancel(request).await {
-            tracing::warn!("the job service at {} does not cancel the job: {}", self.endpoint, status.message());
+            tracing::warn!(
+                "the job service at {} does not cancel the job: {}",
+                self.endpoint,
+                status.message()
+            );
         }
     }
 
     async fn drain(&self) {
-        let request = self.request(api::DrainJobRequest { job_id: self.id.clone() });
+        let request = self.request(api::DrainJobRequest {
+            job_id: self.id.clone(),
+        });
         if let Err(status) = self.client.clone().drain(request).await {
-            tracing::warn!("the job service at {} does not drain the job: {}", self.endpoint, status.message());
+            tracing::warn!(
+                "the job service at {} does not drain the job: {}",
+                self.endpoint,
+                status.message()
+            );
         }
     }
 }

@@ -33,7 +33,8 @@ impl JobService {
     /// Starts one at free ports, and waits until it listens.
     pub async fn start(options: &PipelineOptions) -> Result<JobService, RunError> {
         let program = find(options.prism_location.as_deref())?;
-        let failed = |reason: String| RunError::Runner(format!("cannot start {}: {reason}", program.display()));
+        let failed =
+            |reason: String| RunError::Runner(format!("cannot start {}: {reason}", program.display()));
         // Prism takes no port 0 to mean any, so one is chosen here.
         let port = free_port().map_err(|e| failed(format!("no port is free: {e}")))?;
         let mut child = Command::new(&program)
@@ -71,7 +72,12 @@ impl JobService {
             if probe(&endpoint).await.is_ok() {
                 return Ok(JobService { endpoint, child });
             }
-            let said = || lock(&lines).iter().map(|line| format!("\n  {line}")).collect::<String>();
+            let said = || {
+                lock(&lines)
+                    .iter()
+                    .map(|line| format!("\n  {line}"))
+                    .collect::<String>()
+            };
             match child.try_wait() {
                 Ok(None) => {}
                 Ok(Some(status)) => {
@@ -83,7 +89,10 @@ impl JobService {
             }
             if Instant::now() > deadline {
                 let seconds = START.as_secs();
-                return Err(failed(format!("it does not listen at {endpoint} after {seconds} s{}", said())));
+                return Err(failed(format!(
+                    "it does not listen at {endpoint} after {seconds} s{}",
+                    said()
+                )));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -96,7 +105,11 @@ impl JobService {
 
     /// Asks it to end, and waits for that.
     pub async fn stop(mut self) {
-        if let Some(pid) = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32)) {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|id| rustix::process::Pid::from_raw(id as i32))
+        {
             // It fails if the process has ended, which is what is wanted.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
@@ -109,7 +122,9 @@ impl JobService {
 }
 
 fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
+        .local_addr()?
+        .port())
 }
 
 /// The service's program: as given, next to this program, or on the PATH.
@@ -127,7 +142,9 @@ fn find(given: Option<&Path>) -> Result<PathBuf, RunError> {
     // Tests and examples lie one folder below the binaries.
     let near = here.ancestors().skip(1).take(2).map(Path::to_owned);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut found = near.chain(std::env::split_paths(&path)).map(|folder| folder.join(PROGRAM));
+    let mut found = near
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(PROGRAM));
     found.find(|program| program.is_file()).ok_or_else(|| {
         RunError::Runner(format!(
             "PrismRunner finds no {PROGRAM}, neither next to this program nor on the PATH; build it with `cargo build -p \
