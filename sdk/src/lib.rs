@@ -51,21 +51,22 @@ pub mod prelude {
     pub use crate::dofn::{Context, DoFn, FinishContext, OutputTag};
     pub use crate::error::{BoxError, BuildError, DoFnResult, RunError};
     pub use crate::io::{
-        Compression, EmptyMatch, FileMetadata, MatchAll, MatchFiles, ReadAllText, ReadFiles, ReadText, WriteText,
+        Compression, EmptyMatch, FileMetadata, MatchAll, MatchFiles, ReadAllText, ReadFiles, ReadText,
+        WriteText,
     };
     pub use crate::metrics::Metrics;
     pub use crate::options::PipelineOptions;
     pub use crate::pipeline::{Apply, PBegin, PCollection, PTransform, PValue, Pipeline};
     pub use crate::primitives::{
-        CombineGlobally, CombinePerKey, Create, Filter, FlatMap, Flatten, GroupByKey, Impulse, Map, ParDo, Reshuffle,
-        TryFlatMap, TryMap,
+        CombineGlobally, CombinePerKey, Create, Filter, FlatMap, Flatten, GroupByKey, Impulse, Map, ParDo,
+        Reshuffle, TryFlatMap, TryMap,
     };
     pub use crate::result::{PipelineHandle, PipelineResult, PipelineState};
     pub use crate::side_input::SideInput;
     pub use crate::testing::{PAssert, TestPipeline};
     pub use crate::transforms::{
-        ApproximateQuantiles, BatchElements, CoGroupByKey, Count, Distinct, Keys, KvSwap, Latest, Max, Mean, Min, Partition,
-        Sample, ToList, ToSet, Top, Values, WithKeys,
+        ApproximateQuantiles, BatchElements, CoGroupByKey, Count, Distinct, Keys, KvSwap, Latest, Max, Mean,
+        Min, Partition, Sample, ToList, ToSet, Top, Values, WithKeys,
     };
     pub use crate::windowing::{TimestampCombiner, Trigger, WindowFn, Windowing};
     pub use purlin_coders::{PaneInfo, Timestamp, Window};

@@ -66,7 +66,9 @@ impl std::fmt::Debug for PipelineHandle {
 impl PipelineHandle {
     /// The handle of a runner's pipeline.
     pub fn new(pipeline: impl RunningPipeline + 'static) -> PipelineHandle {
-        PipelineHandle { pipeline: Box::new(pipeline) }
+        PipelineHandle {
+            pipeline: Box::new(pipeline),
+        }
     }
 
     /// Where it is.
@@ -102,10 +104,15 @@ impl PipelineHandle {
         self.pipeline.wait(None);
         match self.pipeline.state() {
             PipelineState::Failed => Err(RunError::Failed(
-                self.pipeline.error().unwrap_or_else(|| "the runner did not say why".to_owned()),
+                self.pipeline
+                    .error()
+                    .unwrap_or_else(|| "the runner did not say why".to_owned()),
             )),
             PipelineState::Cancelled => Err(RunError::Cancelled),
-            state => Ok(PipelineResult { state, metrics: self.pipeline.metrics() }),
+            state => Ok(PipelineResult {
+                state,
+                metrics: self.pipeline.metrics(),
+            }),
         }
     }
 }

@@ -179,9 +179,11 @@ impl<V: View> SideInput<V> {
             Some(value) => Ok(Arc::new(value)),
             None => match &self.default {
                 Some(value) => Ok(value.clone()),
-                None => Err("a singleton needs one element, but there is none; as_singleton_or(default) takes a \
+                None => Err(
+                    "a singleton needs one element, but there is none; as_singleton_or(default) takes a \
                              default"
-                    .into()),
+                        .into(),
+                ),
             },
         }
     }

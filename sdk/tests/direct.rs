@@ -16,7 +16,8 @@ fn collect<T: Element>(pc: &PCollection<T>) -> Arc<Mutex<Vec<T>>> {
 }
 
 fn run(p: &Pipeline) -> PipelineResult {
-    p.run(&PipelineOptions::default()).unwrap_or_else(|e| panic!("{e}"))
+    p.run(&PipelineOptions::default())
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn sorted<T: Ord + Clone>(all: &Mutex<Vec<T>>) -> Vec<T> {
@@ -30,7 +31,9 @@ fn word_count() {
     let p = Pipeline::new();
     let counts = p
         .apply(Create::new(["to be or not", "to be"].map(str::to_owned)))
-        .flat_map("Split", |line: String| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        .flat_map("Split", |line: String| {
+            line.split(' ').map(str::to_owned).collect::<Vec<_>>()
+        })
         .map("PairWithOne", |word| (word, 1u64))
         .combine_per_key("Sum", Sum::new());
     let all = collect(&counts);
@@ -46,8 +49,13 @@ fn many_elements_pass_a_chain_a_reshuffle_and_a_grouping() {
     for step in 0..50 {
         numbers = numbers.map(&format!("Add{step}"), |n| n + 1);
     }
-    let grouped = numbers.reshuffle("Spread").map("Key", |n| (n % 10, n)).group_by_key("Group");
-    let sizes = collect(&grouped.map("Size", |(key, values)| (key, values.len(), values.iter().sum::<i64>())));
+    let grouped = numbers
+        .reshuffle("Spread")
+        .map("Key", |n| (n % 10, n))
+        .group_by_key("Group");
+    let sizes = collect(&grouped.map("Size", |(key, values)| {
+        (key, values.len(), values.iter().sum::<i64>())
+    }));
     run(&p);
     let expected: Vec<_> = (0..10i64)
         .map(|key| {
@@ -81,8 +89,13 @@ fn side_inputs_of_all_kinds() {
     let main = p.apply(Create::new(["a".to_string(), "b".to_string()]));
     let results = main.apply(
         ParDo::of("Look", {
-            let (one, none, map, multimap, list) =
-                (one.clone(), none.clone(), map.clone(), multimap.clone(), list.clone());
+            let (one, none, map, multimap, list) = (
+                one.clone(),
+                none.clone(),
+                map.clone(),
+                multimap.clone(),
+                list.clone(),
+            );
             move |key: String, ctx: &mut Context<'_, (String, Vec<i64>)>| {
                 let mut found = vec![*ctx.side(&one)?, *ctx.side(&none)?, ctx.side(&map)?[&key]];
                 found.push(ctx.side(&list)?.len() as i64);
@@ -101,27 +114,40 @@ fn side_inputs_of_all_kinds() {
     );
     let all = collect(&results);
     run(&p);
-    assert_eq!(sorted(&all), [("a".to_owned(), vec![7, 9, 1, 2, 3, 4]), ("b".to_owned(), vec![7, 9, 2, 2])]);
+    assert_eq!(
+        sorted(&all),
+        [
+            ("a".to_owned(), vec![7, 9, 1, 2, 3, 4]),
+            ("b".to_owned(), vec![7, 9, 2, 2])
+        ]
+    );
 }
 
 #[test]
 fn a_side_input_that_is_not_declared_says_what_to_do() {
     let p = Pipeline::new();
     let one = p.apply(Create::new([7i64])).as_singleton();
-    p.apply(Create::new([1i64])).par_do_with("Look", move |n: i64, ctx: &mut Context<'_, i64>| {
-        let one = ctx.side(&one)?;
-        ctx.output(n + *one);
-        Ok(())
-    });
+    p.apply(Create::new([1i64]))
+        .par_do_with("Look", move |n: i64, ctx: &mut Context<'_, i64>| {
+            let one = ctx.side(&one)?;
+            ctx.output(n + *one);
+            Ok(())
+        });
     let error = p.run(&PipelineOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("\"Look\"") && error.contains(".with_side_input(&view)"), "{error}");
+    assert!(
+        error.contains("\"Look\"") && error.contains(".with_side_input(&view)"),
+        "{error}"
+    );
 }
 
 #[test]
 fn tagged_outputs_and_metrics() {
     let p = Pipeline::new();
     let bad = OutputTag::<String>::new("bad");
-    let (seen, lengths) = (Metrics::counter("test", "seen"), Metrics::distribution("test", "lengths"));
+    let (seen, lengths) = (
+        Metrics::counter("test", "seen"),
+        Metrics::distribution("test", "lengths"),
+    );
     let (numbers, bad) = p.apply(Create::new(["1", "x", "22"].map(str::to_owned))).apply(
         ParDo::of("Parse", {
             let bad = bad.clone();
@@ -143,29 +169,52 @@ fn tagged_outputs_and_metrics() {
     assert_eq!(sorted(&bad), ["x"]);
     assert_eq!(result.metrics().counter("test", "seen"), 3);
     let lengths = result.metrics().distribution("test", "lengths");
-    assert_eq!((lengths.count, lengths.sum, lengths.min, lengths.max), (3, 4, 1, 2));
-    let steps: Vec<_> = result.metrics().named("test", "seen").map(|m| m.key.step.clone()).collect();
+    assert_eq!(
+        (lengths.count, lengths.sum, lengths.min, lengths.max),
+        (3, 4, 1, 2)
+    );
+    let steps: Vec<_> = result
+        .metrics()
+        .named("test", "seen")
+        .map(|m| m.key.step.clone())
+        .collect();
     assert_eq!(steps, ["Parse"]);
 }
 
 #[test]
 fn errors_and_panics_name_the_transform() {
     let p = Pipeline::new();
-    p.apply(Create::new(["x".to_string()])).try_map("Parse", |s: String| s.parse::<i64>());
+    p.apply(Create::new(["x".to_string()]))
+        .try_map("Parse", |s: String| s.parse::<i64>());
     let error = p.run(&PipelineOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("\"Parse\"") && error.contains("invalid digit"), "{error}");
+    assert!(
+        error.contains("\"Parse\"") && error.contains("invalid digit"),
+        "{error}"
+    );
 
     let p = Pipeline::new();
-    p.apply(Create::new([0i64])).map("Before", |n| n).map("Divide", |n: i64| 1 / n).map("After", |n| n);
+    p.apply(Create::new([0i64]))
+        .map("Before", |n| n)
+        .map("Divide", |n: i64| 1 / n)
+        .map("After", |n| n);
     let error = p.run(&PipelineOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("\"Divide\"") && error.contains("divide by zero"), "{error}");
+    assert!(
+        error.contains("\"Divide\"") && error.contains("divide by zero"),
+        "{error}"
+    );
 }
 
 #[test]
 fn combine_globally_has_a_default() {
     let p = Pipeline::new();
-    let none = collect(&p.apply(Create::new(Vec::<i64>::new())).combine_globally("Sum", Sum::new()));
-    let some = collect(&p.apply(Create::new([1i64, 2, 3])).combine_globally("Sum", Sum::new()));
+    let none = collect(
+        &p.apply(Create::new(Vec::<i64>::new()))
+            .combine_globally("Sum", Sum::new()),
+    );
+    let some = collect(
+        &p.apply(Create::new([1i64, 2, 3]))
+            .combine_globally("Sum", Sum::new()),
+    );
     run(&p);
     assert_eq!(sorted(&none), [0]);
     assert_eq!(sorted(&some), [6]);
@@ -181,11 +230,14 @@ fn timed(p: &Pipeline, seconds: &[i64]) -> PCollection<i64> {
 }
 
 fn window_text(pc: &PCollection<(String, i64)>) -> Arc<Mutex<Vec<(String, i64)>>> {
-    collect(&pc.par_do_with("Windows", |(_, n): (String, i64), ctx: &mut Context<'_, (String, i64)>| {
-        let window = ctx.window().to_string();
-        ctx.output((window, n));
-        Ok(())
-    }))
+    collect(&pc.par_do_with(
+        "Windows",
+        |(_, n): (String, i64), ctx: &mut Context<'_, (String, i64)>| {
+            let window = ctx.window().to_string();
+            ctx.output((window, n));
+            Ok(())
+        },
+    ))
 }
 
 fn sums(windowing: Windowing) -> Vec<(String, i64)> {
@@ -208,7 +260,11 @@ fn windows_group_apart() {
     let secs = Duration::from_secs;
     assert_eq!(
         sums(Windowing::fixed(secs(10))),
-        owned(&[("[0.000s, 10.000s)", 3), ("[10.000s, 20.000s)", 11), ("[20.000s, 30.000s)", 25)])
+        owned(&[
+            ("[0.000s, 10.000s)", 3),
+            ("[10.000s, 20.000s)", 11),
+            ("[20.000s, 30.000s)", 25)
+        ])
     );
     assert_eq!(
         sums(Windowing::sliding(secs(20), secs(10))),
@@ -230,12 +286,16 @@ fn the_timestamp_combiner_is_kept_when_a_combine_is_lifted() {
     let at = |combiner| {
         let p = Pipeline::new();
         let windowing = Windowing::fixed(Duration::from_secs(10)).timestamp_combiner(combiner);
-        let sums = timed(&p, &[3, 5, 4]).window_into("Windows", windowing).map("Key", |n| ((), n));
-        let stamps = sums.combine_per_key("Sum", Sum::new()).par_do_with("Stamp", |_, ctx: &mut Context<'_, i64>| {
-            let at = ctx.timestamp().millis();
-            ctx.output(at);
-            Ok(())
-        });
+        let sums = timed(&p, &[3, 5, 4])
+            .window_into("Windows", windowing)
+            .map("Key", |n| ((), n));
+        let stamps =
+            sums.combine_per_key("Sum", Sum::new())
+                .par_do_with("Stamp", |_, ctx: &mut Context<'_, i64>| {
+                    let at = ctx.timestamp().millis();
+                    ctx.output(at);
+                    Ok(())
+                });
         let all = collect(&stamps);
         run(&p);
         sorted(&all)
@@ -290,7 +350,13 @@ impl DoFn for Life {
 fn a_do_fn_lives_its_life() {
     let p = Pipeline::new();
     let calls: Arc<[AtomicUsize; 5]> = Arc::default();
-    let out = p.apply(Create::new(0..1000i64)).par_do("Life", Life { calls: calls.clone(), held: Vec::new() });
+    let out = p.apply(Create::new(0..1000i64)).par_do(
+        "Life",
+        Life {
+            calls: calls.clone(),
+            held: Vec::new(),
+        },
+    );
     let all = collect(&out);
     run(&p);
     assert_eq!(sorted(&all), (0..1000).collect::<Vec<_>>());
@@ -314,7 +380,13 @@ fn problems_come_all_at_once() {
     assert!(text.contains("\"Zero\": fixed windows need a size"), "{text}");
     assert!(text.contains("without_defaults()"), "{text}");
     assert!(text.contains("\"Flatten\""), "{text}");
-    assert!(Pipeline::new().build().unwrap_err().to_string().contains("no transforms"));
+    assert!(
+        Pipeline::new()
+            .build()
+            .unwrap_err()
+            .to_string()
+            .contains("no transforms")
+    );
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, Element)]
@@ -326,8 +398,14 @@ struct Person {
 #[test]
 fn serde_types_are_elements() {
     let p = Pipeline::new();
-    let ann = Person { name: "Ann".into(), tags: BTreeMap::from([("x".into(), 1)]) };
-    let all = collect(&p.apply(Create::new([ann.clone(), ann.clone()])).reshuffle("Spread"));
+    let ann = Person {
+        name: "Ann".into(),
+        tags: BTreeMap::from([("x".into(), 1)]),
+    };
+    let all = collect(
+        &p.apply(Create::new([ann.clone(), ann.clone()]))
+            .reshuffle("Spread"),
+    );
     run(&p);
     assert_eq!(sorted(&all), [ann.clone(), ann]);
 }
@@ -339,7 +417,24 @@ fn names_are_made_unique() {
     numbers.map("Same", |n| n);
     numbers.map("Same", |n| n + 1);
     let built = p.build().unwrap();
-    let mut names: Vec<_> = built.proto.components.unwrap().transforms.into_values().map(|t| t.unique_name).collect();
+    let mut names: Vec<_> = built
+        .proto
+        .components
+        .unwrap()
+        .transforms
+        .into_values()
+        .map(|t| t.unique_name)
+        .collect();
     names.sort();
-    assert_eq!(names, ["Create", "Create/Decode", "Create/Emit", "Create/Impulse", "Same", "Same_2"]);
+    assert_eq!(
+        names,
+        [
+            "Create",
+            "Create/Decode",
+            "Create/Emit",
+            "Create/Impulse",
+            "Same",
+            "Same_2"
+        ]
+    );
 }

@@ -48,7 +48,8 @@ fn three_and_four_collections_group_by_one_key() {
     let b = p.apply(Create::new([("y".to_owned(), "b".to_owned())]));
     let c = p.apply(Create::new([("x".to_owned(), 0.5f64)]));
     let d = p.apply(Create::new([("y".to_owned(), vec![1u8, 2])]));
-    let sorted = |(key, (mut a, b, c)): (String, (Vec<i64>, Vec<String>, Vec<f64>))| {
+    type Groups = (Vec<i64>, Vec<String>, Vec<f64>);
+    let sorted = |(key, (mut a, b, c)): (String, Groups)| {
         a.sort_unstable();
         (key, (a, b, c))
     };
@@ -87,6 +88,17 @@ fn combiners_over_nothing() {
     PAssert::that(&none.apply(Latest::globally())).is_empty();
     PAssert::that(&none.distinct()).is_empty();
     p.run();
+}
+
+#[test]
+fn a_sum_that_does_not_fit_fails() {
+    let p = TestPipeline::new();
+    p.apply(Create::new([i64::MAX, 1])).apply(Sum::globally());
+    let error = p.try_run().unwrap_err().to_string();
+    assert!(
+        error.contains("Sum.Globally") && error.contains("does not fit i64"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -173,7 +185,10 @@ fn batches_hold_what_they_may() {
     });
     let result = p.run();
     // 1000 numbers, and words of 17 letters.
-    assert_eq!(result.metrics().distribution("BatchElements", "batch_size").sum, 1000 + 17);
+    assert_eq!(
+        result.metrics().distribution("BatchElements", "batch_size").sum,
+        1000 + 17
+    );
 }
 
 #[test]

@@ -41,7 +41,10 @@ impl<O: Element> Outputs<O> {
             Some(edge) => edge.send(value, at),
             None => Err(Failure::message(
                 &*self.name,
-                format!("output \"{}\" is not declared: add .with_outputs(&tag) to the ParDo", tag.name()),
+                format!(
+                    "output \"{}\" is not declared: add .with_outputs(&tag) to the ParDo",
+                    tag.name()
+                ),
             )),
         };
         STEP.set(self.step);
@@ -77,12 +80,25 @@ impl<O: Element> Context<'_, O> {
     /// Emits an element with another timestamp. It should not lie before the timestamp of the element being processed:
     /// such an output may be late.
     pub fn output_with_timestamp(&mut self, value: O, timestamp: Timestamp) {
-        self.outputs.send(value, &Header { timestamp, ..self.at.clone() });
+        self.outputs.send(
+            value,
+            &Header {
+                timestamp,
+                ..self.at.clone()
+            },
+        );
     }
 
     /// Emits an element in other windows, with another timestamp.
     pub fn output_windowed(&mut self, value: O, timestamp: Timestamp, windows: Windows, pane: PaneInfo) {
-        self.outputs.send(value, &Header { timestamp, windows, pane });
+        self.outputs.send(
+            value,
+            &Header {
+                timestamp,
+                windows,
+                pane,
+            },
+        );
     }
 
     /// Emits an element to an additional output.
@@ -91,8 +107,20 @@ impl<O: Element> Context<'_, O> {
     }
 
     /// Emits an element to an additional output, with another timestamp.
-    pub fn output_to_with_timestamp<T: Element>(&mut self, tag: &OutputTag<T>, value: T, timestamp: Timestamp) {
-        self.outputs.send_to(tag, value, &Header { timestamp, ..self.at.clone() });
+    pub fn output_to_with_timestamp<T: Element>(
+        &mut self,
+        tag: &OutputTag<T>,
+        value: T,
+        timestamp: Timestamp,
+    ) {
+        self.outputs.send_to(
+            tag,
+            value,
+            &Header {
+                timestamp,
+                ..self.at.clone()
+            },
+        );
     }
 
     /// The element's event time.
@@ -138,11 +166,32 @@ impl<O: Element> FinishContext<'_, O> {
 
     /// Emits an element with this timestamp, windows and pane.
     pub fn output_windowed(&mut self, value: O, timestamp: Timestamp, windows: Windows, pane: PaneInfo) {
-        self.outputs.send(value, &Header { timestamp, windows, pane });
+        self.outputs.send(
+            value,
+            &Header {
+                timestamp,
+                windows,
+                pane,
+            },
+        );
     }
 
     /// Emits an element to an additional output.
-    pub fn output_to<T: Element>(&mut self, tag: &OutputTag<T>, value: T, timestamp: Timestamp, window: Window) {
-        self.outputs.send_to(tag, value, &Header { timestamp, windows: window.into(), pane: PaneInfo::NO_FIRING });
+    pub fn output_to<T: Element>(
+        &mut self,
+        tag: &OutputTag<T>,
+        value: T,
+        timestamp: Timestamp,
+        window: Window,
+    ) {
+        self.outputs.send_to(
+            tag,
+            value,
+            &Header {
+                timestamp,
+                windows: window.into(),
+                pane: PaneInfo::NO_FIRING,
+            },
+        );
     }
 }

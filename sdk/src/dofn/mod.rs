@@ -9,8 +9,8 @@ use purlin_coders::Element;
 pub(crate) use context::Outputs;
 pub use context::{Context, FinishContext};
 pub use func::{ContextFn, FilterFn, FlatMapFn, MapFn, TryFlatMapFn, TryMapFn};
-pub use tag::{OutputTag, OutputTags};
 pub(crate) use tag::TagSpec;
+pub use tag::{OutputTag, OutputTags};
 
 use crate::error::DoFnResult;
 

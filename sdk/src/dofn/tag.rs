@@ -42,7 +42,11 @@ pub struct OutputTag<T> {
 
 impl<T> Clone for OutputTag<T> {
     fn clone(&self) -> Self {
-        OutputTag { id: self.id, name: self.name.clone(), element: PhantomData }
+        OutputTag {
+            id: self.id,
+            name: self.name.clone(),
+            element: PhantomData,
+        }
     }
 }
 
@@ -56,7 +60,11 @@ impl<T> OutputTag<T> {
     /// A tag of this name. Names of one ParDo's outputs must differ; `"out"` is the main output's.
     pub fn new(name: &str) -> OutputTag<T> {
         let hasher = BuildHasherDefault::<FxHasher>::default();
-        OutputTag { id: hasher.hash_one(name), name: name.into(), element: PhantomData }
+        OutputTag {
+            id: hasher.hash_one(name),
+            name: name.into(),
+            element: PhantomData,
+        }
     }
 
     /// Its name.

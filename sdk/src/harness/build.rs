@@ -50,21 +50,37 @@ pub(super) fn executor(
     ids.sort();
     let mut planned = Vec::new();
     for (step, id) in ids.into_iter().enumerate() {
-        let Some(proto) = descriptor.transforms.get(id) else { continue };
-        planned.push(Planned { id, proto, role: role(id, proto, registry)?, step: step as u32 });
+        let Some(proto) = descriptor.transforms.get(id) else {
+            continue;
+        };
+        planned.push(Planned {
+            id,
+            proto,
+            role: role(id, proto, registry)?,
+            step: step as u32,
+        });
     }
     let types = types(&planned)?;
 
     let mut collections: Vec<&String> = descriptor.pcollections.keys().collect();
     collections.sort();
-    let counts: Vec<_> = collections.iter().map(|id| ((*id).clone(), ElementCount::default())).collect();
+    let counts: Vec<_> = collections
+        .iter()
+        .map(|id| ((*id).clone(), ElementCount::default()))
+        .collect();
 
     let mut sources = planned.iter().filter(|p| matches!(p.role, Role::Source));
     let source = match (sources.next(), sources.next()) {
         (Some(one), None) => Some(one.id.to_owned()),
         _ => None,
     };
-    let steps = planned.iter().map(|p| Step { transform_id: p.id.to_owned(), name: name(p).to_owned() }).collect();
+    let steps = planned
+        .iter()
+        .map(|p| Step {
+            transform_id: p.id.to_owned(),
+            name: name(p).to_owned(),
+        })
+        .collect();
     let monitor = Arc::new(BundleMonitor {
         steps,
         counts,
@@ -91,15 +107,28 @@ pub(super) fn executor(
         Ok(())
     })?;
     let Builder { bundle, sinks, .. } = builder;
-    Ok(Executor { sources: made, sinks, bundle, monitor })
+    Ok(Executor {
+        sources: made,
+        sinks,
+        bundle,
+        monitor,
+    })
 }
 
 fn name<'a>(transform: &Planned<'a>) -> &'a str {
-    if transform.proto.unique_name.is_empty() { transform.id } else { &transform.proto.unique_name }
+    if transform.proto.unique_name.is_empty() {
+        transform.id
+    } else {
+        &transform.proto.unique_name
+    }
 }
 
 fn role(id: &str, proto: &PTransform, registry: &Registry) -> Result<Role, Failure> {
-    let name = if proto.unique_name.is_empty() { id } else { &proto.unique_name };
+    let name = if proto.unique_name.is_empty() {
+        id
+    } else {
+        &proto.unique_name
+    };
     let empty = FunctionSpec::default();
     let spec = proto.spec.as_ref().unwrap_or(&empty);
     let bad = |e: prost::DecodeError| Failure::message(name, format!("its payload cannot be read: {e}"));
@@ -117,10 +146,15 @@ fn role(id: &str, proto: &PTransform, registry: &Registry) -> Result<Role, Failu
         | transforms::COMBINE_PER_KEY_MERGE_ACCUMULATORS
         | transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS
         | transforms::COMBINE_PER_KEY_CONVERT_TO_ACCUMULATORS
-        | transforms::COMBINE_GROUPED_VALUES => {
-            code(CombinePayload::decode(spec.payload.clone()).map_err(bad)?.combine_fn)
-        }
-        other => Err(Failure::message(name, format!("this SDK cannot execute transforms of URN \"{other}\""))),
+        | transforms::COMBINE_GROUPED_VALUES => code(
+            CombinePayload::decode(spec.payload.clone())
+                .map_err(bad)?
+                .combine_fn,
+        ),
+        other => Err(Failure::message(
+            name,
+            format!("this SDK cannot execute transforms of URN \"{other}\""),
+        )),
     }
 }
 
@@ -128,23 +162,31 @@ fn role(id: &str, proto: &PTransform, registry: &Registry) -> Result<Role, Failu
 fn types<'a>(planned: &[Planned<'a>]) -> Result<FxHashMap<&'a str, ElementType>, Failure> {
     let mut types: FxHashMap<&str, ElementType> = FxHashMap::default();
     let mut problem = None;
-    let mut set = |types: &mut FxHashMap<&'a str, ElementType>, t: &Planned<'a>, id: &'a str, e: &ElementType| {
-        match types.get(id) {
-            None => {
-                types.insert(id, e.clone());
+    let mut set =
+        |types: &mut FxHashMap<&'a str, ElementType>, t: &Planned<'a>, id: &'a str, e: &ElementType| {
+            match types.get(id) {
+                None => {
+                    types.insert(id, e.clone());
+                }
+                Some(there) if there == e => {}
+                Some(there) => {
+                    let text = format!(
+                        "collection \"{id}\" is of {there:?} for one transform and {e:?} for this one"
+                    );
+                    problem = Some(Failure::message(name(t), text));
+                }
             }
-            Some(there) if there == e => {}
-            Some(there) => {
-                let text = format!("collection \"{id}\" is of {there:?} for one transform and {e:?} for this one");
-                problem = Some(Failure::message(name(t), text));
-            }
-        }
-    };
+        };
     for transform in planned {
-        let Role::User(node) = &transform.role else { continue };
+        let Role::User(node) = &transform.role else {
+            continue;
+        };
         let urn = transform.proto.spec.as_ref().map_or("", |s| &s.urn);
         let Some(signature) = node.signature(urn) else {
-            return Err(Failure::message(name(transform), format!("its code cannot be a transform of \"{urn}\"")));
+            return Err(Failure::message(
+                name(transform),
+                format!("its code cannot be a transform of \"{urn}\""),
+            ));
         };
         if let Some((_, id)) = main_input(transform.proto) {
             set(&mut types, transform, id, &signature.input);
@@ -159,8 +201,17 @@ fn types<'a>(planned: &[Planned<'a>]) -> Result<FxHashMap<&'a str, ElementType>,
     // Steps that keep the type: each pass carries types one step on.
     for _ in 0..planned.len() {
         let before = types.len();
-        for transform in planned.iter().filter(|t| matches!(t.role, Role::Flatten | Role::AssignWindows)) {
-            let ends = || transform.proto.inputs.values().chain(transform.proto.outputs.values());
+        for transform in planned
+            .iter()
+            .filter(|t| matches!(t.role, Role::Flatten | Role::AssignWindows))
+        {
+            let ends = || {
+                transform
+                    .proto
+                    .inputs
+                    .values()
+                    .chain(transform.proto.outputs.values())
+            };
             let known = ends().find_map(|id| types.get(id.as_str()).cloned());
             if let Some(element) = known {
                 ends().for_each(|id| set(&mut types, transform, id, &element));
@@ -231,7 +282,12 @@ impl<'a> Builder<'a, '_> {
         for transform in self.planned {
             let takes = match &transform.role {
                 Role::Source => 0,
-                Role::Flatten => transform.proto.inputs.values().filter(|id| *id == collection).count(),
+                Role::Flatten => transform
+                    .proto
+                    .inputs
+                    .values()
+                    .filter(|id| *id == collection)
+                    .count(),
                 _ => usize::from(main_input(transform.proto).is_some_and(|(_, id)| id == collection)),
             };
             for _ in 0..takes {
@@ -242,7 +298,10 @@ impl<'a> Builder<'a, '_> {
         let count = self.monitor.counts.iter().find(|(id, _)| id == collection);
         let count = count.map(|(_, count)| count.clone()).unwrap_or_default();
         let element = self.type_of(from, collection)?;
-        element.erased().edge(count, consumers).ok_or_else(|| self.mismatch(from, collection))
+        element
+            .erased()
+            .edge(count, consumers)
+            .ok_or_else(|| self.mismatch(from, collection))
     }
 
     fn only_output(&self, transform: &Planned<'a>) -> Result<&'a str, Failure> {
@@ -280,13 +339,21 @@ impl<'a> Builder<'a, '_> {
             }
             Role::AssignWindows => {
                 let bad = |reason: String| Failure::message(name(transform), reason);
-                let payload = transform.proto.spec.as_ref().map(|s| s.payload.clone()).unwrap_or_default();
+                let payload = transform
+                    .proto
+                    .spec
+                    .as_ref()
+                    .map(|s| s.payload.clone())
+                    .unwrap_or_default();
                 let payload = WindowIntoPayload::decode(payload).map_err(|e| bad(e.to_string()))?;
                 let window_fn = window_fn_from_spec(&payload.window_fn.unwrap_or_default()).map_err(bad)?;
                 let output = self.only_output(transform)?;
                 let edge = self.edge(transform, output)?;
                 let element = self.type_of(transform, output)?.clone();
-                element.erased().assign_windows(window_fn, edge).ok_or_else(|| mismatch(self))
+                element
+                    .erased()
+                    .assign_windows(window_fn, edge)
+                    .ok_or_else(|| mismatch(self))
             }
             Role::User(node) => {
                 let mut outputs = FxHashMap::default();
@@ -311,7 +378,10 @@ impl<'a> Builder<'a, '_> {
     fn timestamp_combiner(&self, collection: &str) -> TimestampCombiner {
         let d = self.descriptor;
         let windowing = d.pcollections.get(collection).map(|c| &c.windowing_strategy_id);
-        match windowing.and_then(|id| d.windowing_strategies.get(id)).map(|w| w.output_time()) {
+        match windowing
+            .and_then(|id| d.windowing_strategies.get(id))
+            .map(|w| w.output_time())
+        {
             Some(output_time::Enum::EarliestInPane) => TimestampCombiner::Earliest,
             Some(output_time::Enum::LatestInPane) => TimestampCombiner::Latest,
             _ => TimestampCombiner::EndOfWindow,
@@ -323,7 +393,10 @@ impl<'a> Builder<'a, '_> {
         let edge = self.edge(transform, output)?;
         let element = self.type_of(transform, output)?.clone();
         let (form, windows) = self.wire(transform, &element, output)?;
-        element.erased().source(form, windows, edge).ok_or_else(|| self.mismatch(transform, output))
+        element
+            .erased()
+            .source(form, windows, edge)
+            .ok_or_else(|| self.mismatch(transform, output))
     }
 
     /// How the runner wants the elements of a port.
@@ -334,14 +407,27 @@ impl<'a> Builder<'a, '_> {
         collection: &str,
     ) -> Result<(WireForm, WindowCoder), Failure> {
         let bad = |reason: String| Failure::message(name(transform), reason);
-        let payload = transform.proto.spec.as_ref().map(|s| s.payload.clone()).unwrap_or_default();
-        let port = RemoteGrpcPort::decode(payload).map_err(|e| bad(format!("its payload cannot be read: {e}")))?;
+        let payload = transform
+            .proto
+            .spec
+            .as_ref()
+            .map(|s| s.payload.clone())
+            .unwrap_or_default();
+        let port =
+            RemoteGrpcPort::decode(payload).map_err(|e| bad(format!("its payload cannot be read: {e}")))?;
         let wire = self.coder(&port.coder_id, 0).map_err(bad)?;
         let [value, window] = &wire.components[..] else {
-            return Err(bad(format!("its coder is {}, which is not a windowed value's", wire.urn)));
+            return Err(bad(format!(
+                "its coder is {}, which is not a windowed value's",
+                wire.urn
+            )));
         };
         if wire.urn != coder_urns::WINDOWED_VALUE {
-            return Err(bad(format!("its coder is {}, which is not {}", wire.urn, coder_urns::WINDOWED_VALUE)));
+            return Err(bad(format!(
+                "its coder is {}, which is not {}",
+                wire.urn,
+                coder_urns::WINDOWED_VALUE
+            )));
         }
         let windows = match &*window.urn {
             coder_urns::GLOBAL_WINDOW => WindowCoder::Global,
@@ -352,7 +438,9 @@ impl<'a> Builder<'a, '_> {
         if same(value, &own) {
             return Ok((WireForm::Plain, windows));
         }
-        if value.urn == coder_urns::LENGTH_PREFIX && value.components.first().is_some_and(|inner| same(inner, &own)) {
+        if value.urn == coder_urns::LENGTH_PREFIX
+            && value.components.first().is_some_and(|inner| same(inner, &own))
+        {
             return Ok((WireForm::LengthPrefixed, windows));
         }
         Err(bad(format!(
@@ -363,12 +451,19 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn coder(&self, id: &str, depth: usize) -> Result<CoderSpec, String> {
-        let coder = self.descriptor.coders.get(id).ok_or_else(|| format!("the descriptor has no coder \"{id}\""))?;
+        let coder = self
+            .descriptor
+            .coders
+            .get(id)
+            .ok_or_else(|| format!("the descriptor has no coder \"{id}\""))?;
         if depth > 100 {
             return Err(format!("coder \"{id}\" is a component of itself"));
         }
         let spec = coder.spec.clone().unwrap_or_default();
-        let components = coder.component_coder_ids.iter().map(|id| self.coder(id, depth + 1));
+        let components = coder
+            .component_coder_ids
+            .iter()
+            .map(|id| self.coder(id, depth + 1));
         Ok(CoderSpec {
             urn: spec.urn.into(),
             payload: spec.payload,
@@ -390,7 +485,10 @@ fn same(a: &CoderSpec, b: &CoderSpec) -> bool {
 }
 
 fn show(coder: &CoderSpec) -> String {
-    let name = coder.urn.trim_start_matches("beam:coder:").trim_end_matches(":v1");
+    let name = coder
+        .urn
+        .trim_start_matches("beam:coder:")
+        .trim_end_matches(":v1");
     if coder.components.is_empty() {
         return name.to_owned();
     }

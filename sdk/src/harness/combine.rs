@@ -24,7 +24,10 @@ pub(crate) struct CombineNode<K, F> {
 
 impl<K, F> CombineNode<K, F> {
     pub fn new(prototype: F) -> Self {
-        CombineNode { prototype: Mutex::new(prototype), key: PhantomData }
+        CombineNode {
+            prototype: Mutex::new(prototype),
+            key: PhantomData,
+        }
     }
 }
 
@@ -48,11 +51,18 @@ impl<K: Element + Eq + Hash, F: CombineFn> Node for CombineNode<K, F> {
             transforms::COMBINE_GROUPED_VALUES => (inputs(), output()),
             _ => return None,
         };
-        Some(Signature { input, outputs: vec![(String::new(), output)] })
+        Some(Signature {
+            input,
+            outputs: vec![(String::new(), output)],
+        })
     }
 
     fn build(&self, urn: &str, step: &mut StepBuilder<'_>) -> Result<AnyReceiver, Failure> {
-        let f = self.prototype.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let f = self
+            .prototype
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let place = Place { step: step.step() };
         Ok(match urn {
             transforms::COMBINE_PER_KEY_PRECOMBINE => any_receiver(Precombine::<K, F> {
@@ -70,27 +80,38 @@ impl<K: Element + Eq + Hash, F: CombineFn> Node for CombineNode<K, F> {
                     (key, accumulator)
                 }))
             }
-            transforms::COMBINE_PER_KEY_MERGE_ACCUMULATORS => {
-                any_receiver(each(step.output("")?, place, move |(key, all): (K, Vec<F::Accumulator>)| {
+            transforms::COMBINE_PER_KEY_MERGE_ACCUMULATORS => any_receiver(each(
+                step.output("")?,
+                place,
+                move |(key, all): (K, Vec<F::Accumulator>)| {
                     let mut all = all.into_iter();
                     let mut merged = all.next().unwrap_or_else(|| f.create_accumulator());
                     all.for_each(|other| f.merge_accumulators(&mut merged, other));
                     (key, merged)
-                }))
-            }
-            transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS => {
-                any_receiver(each(step.output("")?, place, move |(key, accumulator): (K, F::Accumulator)| {
-                    (key, f.extract_output(accumulator))
-                }))
-            }
-            transforms::COMBINE_GROUPED_VALUES => {
-                any_receiver(each(step.output("")?, place, move |(key, values): (K, Vec<F::In>)| {
+                },
+            )),
+            transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS => any_receiver(each(
+                step.output("")?,
+                place,
+                move |(key, accumulator): (K, F::Accumulator)| (key, f.extract_output(accumulator)),
+            )),
+            transforms::COMBINE_GROUPED_VALUES => any_receiver(each(
+                step.output("")?,
+                place,
+                move |(key, values): (K, Vec<F::In>)| {
                     let mut accumulator = f.create_accumulator();
-                    values.into_iter().for_each(|value| f.add_input(&mut accumulator, value));
+                    values
+                        .into_iter()
+                        .for_each(|value| f.add_input(&mut accumulator, value));
                     (key, f.extract_output(accumulator))
-                }))
+                },
+            )),
+            other => {
+                return Err(Failure::message(
+                    step.name(),
+                    format!("a CombineFn cannot be \"{other}\""),
+                ));
             }
-            other => return Err(Failure::message(step.name(), format!("a CombineFn cannot be \"{other}\""))),
         })
     }
 }
@@ -109,7 +130,12 @@ struct Each<T, U, G> {
 }
 
 fn each<T, U, G: FnMut(T) -> U>(next: Edge<U>, place: Place, f: G) -> Each<T, U, G> {
-    Each { next, place, f, input: PhantomData }
+    Each {
+        next,
+        place,
+        f,
+        input: PhantomData,
+    }
 }
 
 impl<T, U: Element, G: FnMut(T) -> U> Receiver<T> for Each<T, U, G> {
@@ -148,7 +174,9 @@ impl<K: Element + Eq + Hash, F: CombineFn> Precombine<K, F> {
         if self.tables.first().is_none_or(|(first, _)| first != window) {
             self.bring_to_front(window);
         }
-        let Some((_, table)) = self.tables.first_mut() else { return };
+        let Some((_, table)) = self.tables.first_mut() else {
+            return;
+        };
         if let Some((accumulator, held)) = table.get_mut(&key) {
             self.combine.add_input(accumulator, value);
             match self.combiner {
@@ -170,10 +198,14 @@ impl<K: Element + Eq + Hash, F: CombineFn> Precombine<K, F> {
 
     #[cold]
     fn bring_to_front(&mut self, window: &Window) {
-        let at = self.tables.iter().position(|(w, _)| w == window).unwrap_or_else(|| {
-            self.tables.push((window.clone(), FxHashMap::default()));
-            self.tables.len() - 1
-        });
+        let at = self
+            .tables
+            .iter()
+            .position(|(w, _)| w == window)
+            .unwrap_or_else(|| {
+                self.tables.push((window.clone(), FxHashMap::default()));
+                self.tables.len() - 1
+            });
         self.tables.swap(0, at);
     }
 
@@ -181,7 +213,11 @@ impl<K: Element + Eq + Hash, F: CombineFn> Precombine<K, F> {
         self.entries = 0;
         for (window, table) in &mut self.tables {
             let windows = Windows::One(window.clone());
-            let mut at = Header { timestamp: Timestamp::MIN, windows, pane: PaneInfo::NO_FIRING };
+            let mut at = Header {
+                timestamp: Timestamp::MIN,
+                windows,
+                pane: PaneInfo::NO_FIRING,
+            };
             for (key, (accumulator, timestamp)) in table.drain() {
                 at.timestamp = timestamp;
                 self.next.send((key, accumulator), &at)?;
@@ -204,7 +240,11 @@ impl<K: Element + Eq + Hash, F: CombineFn> Receiver<(K, F::In)> for Precombine<K
                 }
             }
         }
-        if self.entries >= KEYS { self.flush() } else { Ok(()) }
+        if self.entries >= KEYS {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn start(&mut self) -> Result<(), Failure> {

@@ -31,7 +31,8 @@ impl ElementCount {
     #[inline(always)]
     fn add_one(&self) {
         // There is one writer, so no locked instruction is needed.
-        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.0
+            .store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// How many so far.
@@ -80,18 +81,6 @@ impl<T: Element> Edge<T> {
     }
 }
 
-impl<T: Element> Receiver<T> for Edge<T> {
-    fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
-        self.send(value, at)
-    }
-    fn start(&mut self) -> Result<(), Failure> {
-        self.next.start()
-    }
-    fn finish(&mut self) -> Result<(), Failure> {
-        self.next.finish()
-    }
-}
-
 /// An [`Edge`] of an unnamed type, for tagged outputs.
 pub trait AnyEdge {
     /// The edge itself.
@@ -134,7 +123,9 @@ struct FanOut<T>(Vec<Box<dyn Receiver<T>>>);
 
 impl<T: Element> Receiver<T> for FanOut<T> {
     fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
-        let Some((last, others)) = self.0.split_last_mut() else { return Ok(()) };
+        let Some((last, others)) = self.0.split_last_mut() else {
+            return Ok(());
+        };
         for consumer in others {
             consumer.receive(value.clone(), at)?;
         }
@@ -163,13 +154,22 @@ struct SharedInner<T> {
 impl<T: Element> Shared<T> {
     /// Shares an edge.
     pub fn new(next: Edge<T>) -> Shared<T> {
-        Shared { inner: Rc::new(RefCell::new(SharedInner { next, producers: 0, started: 0, finished: 0 })) }
+        Shared {
+            inner: Rc::new(RefCell::new(SharedInner {
+                next,
+                producers: 0,
+                started: 0,
+                finished: 0,
+            })),
+        }
     }
 
     /// One more producer's way in.
     pub fn handle(&self) -> Box<dyn Receiver<T>> {
         self.inner.borrow_mut().producers += 1;
-        Box::new(Shared { inner: self.inner.clone() })
+        Box::new(Shared {
+            inner: self.inner.clone(),
+        })
     }
 }
 

@@ -80,7 +80,6 @@ pub(super) trait Erased: Send + Sync {
     /// An `Edge<T>`.
     fn edge(&self, count: ElementCount, consumers: Vec<AnyReceiver>) -> Option<Box<dyn Any>>;
     fn share(&self, edge: Box<dyn Any>) -> Option<Box<dyn AnyShared>>;
-    fn pass(&self, edge: Box<dyn Any>) -> Option<AnyReceiver>;
     fn assign_windows(&self, window_fn: WindowFn, edge: Box<dyn Any>) -> Option<AnyReceiver>;
     fn sink(&self, form: WireForm, buffer: Rc<RefCell<SinkBuffer>>) -> AnyReceiver;
     fn source(&self, form: WireForm, windows: WindowCoder, edge: Box<dyn Any>) -> Option<Box<dyn Source>>;
@@ -103,14 +102,14 @@ impl<T: Element> Erased for Typed<T> {
         T::coder()
     }
     fn edge(&self, count: ElementCount, consumers: Vec<AnyReceiver>) -> Option<Box<dyn Any>> {
-        let consumers = consumers.into_iter().map(receiver::<T>).collect::<Option<Vec<_>>>()?;
+        let consumers = consumers
+            .into_iter()
+            .map(receiver::<T>)
+            .collect::<Option<Vec<_>>>()?;
         Some(Box::new(Edge::new(count, consumers)))
     }
     fn share(&self, any: Box<dyn Any>) -> Option<Box<dyn AnyShared>> {
         Some(Box::new(Shared::new(edge::<T>(any)?)))
-    }
-    fn pass(&self, any: Box<dyn Any>) -> Option<AnyReceiver> {
-        Some(any_receiver(edge::<T>(any)?))
     }
     fn assign_windows(&self, window_fn: WindowFn, any: Box<dyn Any>) -> Option<AnyReceiver> {
         Some(any_receiver(AssignWindows::new(window_fn, edge::<T>(any)?)))

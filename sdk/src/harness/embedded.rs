@@ -7,11 +7,13 @@ use std::thread::JoinHandle;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use purlin_proto::fn_execution::{
-    ProcessBundleDescriptor, ProcessBundleProgressResponse, ProcessBundleSplitRequest, ProcessBundleSplitResponse,
-    SampleDataRequest, SampleDataResponse,
+    ProcessBundleDescriptor, ProcessBundleProgressResponse, ProcessBundleSplitRequest,
+    ProcessBundleSplitResponse, SampleDataRequest, SampleDataResponse,
 };
 use purlin_proto::pipeline::MonitoringInfo;
-use purlin_runner::worker::{BundleOutcome, BundleWork, StartWorker, WorkInput, Worker, WorkerError, WorkerFactory};
+use purlin_runner::worker::{
+    BundleOutcome, BundleWork, StartWorker, WorkInput, Worker, WorkerError, WorkerFactory,
+};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
@@ -79,7 +81,11 @@ impl EmbeddedWorker {
     /// A worker for this pipeline's code.
     pub fn new(registry: Arc<Registry>) -> EmbeddedWorker {
         EmbeddedWorker {
-            pool: Arc::new(Pool { registry, shared: Arc::default(), state: Mutex::default() }),
+            pool: Arc::new(Pool {
+                registry,
+                shared: Arc::default(),
+                state: Mutex::default(),
+            }),
         }
     }
 }
@@ -103,7 +109,12 @@ impl Pool {
         }
         let descriptor = &task.work.descriptor.id;
         // A thread that has the stage ready, else the one whose memory is warmest, else a new one.
-        let knows = |index: &usize| state.threads.get(*index).is_some_and(|t| t.knows.contains(descriptor));
+        let knows = |index: &usize| {
+            state
+                .threads
+                .get(*index)
+                .is_some_and(|t| t.knows.contains(descriptor))
+        };
         let index = match state.idle.iter().rposition(knows) {
             Some(at) => state.idle.remove(at),
             None => state.idle.pop_back(),
@@ -124,7 +135,9 @@ impl Pool {
             thread.knows.push(descriptor.clone());
         }
         if let Err(mpsc::SendError(task)) = thread.tasks.send(task) {
-            let _ = task.done.send(Err(WorkerError::Failed("a thread of the worker has ended".into())));
+            let _ = task.done.send(Err(WorkerError::Failed(
+                "a thread of the worker has ended".into(),
+            )));
         }
     }
 
@@ -136,7 +149,11 @@ impl Pool {
             .name(format!("purlin-bundles-{index}"))
             .stack_size(STACK)
             .spawn(move || pool.serve(index, &queue))?;
-        state.threads.push(Thread { tasks, knows: Vec::new(), handle: Some(handle) });
+        state.threads.push(Thread {
+            tasks,
+            knows: Vec::new(),
+            handle: Some(handle),
+        });
         Ok(index)
     }
 
@@ -147,13 +164,17 @@ impl Pool {
             let instruction = work.instruction.clone();
             let descriptor = work.descriptor.clone();
             // An executor that failed is not used again.
-            let ready = executors.remove(&descriptor.id).filter(|(known, _)| Arc::ptr_eq(known, &descriptor));
+            let ready = executors
+                .remove(&descriptor.id)
+                .filter(|(known, _)| Arc::ptr_eq(known, &descriptor));
             let executor = match ready {
                 Some((_, executor)) => Ok(executor),
                 None => Executor::new(&descriptor, &self.registry, &self.shared),
             };
             let result = executor.and_then(|mut executor| {
-                self.lock().running.insert(instruction.clone(), executor.monitor());
+                self.lock()
+                    .running
+                    .insert(instruction.clone(), executor.monitor());
                 let outcome = process(&mut executor, work)?;
                 executors.insert(descriptor.id.clone(), (descriptor, executor));
                 Ok(outcome)
@@ -181,7 +202,11 @@ fn process(executor: &mut Executor, work: BundleWork) -> Result<BundleOutcome, F
     for input in work.input {
         match input {
             WorkInput::Elements(data) => executor.elements(&work.source, &data)?,
-            WorkInput::Timers { transform, family, data } => executor.timers(&transform, &family, &data)?,
+            WorkInput::Timers {
+                transform,
+                family,
+                data,
+            } => executor.timers(&transform, &family, &data)?,
         }
     }
     executor.finish()
@@ -193,7 +218,9 @@ impl Worker for EmbeddedWorker {
         self.pool.submit(Task { work, done });
         async move {
             outcome.await.unwrap_or_else(|_| {
-                Err(WorkerError::Failed("the thread that processed the bundle ended without a result".into()))
+                Err(WorkerError::Failed(
+                    "the thread that processed the bundle ended without a result".into(),
+                ))
             })
         }
         .boxed()
@@ -203,11 +230,14 @@ impl Worker for EmbeddedWorker {
         &self,
         instruction: String,
     ) -> BoxFuture<'static, Result<Option<ProcessBundleProgressResponse>, WorkerError>> {
-        let response = self.pool.monitor(&instruction).map(|monitor| ProcessBundleProgressResponse {
-            monitoring_infos: monitor.monitoring_infos(),
-            consuming_received_data: Some(true),
-            ..ProcessBundleProgressResponse::default()
-        });
+        let response = self
+            .pool
+            .monitor(&instruction)
+            .map(|monitor| ProcessBundleProgressResponse {
+                monitoring_infos: monitor.monitoring_infos(),
+                consuming_received_data: Some(true),
+                ..ProcessBundleProgressResponse::default()
+            });
         ready(Ok(response)).boxed()
     }
 
@@ -216,7 +246,10 @@ impl Worker for EmbeddedWorker {
         request: ProcessBundleSplitRequest,
     ) -> BoxFuture<'static, Result<ProcessBundleSplitResponse, WorkerError>> {
         let monitor = self.pool.monitor(&request.instruction_id);
-        ready(Ok(monitor.map(|monitor| monitor.split(&request)).unwrap_or_default())).boxed()
+        ready(Ok(monitor
+            .map(|monitor| monitor.split(&request))
+            .unwrap_or_default()))
+        .boxed()
     }
 
     fn finalize(&self, _instruction: String) -> BoxFuture<'static, Result<(), WorkerError>> {
@@ -232,7 +265,10 @@ impl Worker for EmbeddedWorker {
         ready(Ok(Vec::new())).boxed()
     }
 
-    fn samples(&self, _request: SampleDataRequest) -> BoxFuture<'static, Result<SampleDataResponse, WorkerError>> {
+    fn samples(
+        &self,
+        _request: SampleDataRequest,
+    ) -> BoxFuture<'static, Result<SampleDataResponse, WorkerError>> {
         ready(Ok(SampleDataResponse::default())).boxed()
     }
 
@@ -242,7 +278,11 @@ impl Worker for EmbeddedWorker {
             state.stopped = true;
             state.idle.clear();
             // Without their senders the threads end after the bundle that they are at.
-            state.threads.drain(..).filter_map(|mut thread| thread.handle.take()).collect()
+            state
+                .threads
+                .drain(..)
+                .filter_map(|mut thread| thread.handle.take())
+                .collect()
         };
         async move {
             let joined = tokio::task::spawn_blocking(move || {

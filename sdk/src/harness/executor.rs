@@ -66,9 +66,12 @@ impl Executor {
         for (_, sink) in &self.sinks {
             sink.borrow_mut().take_all();
         }
-        self.bundle.start(bundle.instruction, bundle.state, bundle.cache_tokens);
+        self.bundle
+            .start(bundle.instruction, bundle.state, bundle.cache_tokens);
         let Executor { sources, monitor, .. } = self;
-        guarded(monitor, || sources.values_mut().try_for_each(|source| source.start()))
+        guarded(monitor, || {
+            sources.values_mut().try_for_each(|source| source.start())
+        })
     }
 
     /// Processes concatenated windowed values for a data source.
@@ -78,14 +81,20 @@ impl Executor {
     pub fn elements(&mut self, source: &str, data: &Bytes) -> Result<(), Failure> {
         let Executor { sources, monitor, .. } = self;
         let Some(op) = sources.get_mut(source) else {
-            return Err(Failure::message(source, "data came for a source that the stage does not have"));
+            return Err(Failure::message(
+                source,
+                "data came for a source that the stage does not have",
+            ));
         };
         guarded(monitor, || {
             op.process(data, &monitor.index).map_err(|error| match error {
                 SourceError::Failure(failure) => failure,
                 SourceError::Decode(e) => Failure::message(
                     source,
-                    format!("element {} of the bundle cannot be decoded: {e}", monitor.index.begun().saturating_sub(1)),
+                    format!(
+                        "element {} of the bundle cannot be decoded: {e}",
+                        monitor.index.begun().saturating_sub(1)
+                    ),
                 ),
             })
         })
@@ -99,7 +108,10 @@ impl Executor {
         if data.is_empty() {
             return Ok(());
         }
-        Err(Failure::message(transform, format!("timers came for \"{family}\", which it does not have")))
+        Err(Failure::message(
+            transform,
+            format!("timers came for \"{family}\", which it does not have"),
+        ))
     }
 
     /// Takes the output that is ready: whole elements, by sink transform id.
@@ -110,7 +122,11 @@ impl Executor {
     fn collect(&self, take: fn(&mut SinkBuffer) -> Vec<Bytes>) -> Vec<(String, Bytes)> {
         let mut outputs = Vec::new();
         for (id, sink) in &self.sinks {
-            outputs.extend(take(&mut sink.borrow_mut()).into_iter().map(|piece| (id.clone(), piece)));
+            outputs.extend(
+                take(&mut sink.borrow_mut())
+                    .into_iter()
+                    .map(|piece| (id.clone(), piece)),
+            );
         }
         outputs
     }
@@ -121,13 +137,19 @@ impl Executor {
     /// When user code fails or panics.
     pub fn finish(&mut self) -> Result<BundleOutcome, Failure> {
         let Executor { sources, monitor, .. } = self;
-        guarded(monitor, || sources.values_mut().try_for_each(|source| source.finish()))?;
+        guarded(monitor, || {
+            sources.values_mut().try_for_each(|source| source.finish())
+        })?;
         self.bundle.end();
         let response = ProcessBundleResponse {
             monitoring_infos: self.monitor.monitoring_infos(),
             ..ProcessBundleResponse::default()
         };
-        Ok(BundleOutcome { response, outputs: self.collect(SinkBuffer::take_all), timers: Vec::new() })
+        Ok(BundleOutcome {
+            response,
+            outputs: self.collect(SinkBuffer::take_all),
+            timers: Vec::new(),
+        })
     }
 }
 
@@ -148,7 +170,10 @@ pub(super) fn guarded<T>(
     let result = catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         let step = monitor.steps.get(STEP.get() as usize);
         let name = step.map_or("(none)", |step| &step.name);
-        Err(Failure::message(name, format!("user code panicked: {}", panic_text(&*panic))))
+        Err(Failure::message(
+            name,
+            format!("user code panicked: {}", panic_text(&*panic)),
+        ))
     });
     STEP.set(u32::MAX);
     result

@@ -24,7 +24,10 @@ impl Failure {
     /// The failure of a transform by a message.
     #[cold]
     pub fn message(transform: impl Into<String>, message: impl Into<String>) -> Failure {
-        Failure(Box::new(Inner { transform: transform.into(), message: message.into() }))
+        Failure(Box::new(Inner {
+            transform: transform.into(),
+            message: message.into(),
+        }))
     }
 
     /// Full name of the transform that failed.

@@ -36,7 +36,8 @@ impl SinkBuffer {
         if self.current.len() >= PIECE {
             // The next piece is likely to be as long.
             let next = Vec::with_capacity(PIECE + PIECE / 8);
-            self.pieces.push(std::mem::replace(&mut self.current, next).into());
+            self.pieces
+                .push(std::mem::replace(&mut self.current, next).into());
         }
     }
 
@@ -98,7 +99,10 @@ pub struct ReadIndex {
 
 impl Default for ReadIndex {
     fn default() -> Self {
-        ReadIndex { begun: AtomicU64::new(0), stop: AtomicU64::new(u64::MAX) }
+        ReadIndex {
+            begun: AtomicU64::new(0),
+            stop: AtomicU64::new(u64::MAX),
+        }
     }
 }
 
@@ -176,7 +180,12 @@ pub(super) struct TypedSource<T> {
 
 impl<T: Element> TypedSource<T> {
     pub(super) fn new(form: WireForm, windows: WindowCoder, next: Edge<T>) -> Self {
-        TypedSource { form, windows, next, last: (Header::IMPULSE, Vec::new()) }
+        TypedSource {
+            form,
+            windows,
+            next,
+            last: (Header::IMPULSE, Vec::new()),
+        }
     }
 
     #[inline]
@@ -189,9 +198,15 @@ impl<T: Element> TypedSource<T> {
         let timestamp = Timestamp::decode(input)?;
         let windows = self.windows.decode_windows(input)?;
         let pane = PaneInfo::decode(input)?;
-        self.last.0 = Header { timestamp, windows, pane };
+        self.last.0 = Header {
+            timestamp,
+            windows,
+            pane,
+        };
         self.last.1.clear();
-        self.last.1.extend_from_slice(&before[..before.len() - input.len()]);
+        self.last
+            .1
+            .extend_from_slice(&before[..before.len() - input.len()]);
         Ok(())
     }
 }
@@ -217,7 +232,9 @@ impl<T: Element> Source for TypedSource<T> {
                     decoded
                 }
             };
-            self.next.send(value, &self.last.0).map_err(SourceError::Failure)?;
+            self.next
+                .send(value, &self.last.0)
+                .map_err(SourceError::Failure)?;
         }
         Ok(())
     }

@@ -23,5 +23,5 @@ pub use failure::Failure;
 pub use monitor::BundleMonitor;
 pub use node::{CLOSURE_COMBINE_FN, CLOSURE_DO_FN, ClosurePayload, Node, Registry, Signature, StepBuilder};
 pub(crate) use par_do::{MAIN, ParDoNode, SideSpec};
-pub use side::WorkerShared;
 pub(crate) use side::SideReaders;
+pub use side::WorkerShared;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use purlin_proto::fn_execution::{ProcessBundleSplitRequest, ProcessBundleSplitResponse};
 use purlin_proto::fn_execution::process_bundle_split_response::ChannelSplit;
+use purlin_proto::fn_execution::{ProcessBundleSplitRequest, ProcessBundleSplitResponse};
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metrics};
 
@@ -34,11 +34,21 @@ impl BundleMonitor {
     pub fn monitoring_infos(&self) -> Vec<MonitoringInfo> {
         let mut infos = Vec::new();
         for (collection, count) in &self.counts {
-            infos.push(sum_info(metrics::ELEMENT_COUNT, metric_labels::PCOLLECTION, collection, count.get()));
+            infos.push(sum_info(
+                metrics::ELEMENT_COUNT,
+                metric_labels::PCOLLECTION,
+                collection,
+                count.get(),
+            ));
         }
         if let Some(source) = &self.source {
             let index = self.index.begun();
-            infos.push(sum_info(metrics::DATA_CHANNEL_READ_INDEX, metric_labels::TRANSFORM, source, index));
+            infos.push(sum_info(
+                metrics::DATA_CHANNEL_READ_INDEX,
+                metric_labels::TRANSFORM,
+                source,
+                index,
+            ));
         }
         let step = |step: u32| self.steps.get(step as usize).map_or("", |s| &s.transform_id);
         self.metrics.monitoring_infos(step, &mut infos);
@@ -48,10 +58,16 @@ impl BundleMonitor {
     /// Gives away elements of the main input that were not begun, as far as the request and the time allow.
     pub fn split(&self, request: &ProcessBundleSplitRequest) -> ProcessBundleSplitResponse {
         let mut response = ProcessBundleSplitResponse::default();
-        let Some(source) = &self.source else { return response };
-        let Some(desired) = request.desired_splits.get(source) else { return response };
+        let Some(source) = &self.source else {
+            return response;
+        };
+        let Some(desired) = request.desired_splits.get(source) else {
+            return response;
+        };
         let begun = self.index.begun();
-        let end = u64::try_from(desired.estimated_input_elements).unwrap_or(0).min(self.index.stop());
+        let end = u64::try_from(desired.estimated_input_elements)
+            .unwrap_or(0)
+            .min(self.index.stop());
         // The element in the works is counted as half done.
         let done = begun as f64 - if begun > 0 { 0.5 } else { 0.0 };
         let fraction = desired.fraction_of_remainder.clamp(0.0, 1.0);

@@ -34,7 +34,10 @@ pub struct ClosurePayload {
 impl ClosurePayload {
     /// The spec that carries it.
     pub fn to_spec(&self, urn: &str) -> FunctionSpec {
-        FunctionSpec { urn: urn.to_owned(), payload: self.encode_to_vec().into() }
+        FunctionSpec {
+            urn: urn.to_owned(),
+            payload: self.encode_to_vec().into(),
+        }
     }
 }
 
@@ -106,7 +109,10 @@ impl StepBuilder<'_> {
         };
         any.downcast::<Edge<T>>().map(|edge| *edge).map_err(|_| {
             let element = std::any::type_name::<T>();
-            Failure::message(self.name, format!("its output \"{tag}\" is not of elements of type {element}"))
+            Failure::message(
+                self.name,
+                format!("its output \"{tag}\" is not of elements of type {element}"),
+            )
         })
     }
 }
@@ -129,7 +135,10 @@ impl Registry {
     pub fn find(&self, transform: &str, spec: &FunctionSpec) -> Result<Arc<dyn Node>, Failure> {
         let fail = |message: String| Err(Failure::message(transform, message));
         if spec.urn != CLOSURE_DO_FN && spec.urn != CLOSURE_COMBINE_FN {
-            return fail(format!("its code has URN \"{}\", which this SDK does not know", spec.urn));
+            return fail(format!(
+                "its code has URN \"{}\", which this SDK does not know",
+                spec.urn
+            ));
         }
         let payload = match ClosurePayload::decode(spec.payload.clone()) {
             Ok(payload) => payload,

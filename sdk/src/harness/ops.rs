@@ -21,7 +21,14 @@ impl<T: Element> AssignWindows<T> {
 impl<T: Element> Receiver<T> for AssignWindows<T> {
     fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
         let windows = self.window_fn.assign(at.timestamp);
-        self.next.send(value, &Header { timestamp: at.timestamp, windows, pane: at.pane })
+        self.next.send(
+            value,
+            &Header {
+                timestamp: at.timestamp,
+                windows,
+                pane: at.pane,
+            },
+        )
     }
     fn start(&mut self) -> Result<(), Failure> {
         self.next.start()

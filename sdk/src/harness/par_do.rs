@@ -37,7 +37,11 @@ pub(crate) struct ParDoNode<D> {
 
 impl<D: DoFn> ParDoNode<D> {
     pub fn new(prototype: D, tags: Vec<TagSpec>, sides: Vec<SideSpec>) -> Self {
-        ParDoNode { prototype: Mutex::new(prototype), tags, sides }
+        ParDoNode {
+            prototype: Mutex::new(prototype),
+            tags,
+            sides,
+        }
     }
 }
 
@@ -48,8 +52,15 @@ impl<D: DoFn> Node for ParDoNode<D> {
 
     fn signature(&self, urn: &str) -> Option<Signature> {
         let mut outputs = vec![(MAIN.to_owned(), ElementType::of::<D::Out>())];
-        outputs.extend(self.tags.iter().map(|tag| (tag.name.to_string(), tag.element.clone())));
-        (urn == transforms::PAR_DO).then(|| Signature { input: ElementType::of::<D::In>(), outputs })
+        outputs.extend(
+            self.tags
+                .iter()
+                .map(|tag| (tag.name.to_string(), tag.element.clone())),
+        );
+        (urn == transforms::PAR_DO).then(|| Signature {
+            input: ElementType::of::<D::In>(),
+            outputs,
+        })
     }
 
     fn build(&self, _urn: &str, step: &mut StepBuilder<'_>) -> Result<AnyReceiver, Failure> {
@@ -59,7 +70,13 @@ impl<D: DoFn> Node for ParDoNode<D> {
         }
         let name: Arc<str> = step.name().into();
         let main = step.output::<D::Out>(MAIN)?;
-        let outputs = Outputs { main, tagged, failure: None, step: step.step(), name: name.clone() };
+        let outputs = Outputs {
+            main,
+            tagged,
+            failure: None,
+            step: step.step(),
+            name: name.clone(),
+        };
         let readers = self.sides.iter().map(|side| SideReader {
             view: side.view,
             tag: side.tag.clone(),
@@ -73,10 +90,19 @@ impl<D: DoFn> Node for ParDoNode<D> {
             readers: readers.collect(),
         };
         STEP.set(step.step());
-        let dofn = self.prototype.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let dofn = self
+            .prototype
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let explodes = D::OBSERVES_WINDOW || !self.sides.is_empty();
         // From here on the DoFn is torn down, even when its set-up fails half way.
-        let mut op = ParDoOp { dofn, outputs, sides, explodes };
+        let mut op = ParDoOp {
+            dofn,
+            outputs,
+            sides,
+            explodes,
+        };
         op.dofn.setup().map_err(|e| op.fail(e))?;
         Ok(any_receiver(op))
     }
@@ -98,11 +124,19 @@ impl<D: DoFn> ParDoOp<D> {
 
     #[inline(always)]
     fn process(&mut self, value: D::In, at: &Header) -> Result<(), Failure> {
-        let mut ctx = Context { at, outputs: &mut self.outputs, sides: &mut self.sides };
+        let mut ctx = Context {
+            at,
+            outputs: &mut self.outputs,
+            sides: &mut self.sides,
+        };
         let result = self.dofn.process(value, &mut ctx);
         // A failure behind an output came first.
         if self.outputs.failure.is_some() {
-            return Err(self.outputs.failure.take().unwrap_or_else(|| Failure::message("", "")));
+            return Err(self
+                .outputs
+                .failure
+                .take()
+                .unwrap_or_else(|| Failure::message("", "")));
         }
         result.map_err(|e| self.fail(e))
     }
@@ -111,7 +145,14 @@ impl<D: DoFn> ParDoOp<D> {
     fn process_each_window(&mut self, value: D::In, at: &Header) -> Result<(), Failure> {
         for window in &at.windows {
             let windows = Windows::One(window.clone());
-            self.process(value.clone(), &Header { timestamp: at.timestamp, windows, pane: at.pane })?;
+            self.process(
+                value.clone(),
+                &Header {
+                    timestamp: at.timestamp,
+                    windows,
+                    pane: at.pane,
+                },
+            )?;
         }
         Ok(())
     }
@@ -136,7 +177,9 @@ impl<D: DoFn> Receiver<D::In> for ParDoOp<D> {
 
     fn finish(&mut self) -> Result<(), Failure> {
         STEP.set(self.outputs.step);
-        let result = self.dofn.finish_bundle(&mut FinishContext { outputs: &mut self.outputs });
+        let result = self.dofn.finish_bundle(&mut FinishContext {
+            outputs: &mut self.outputs,
+        });
         if let Some(failure) = self.outputs.failure.take() {
             return Err(failure);
         }

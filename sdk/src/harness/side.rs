@@ -36,7 +36,10 @@ const KEPT: usize = 4096;
 impl WorkerShared {
     fn get(&self, key: &SideKey, token: &Bytes) -> Option<AnyValue> {
         let values = self.side_inputs.lock().unwrap_or_else(PoisonError::into_inner);
-        values.get(key).filter(|(t, _)| t == token).map(|(_, value)| value.clone())
+        values
+            .get(key)
+            .filter(|(t, _)| t == token)
+            .map(|(_, value)| value.clone())
     }
 
     fn put(&self, key: SideKey, token: Bytes, value: AnyValue) {
@@ -64,12 +67,20 @@ struct Current {
 
 impl BundleCell {
     pub fn new(shared: Arc<WorkerShared>) -> BundleCell {
-        BundleCell { current: RefCell::default(), shared }
+        BundleCell {
+            current: RefCell::default(),
+            shared,
+        }
     }
 
     pub fn start(&self, instruction: String, state: Arc<dyn StateHandler>, tokens: Vec<CacheToken>) {
         let requests = self.current.borrow().requests;
-        *self.current.borrow_mut() = Current { instruction, state: Some(state), tokens, requests };
+        *self.current.borrow_mut() = Current {
+            instruction,
+            state: Some(state),
+            tokens,
+            requests,
+        };
     }
 
     pub fn end(&self) {
@@ -77,12 +88,18 @@ impl BundleCell {
     }
 
     fn side_token(&self, transform: &str, tag: &str) -> Option<Bytes> {
-        self.current.borrow().tokens.iter().find_map(|token| match &token.r#type {
-            Some(cache_token::Type::SideInput(s)) if s.transform_id == transform && s.side_input_id == tag => {
-                Some(token.token.clone())
-            }
-            _ => None,
-        })
+        self.current
+            .borrow()
+            .tokens
+            .iter()
+            .find_map(|token| match &token.r#type {
+                Some(cache_token::Type::SideInput(s))
+                    if s.transform_id == transform && s.side_input_id == tag =>
+                {
+                    Some(token.token.clone())
+                }
+                _ => None,
+            })
     }
 
     /// Reads everything behind a state key.
@@ -93,12 +110,19 @@ impl BundleCell {
             let (handler, request) = {
                 let mut current = self.current.borrow_mut();
                 current.requests += 1;
-                let handler = current.state.clone().ok_or("side inputs can be read while a bundle runs only")?;
+                let handler = current
+                    .state
+                    .clone()
+                    .ok_or("side inputs can be read while a bundle runs only")?;
                 let request = fnapi::StateRequest {
                     id: format!("{}-{}", current.instruction, current.requests),
                     instruction_id: current.instruction.clone(),
-                    state_key: Some(fnapi::StateKey { r#type: Some(key.clone()) }),
-                    request: Some(state_request::Request::Get(fnapi::StateGetRequest { continuation_token })),
+                    state_key: Some(fnapi::StateKey {
+                        r#type: Some(key.clone()),
+                    }),
+                    request: Some(state_request::Request::Get(fnapi::StateGetRequest {
+                        continuation_token,
+                    })),
                 };
                 (handler, request)
             };
@@ -163,7 +187,8 @@ impl SideReaders {
                 value
             }
         };
-        any.downcast().map_err(|_| "a side input has a value of another type".into())
+        any.downcast()
+            .map_err(|_| "a side input has a value of another type".into())
     }
 }
 
@@ -174,8 +199,11 @@ fn load<V: View>(
     view: &SideInput<V>,
     window: &Window,
 ) -> Result<AnyValue, BoxError> {
-    let key =
-        SideKey { transform: transform_id.to_owned(), tag: reader.tag.clone(), window: window.clone() };
+    let key = SideKey {
+        transform: transform_id.to_owned(),
+        tag: reader.tag.clone(),
+        window: window.clone(),
+    };
     let token = bundle.side_token(transform_id, &reader.tag);
     if let Some(token) = &token
         && let Some(value) = bundle.shared.get(&key, token)
@@ -194,8 +222,9 @@ fn load<V: View>(
         [one] => one.clone(),
         many => many.concat().into(),
     };
-    let value: AnyValue =
-        view.load(&data).map_err(|e| format!("side input \"{}\" in window {window}: {e}", reader.name))?;
+    let value: AnyValue = view
+        .load(&data)
+        .map_err(|e| format!("side input \"{}\" in window {window}: {e}", reader.name))?;
     if let Some(token) = token {
         bundle.shared.put(key, token, value.clone());
     }

@@ -74,7 +74,8 @@ impl MetricCell {
 
     pub fn record(&self, value: i64) {
         let first = !self.touched.load(Relaxed);
-        self.sum.store(self.sum.load(Relaxed).wrapping_add(value), Relaxed);
+        self.sum
+            .store(self.sum.load(Relaxed).wrapping_add(value), Relaxed);
         self.count.store(self.count.load(Relaxed) + 1, Relaxed);
         if first || value < self.min.load(Relaxed) {
             self.min.store(value, Relaxed);
@@ -107,11 +108,20 @@ pub(crate) struct BundleMetrics {
 
 impl BundleMetrics {
     fn cell(&self, step: u32, metric: u32) -> Arc<MetricCell> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner).entry((step, metric)).or_default().clone()
+        self.cells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry((step, metric))
+            .or_default()
+            .clone()
     }
 
     pub fn reset(&self) {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|cell| cell.reset());
+        self.cells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .for_each(|cell| cell.reset());
     }
 
     /// What was counted so far. `transform_id` names a step.
@@ -130,8 +140,13 @@ impl BundleMetrics {
                     (metrics::USER_SUM_INT64, metric_types::SUM_INT64_TYPE)
                 }
                 Kind::Distribution => {
-                    [&cell.count, &cell.sum, &cell.min, &cell.max].into_iter().for_each(&mut put);
-                    (metrics::USER_DISTRIBUTION_INT64, metric_types::DISTRIBUTION_INT64_TYPE)
+                    [&cell.count, &cell.sum, &cell.min, &cell.max]
+                        .into_iter()
+                        .for_each(&mut put);
+                    (
+                        metrics::USER_DISTRIBUTION_INT64,
+                        metric_types::DISTRIBUTION_INT64_TYPE,
+                    )
                 }
                 Kind::Gauge => {
                     [&cell.count, &cell.sum].into_iter().for_each(&mut put);
@@ -139,7 +154,10 @@ impl BundleMetrics {
                 }
             };
             let labels = [
-                (metric_labels::TRANSFORM.to_owned(), transform_id(*step).to_owned()),
+                (
+                    metric_labels::TRANSFORM.to_owned(),
+                    transform_id(*step).to_owned(),
+                ),
                 (metric_labels::NAMESPACE.to_owned(), name.namespace),
                 (metric_labels::NAME.to_owned(), name.name),
             ];

@@ -87,7 +87,9 @@ pub struct Gauge(u32);
 impl Gauge {
     /// Sets it.
     pub fn set(&self, value: i64) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as i64);
         cells::with(self.0, |cell| cell.set(value, now));
     }
 }
@@ -116,7 +118,11 @@ struct Names {
 static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
 
 fn intern(kind: Kind, namespace: &str, name: &str) -> u32 {
-    let name = Name { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+    let name = Name {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(id) = names.ids.get(&name) {
         return *id;
@@ -128,5 +134,10 @@ fn intern(kind: Kind, namespace: &str, name: &str) -> u32 {
 }
 
 pub(crate) fn name_of(id: u32) -> Option<Name> {
-    NAMES.lock().unwrap_or_else(PoisonError::into_inner).names.get(id as usize).cloned()
+    NAMES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .names
+        .get(id as usize)
+        .cloned()
 }

@@ -21,7 +21,11 @@ pub struct DistributionResult {
 impl DistributionResult {
     /// Their mean, 0 where there are none.
     pub fn mean(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
+        if self.count == 0 {
+            0.0
+        } else {
+            self.sum as f64 / self.count as f64
+        }
     }
 
     fn merge(self, other: DistributionResult) -> DistributionResult {
@@ -62,7 +66,9 @@ impl MetricValue {
     fn merge(self, other: MetricValue) -> MetricValue {
         match (self, other) {
             (MetricValue::Counter(a), MetricValue::Counter(b)) => MetricValue::Counter(a.wrapping_add(b)),
-            (MetricValue::Distribution(a), MetricValue::Distribution(b)) => MetricValue::Distribution(a.merge(b)),
+            (MetricValue::Distribution(a), MetricValue::Distribution(b)) => {
+                MetricValue::Distribution(a.merge(b))
+            }
             (MetricValue::Gauge(a), MetricValue::Gauge(b)) => {
                 MetricValue::Gauge(if b.at_ms >= a.at_ms { b } else { a })
             }
@@ -106,10 +112,16 @@ impl MetricResults {
         let mut all: FxHashMap<MetricKey, MetricResult> = FxHashMap::default();
         for (infos, is_committed) in [(attempted, false), (committed, true)] {
             for (key, value) in infos.iter().filter_map(read) {
-                let result = all
-                    .entry(key.clone())
-                    .or_insert_with(|| MetricResult { key, attempted: None, committed: None });
-                let slot = if is_committed { &mut result.committed } else { &mut result.attempted };
+                let result = all.entry(key.clone()).or_insert_with(|| MetricResult {
+                    key,
+                    attempted: None,
+                    committed: None,
+                });
+                let slot = if is_committed {
+                    &mut result.committed
+                } else {
+                    &mut result.attempted
+                };
                 *slot = Some(slot.map_or(value, |v| v.merge(value)));
             }
         }
@@ -118,9 +130,16 @@ impl MetricResults {
 
         let mut elements: FxHashMap<String, u64> = FxHashMap::default();
         // Runners that tell no committed values tell attempted ones.
-        let counted = if committed.is_empty() { attempted } else { committed };
+        let counted = if committed.is_empty() {
+            attempted
+        } else {
+            committed
+        };
         for info in counted.iter().filter(|i| i.urn == metrics::ELEMENT_COUNT) {
-            if let (Some(id), Some([count])) = (info.labels.get(metric_labels::PCOLLECTION), varints(&info.payload)) {
+            if let (Some(id), Some([count])) = (
+                info.labels.get(metric_labels::PCOLLECTION),
+                varints(&info.payload),
+            ) {
                 *elements.entry(id.clone()).or_default() += count as u64;
             }
         }
@@ -134,12 +153,16 @@ impl MetricResults {
 
     /// The metrics of this namespace and name, one for each step that has it.
     pub fn named<'a>(&'a self, namespace: &'a str, name: &'a str) -> impl Iterator<Item = &'a MetricResult> {
-        self.metrics.iter().filter(move |m| m.key.namespace == namespace && m.key.name == name)
+        self.metrics
+            .iter()
+            .filter(move |m| m.key.namespace == namespace && m.key.name == name)
     }
 
     /// The value over all steps: committed where the runner tells it, else attempted.
     fn total(&self, namespace: &str, name: &str) -> Option<MetricValue> {
-        self.named(namespace, name).filter_map(|m| m.committed.or(m.attempted)).reduce(MetricValue::merge)
+        self.named(namespace, name)
+            .filter_map(|m| m.committed.or(m.attempted))
+            .reduce(MetricValue::merge)
     }
 
     /// A counter over all steps, 0 where nothing was counted.

@@ -172,7 +172,8 @@ fn help_reads_well() {
               --prism_location <FILE>
                   The job service that PrismRunner starts; purlin-job-service, next to this program or on
                   the PATH, by default
-    "#]].assert_eq(&help);
+    "#]]
+    .assert_eq(&help);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use purlin_coders::CoderSpec;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::harness::{ElementType, Node};
+use crate::harness::Node;
 use crate::windowing::Windowing;
 
 /// Index of a PCollection in the graph.
@@ -30,7 +30,6 @@ pub(crate) struct Transform {
 pub(crate) struct Collection {
     pub name: String,
     pub coder: CoderSpec,
-    pub element: ElementType,
     pub windowing: Windowing,
     pub bounded: bool,
 }
@@ -117,7 +116,11 @@ impl Graph {
     pub fn enter(&mut self, name: &str, inputs: Vec<CollectionId>) -> TransformIndex {
         let parent = self.current_name();
         let name = if name.is_empty() { "Unnamed" } else { name };
-        let full = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+        let full = if parent.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{parent}/{name}")
+        };
         let mut unique = full.clone();
         let mut number = 2;
         while !self.names.insert(unique.clone()) {
@@ -163,7 +166,6 @@ impl Graph {
         &mut self,
         tag: &str,
         coder: CoderSpec,
-        element: ElementType,
         windowing: Windowing,
         bounded: bool,
     ) -> CollectionId {
@@ -171,7 +173,12 @@ impl Graph {
         self.coders.id(&windowing.window_fn.window_coder_spec());
         let id = CollectionId(self.collections.len());
         let name = format!("{}.{tag}", self.current_name());
-        self.collections.push(Collection { name, coder, element, windowing, bounded });
+        self.collections.push(Collection {
+            name,
+            coder,
+            windowing,
+            bounded,
+        });
         self.current_mut().outputs.push((tag.to_owned(), id));
         id
     }
@@ -205,6 +212,10 @@ impl Transform {
 fn tagged(tag: &str, ids: Vec<CollectionId>) -> Vec<(String, CollectionId)> {
     match ids[..] {
         [one] => vec![(tag.to_owned(), one)],
-        _ => ids.into_iter().enumerate().map(|(i, id)| (format!("{tag}{i}"), id)).collect(),
+        _ => ids
+            .into_iter()
+            .enumerate()
+            .map(|(i, id)| (format!("{tag}{i}"), id))
+            .collect(),
     }
 }

@@ -15,10 +15,11 @@ use purlin_proto::pipeline as beam;
 pub use apply::{Apply, PTransform};
 pub(crate) use graph::{CollectionId, Graph};
 pub use proto::BuiltPipeline;
+pub(crate) use proto::ENVIRONMENT;
 pub use value::{CollectionRef, PBegin, PValue};
 
 use crate::error::BuildError;
-use crate::harness::{ElementType, Node};
+use crate::harness::Node;
 use crate::windowing::Windowing;
 
 /// A pipeline: a graph of transforms that is built first and run afterwards.
@@ -43,7 +44,9 @@ pub struct Pipeline {
 impl Pipeline {
     /// A pipeline without transforms.
     pub fn new() -> Pipeline {
-        Pipeline { graph: Arc::new(Mutex::new(Graph::new())) }
+        Pipeline {
+            graph: Arc::new(Mutex::new(Graph::new())),
+        }
     }
 
     /// Applies a root transform, under its own name.
@@ -88,9 +91,18 @@ impl Pipeline {
     }
 
     /// A new output of the transform that is being expanded.
-    pub fn new_collection<T: Element>(&self, tag: &str, windowing: Windowing, bounded: bool) -> PCollection<T> {
-        let id = self.lock().add_collection(tag, T::coder(), ElementType::of::<T>(), windowing, bounded);
-        PCollection { pipeline: self.clone(), id, element: PhantomData }
+    pub fn new_collection<T: Element>(
+        &self,
+        tag: &str,
+        windowing: Windowing,
+        bounded: bool,
+    ) -> PCollection<T> {
+        let id = self.lock().add_collection(tag, T::coder(), windowing, bounded);
+        PCollection {
+            pipeline: self.clone(),
+            id,
+            element: PhantomData,
+        }
     }
 
     /// The id of a coder in the pipeline's proto.
@@ -134,7 +146,12 @@ impl Default for Pipeline {
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let graph = self.lock();
-        write!(f, "Pipeline({} transforms, {} collections)", graph.transforms.len(), graph.collections.len())
+        write!(
+            f,
+            "Pipeline({} transforms, {} collections)",
+            graph.transforms.len(),
+            graph.collections.len()
+        )
     }
 }
 
@@ -147,13 +164,22 @@ pub struct PCollection<T> {
 
 impl<T> Clone for PCollection<T> {
     fn clone(&self) -> Self {
-        PCollection { pipeline: self.pipeline.clone(), id: self.id, element: PhantomData }
+        PCollection {
+            pipeline: self.pipeline.clone(),
+            id: self.id,
+            element: PhantomData,
+        }
     }
 }
 
 impl<T> fmt::Debug for PCollection<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PCollection<{}>({:?})", std::any::type_name::<T>(), self.name())
+        write!(
+            f,
+            "PCollection<{}>({:?})",
+            std::any::type_name::<T>(),
+            self.name()
+        )
     }
 }
 

@@ -28,7 +28,11 @@ pub struct BuiltPipeline {
 impl BuiltPipeline {
     /// Sets where the user code is to run; the SDK's capabilities stay.
     pub fn set_environment(&mut self, urn: &str, payload: impl Into<bytes::Bytes>) {
-        let environment = beam::Environment { urn: urn.into(), payload: payload.into(), ..super::default_environment() };
+        let environment = beam::Environment {
+            urn: urn.into(),
+            payload: payload.into(),
+            ..super::default_environment()
+        };
         let components = self.proto.components.get_or_insert_default();
         components.environments.insert(ENVIRONMENT.into(), environment);
     }
@@ -63,7 +67,11 @@ pub(crate) fn capabilities() -> Vec<String> {
         transforms::COMBINE_PER_KEY_CONVERT_TO_ACCUMULATORS,
         transforms::COMBINE_GROUPED_VALUES,
     ];
-    coders.iter().chain(&others).map(|urn| (*urn).to_owned()).collect()
+    coders
+        .iter()
+        .chain(&others)
+        .map(|urn| (*urn).to_owned())
+        .collect()
 }
 
 fn transform_id(index: TransformIndex) -> String {
@@ -85,7 +93,9 @@ pub(crate) fn build(graph: &Graph) -> Result<BuiltPipeline, BuildError> {
     }
 
     let mut components = beam::Components::default();
-    components.environments.insert(ENVIRONMENT.into(), super::default_environment());
+    components
+        .environments
+        .insert(ENVIRONMENT.into(), super::default_environment());
 
     for (id, spec) in &graph.coders.specs {
         components.coders.insert(id.clone(), coder(graph, spec));
@@ -106,13 +116,18 @@ pub(crate) fn build(graph: &Graph) -> Result<BuiltPipeline, BuildError> {
                 id
             }
         };
-        components.pcollections.insert(collection_id(index), collection_proto(collection, coder_id, windowing_id));
+        components.pcollections.insert(
+            collection_id(index),
+            collection_proto(collection, coder_id, windowing_id),
+        );
     }
 
     let mut needs = BTreeSet::new();
     for (index, transform) in graph.transforms.iter().enumerate().skip(1) {
         let ids = |list: &[(String, super::CollectionId)]| {
-            list.iter().map(|(tag, id)| (tag.clone(), collection_id(id.0))).collect()
+            list.iter()
+                .map(|(tag, id)| (tag.clone(), collection_id(id.0)))
+                .collect()
         };
         let spec = transform.spec.as_ref();
         if let Some((urn, payload)) = spec
@@ -122,15 +137,23 @@ pub(crate) fn build(graph: &Graph) -> Result<BuiltPipeline, BuildError> {
         }
         let proto = beam::PTransform {
             unique_name: transform.name.clone(),
-            spec: spec
-                .map(|(urn, payload)| beam::FunctionSpec { urn: urn.clone(), payload: payload.clone() }),
+            spec: spec.map(|(urn, payload)| beam::FunctionSpec {
+                urn: urn.clone(),
+                payload: payload.clone(),
+            }),
             subtransforms: transform.children.iter().map(|c| transform_id(*c)).collect(),
             inputs: ids(&transform.inputs),
             outputs: ids(&transform.outputs),
-            environment_id: if transform.in_environment { ENVIRONMENT.into() } else { String::new() },
+            environment_id: if transform.in_environment {
+                ENVIRONMENT.into()
+            } else {
+                String::new()
+            },
             ..Default::default()
         };
-        components.transforms.insert(transform_id(TransformIndex(index)), proto);
+        components
+            .transforms
+            .insert(transform_id(TransformIndex(index)), proto);
     }
 
     let proto = beam::Pipeline {
@@ -139,12 +162,18 @@ pub(crate) fn build(graph: &Graph) -> Result<BuiltPipeline, BuildError> {
         display_data: Vec::new(),
         requirements: needs.into_iter().collect(),
     };
-    Ok(BuiltPipeline { proto, registry: Arc::new(Registry::new(graph.nodes.clone())) })
+    Ok(BuiltPipeline {
+        proto,
+        registry: Arc::new(Registry::new(graph.nodes.clone())),
+    })
 }
 
 fn coder(graph: &Graph, spec: &CoderSpec) -> beam::Coder {
     beam::Coder {
-        spec: Some(beam::FunctionSpec { urn: spec.urn.to_string(), payload: spec.payload.clone() }),
+        spec: Some(beam::FunctionSpec {
+            urn: spec.urn.to_string(),
+            payload: spec.payload.clone(),
+        }),
         component_coder_ids: spec
             .components
             .iter()
@@ -158,7 +187,11 @@ fn collection_proto(
     coder_id: impl Fn(&CoderSpec) -> String,
     windowing_strategy_id: String,
 ) -> beam::PCollection {
-    let bounded = if collection.bounded { is_bounded::Enum::Bounded } else { is_bounded::Enum::Unbounded };
+    let bounded = if collection.bounded {
+        is_bounded::Enum::Bounded
+    } else {
+        is_bounded::Enum::Unbounded
+    };
     beam::PCollection {
         unique_name: collection.name.clone(),
         coder_id: coder_id(&collection.coder),
@@ -171,7 +204,11 @@ fn collection_proto(
 /// A grouping of an unbounded collection in the global window needs a trigger that fires before the end of time.
 fn check_groupings(graph: &Graph, problems: &mut Vec<String>) {
     for transform in &graph.transforms {
-        if transform.spec.as_ref().is_none_or(|(urn, _)| urn != transforms::GROUP_BY_KEY) {
+        if transform
+            .spec
+            .as_ref()
+            .is_none_or(|(urn, _)| urn != transforms::GROUP_BY_KEY)
+        {
             continue;
         }
         for (_, id) in &transform.inputs {
@@ -190,7 +227,9 @@ fn check_groupings(graph: &Graph, problems: &mut Vec<String>) {
 }
 
 fn add_requirements(payload: &bytes::Bytes, needs: &mut BTreeSet<String>) {
-    let Ok(pardo) = beam::ParDoPayload::decode(payload.clone()) else { return };
+    let Ok(pardo) = beam::ParDoPayload::decode(payload.clone()) else {
+        return;
+    };
     let mut need = |wanted: bool, urn: &str| {
         if wanted {
             needs.insert(urn.to_owned());
@@ -200,10 +239,19 @@ fn add_requirements(payload: &bytes::Bytes, needs: &mut BTreeSet<String>) {
         !pardo.state_specs.is_empty() || !pardo.timer_family_specs.is_empty(),
         requirements::REQUIRES_STATEFUL_PROCESSING,
     );
-    need(pardo.requests_finalization, requirements::REQUIRES_BUNDLE_FINALIZATION);
+    need(
+        pardo.requests_finalization,
+        requirements::REQUIRES_BUNDLE_FINALIZATION,
+    );
     need(pardo.requires_stable_input, requirements::REQUIRES_STABLE_INPUT);
-    need(pardo.requires_time_sorted_input, requirements::REQUIRES_TIME_SORTED_INPUT);
-    need(!pardo.restriction_coder_id.is_empty(), requirements::REQUIRES_SPLITTABLE_DOFN);
+    need(
+        pardo.requires_time_sorted_input,
+        requirements::REQUIRES_TIME_SORTED_INPUT,
+    );
+    need(
+        !pardo.restriction_coder_id.is_empty(),
+        requirements::REQUIRES_SPLITTABLE_DOFN,
+    );
     need(
         !pardo.on_window_expiration_timer_family_spec.is_empty(),
         requirements::REQUIRES_ON_WINDOW_EXPIRATION,

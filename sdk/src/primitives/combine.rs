@@ -36,7 +36,10 @@ pub struct CombinePerKey<F> {
 impl<F: CombineFn> CombinePerKey<F> {
     /// Combines by this function.
     pub fn new(name: &str, combine: F) -> Self {
-        CombinePerKey { name: name.to_owned(), combine }
+        CombinePerKey {
+            name: name.to_owned(),
+            combine,
+        }
     }
 }
 
@@ -60,7 +63,10 @@ impl<K: Element + Eq + Hash, F: CombineFn> PTransform<PCollection<(K, F::In)>> f
         pipeline.set_spec(transforms::COMBINE_PER_KEY, payload.clone());
         pipeline.in_environment();
         // Runners take these apart as they like; one that does not know the composite runs what is in it.
-        input.apply(GroupByKey).apply(CombineGroupedValues::<F> { payload, combine: std::marker::PhantomData })
+        input.apply(GroupByKey).apply(CombineGroupedValues::<F> {
+            payload,
+            combine: std::marker::PhantomData,
+        })
     }
 }
 
@@ -69,7 +75,9 @@ struct CombineGroupedValues<F> {
     combine: std::marker::PhantomData<F>,
 }
 
-impl<K: Element + Eq + Hash, F: CombineFn> PTransform<PCollection<(K, Vec<F::In>)>> for CombineGroupedValues<F> {
+impl<K: Element + Eq + Hash, F: CombineFn> PTransform<PCollection<(K, Vec<F::In>)>>
+    for CombineGroupedValues<F>
+{
     type Output = PCollection<(K, F::Out)>;
 
     fn name(&self) -> String {
@@ -106,7 +114,11 @@ pub struct CombineGlobally<F> {
 impl<F: CombineFn> CombineGlobally<F> {
     /// Combines by this function.
     pub fn new(name: &str, combine: F) -> Self {
-        CombineGlobally { name: name.to_owned(), combine, defaults: true }
+        CombineGlobally {
+            name: name.to_owned(),
+            combine,
+            defaults: true,
+        }
     }
 
     /// No elements, no result.
@@ -148,7 +160,9 @@ impl<F: CombineFn> PTransform<PCollection<F::In>> for CombineGlobally<F> {
             return combined;
         }
         // As bytes, for results that threads cannot share.
-        let view = combined.map("Encode", |result| Bytes::from(result.to_bytes())).as_list();
+        let view = combined
+            .map("Encode", |result| Bytes::from(result.to_bytes()))
+            .as_list();
         pipeline.apply(Impulse).apply(
             ParDo::of("OrDefault", {
                 let view = view.clone();

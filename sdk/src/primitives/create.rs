@@ -50,7 +50,10 @@ impl<T: Element> Create<T> {
             }
         }
         cut(&mut buffer, &mut ends, &mut pieces);
-        Create { pieces, element: PhantomData }
+        Create {
+            pieces,
+            element: PhantomData,
+        }
     }
 }
 

@@ -84,7 +84,11 @@ where
 {
     /// Calls this closure.
     pub fn new(name: &str, f: F) -> Self {
-        Map { name: name.to_owned(), f, element: PhantomData }
+        Map {
+            name: name.to_owned(),
+            f,
+            element: PhantomData,
+        }
     }
 }
 
@@ -109,7 +113,11 @@ where
 {
     /// Calls this closure.
     pub fn new(name: &str, f: F) -> Self {
-        TryMap { name: name.to_owned(), f, element: PhantomData }
+        TryMap {
+            name: name.to_owned(),
+            f,
+            element: PhantomData,
+        }
     }
 }
 
@@ -135,7 +143,11 @@ where
 {
     /// Calls this closure.
     pub fn new(name: &str, f: F) -> Self {
-        FlatMap { name: name.to_owned(), f, element: PhantomData }
+        FlatMap {
+            name: name.to_owned(),
+            f,
+            element: PhantomData,
+        }
     }
 }
 
@@ -161,7 +173,11 @@ where
 {
     /// Calls this closure.
     pub fn new(name: &str, f: F) -> Self {
-        TryFlatMap { name: name.to_owned(), f, element: PhantomData }
+        TryFlatMap {
+            name: name.to_owned(),
+            f,
+            element: PhantomData,
+        }
     }
 }
 
@@ -188,7 +204,11 @@ where
 {
     /// Keeps the elements for which this closure says yes.
     pub fn new(name: &str, f: F) -> Self {
-        Filter { name: name.to_owned(), f, element: PhantomData }
+        Filter {
+            name: name.to_owned(),
+            f,
+            element: PhantomData,
+        }
     }
 }
 

@@ -50,7 +50,12 @@ struct Declared {
 impl<D: DoFn> ParDo<D> {
     /// Calls this DoFn.
     pub fn new(name: &str, dofn: D) -> ParDo<D> {
-        ParDo { name: name.to_owned(), dofn, tags: (), sides: Vec::new() }
+        ParDo {
+            name: name.to_owned(),
+            dofn,
+            tags: (),
+            sides: Vec::new(),
+        }
     }
 }
 
@@ -76,13 +81,22 @@ impl<D: DoFn, Tags: OutputTags> ParDo<D, Tags> {
             name: view.name().to_owned(),
             window_fn: view.window_fn().clone(),
         };
-        self.sides.push(Declared { spec, collection: view.collection(), pipeline: view.pipeline() });
+        self.sides.push(Declared {
+            spec,
+            collection: view.collection(),
+            pipeline: view.pipeline(),
+        });
         self
     }
 
     /// Adds outputs: one tag or a tuple of tags. They replace outputs that were added before.
     pub fn with_outputs<More: OutputTags>(self, tags: More) -> ParDo<D, More> {
-        ParDo { name: self.name, dofn: self.dofn, tags, sides: self.sides }
+        ParDo {
+            name: self.name,
+            dofn: self.dofn,
+            tags,
+            sides: self.sides,
+        }
     }
 
     /// Adds the step to the pipeline.
@@ -97,11 +111,19 @@ impl<D: DoFn, Tags: OutputTags> ParDo<D, Tags> {
         let mut side_inputs = HashMap::new();
         for side in &self.sides {
             if side.pipeline != pipeline.id() {
-                pipeline.problem(format!("its side input \"{}\" belongs to another pipeline", side.spec.name));
+                pipeline.problem(format!(
+                    "its side input \"{}\" belongs to another pipeline",
+                    side.spec.name
+                ));
                 continue;
             }
             pipeline.add_side_input(&side.spec.tag, side.collection);
-            let spec = |urn: &str| Some(FunctionSpec { urn: urn.to_owned(), payload: Default::default() });
+            let spec = |urn: &str| {
+                Some(FunctionSpec {
+                    urn: urn.to_owned(),
+                    payload: Default::default(),
+                })
+            };
             let proto = SideInputProto {
                 access_pattern: spec(side_inputs::ITERABLE),
                 view_fn: spec("purlin:view_fn:v1"),

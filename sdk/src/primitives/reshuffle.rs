@@ -29,7 +29,10 @@ struct Reify<T> {
 
 impl<T> Clone for Reify<T> {
     fn clone(&self) -> Self {
-        Reify { next: self.next, element: std::marker::PhantomData }
+        Reify {
+            next: self.next,
+            element: std::marker::PhantomData,
+        }
     }
 }
 
@@ -80,7 +83,13 @@ impl<T: Element> PTransform<PCollection<T>> for Reshuffle {
         }
         .discarding();
         // For runners that do not know the composite.
-        let reified = input.par_do("Reify", Reify { next: 0, element: std::marker::PhantomData });
+        let reified = input.par_do(
+            "Reify",
+            Reify {
+                next: 0,
+                element: std::marker::PhantomData,
+            },
+        );
         let spread = reified.apply(AtOnce(at_once)).apply(GroupByKey).par_do_with(
             "Restore",
             |(_, values): (u32, Vec<(Timestamp, T)>), ctx: &mut Context<'_, T>| {

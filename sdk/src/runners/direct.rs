@@ -61,7 +61,10 @@ impl DirectRunner {
             let _inside = runtime.enter();
             Job::start(plan, Arc::new(EmbeddedFactory::new(built.registry)), settings)
         };
-        Ok(PipelineHandle::new(Running { job, runtime: Some(runtime) }))
+        Ok(PipelineHandle::new(Running {
+            job,
+            runtime: Some(runtime),
+        }))
     }
 }
 

@@ -46,7 +46,9 @@ impl<T: Element> PTransform<PCollection<T>> for WindowInto {
         if let Trigger::ElementCount(0) = self.windowing.trigger {
             pipeline.problem("a trigger by element count needs a count of at least 1");
         }
-        let payload = WindowIntoPayload { window_fn: Some(self.windowing.window_fn.to_spec()) };
+        let payload = WindowIntoPayload {
+            window_fn: Some(self.windowing.window_fn.to_spec()),
+        };
         pipeline.set_spec(transforms::ASSIGN_WINDOWS, payload.encode_to_vec());
         pipeline.new_collection("out", self.windowing, input.is_bounded())
     }

@@ -53,7 +53,10 @@ pub enum WindowFn {
 }
 
 fn interval(start: i64, length: i64) -> Window {
-    Window::Interval { start: Timestamp(start), end: Timestamp(start.saturating_add(length)) }
+    Window::Interval {
+        start: Timestamp(start),
+        end: Timestamp(start.saturating_add(length)),
+    }
 }
 
 impl WindowFn {
@@ -65,10 +68,17 @@ impl WindowFn {
             WindowFn::Fixed { size_ms, offset_ms } => {
                 Windows::One(interval(at - (at - offset_ms).rem_euclid(size_ms), size_ms))
             }
-            WindowFn::Sliding { size_ms, period_ms, offset_ms } => {
+            WindowFn::Sliding {
+                size_ms,
+                period_ms,
+                offset_ms,
+            } => {
                 let last = at - (at - offset_ms).rem_euclid(period_ms);
                 let starts = std::iter::successors(Some(last), |start| Some(start - period_ms));
-                starts.take_while(|start| *start > at - size_ms).map(|start| interval(start, size_ms)).collect()
+                starts
+                    .take_while(|start| *start > at - size_ms)
+                    .map(|start| interval(start, size_ms))
+                    .collect()
             }
             WindowFn::Sessions { gap_ms } => Windows::One(interval(at, gap_ms)),
         }
@@ -110,8 +120,12 @@ impl WindowFn {
     /// What is wrong with its numbers, if anything.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         match *self {
-            WindowFn::Fixed { size_ms, .. } if size_ms <= 0 => Some("fixed windows need a size of at least 1 ms"),
-            WindowFn::Sliding { size_ms, period_ms, .. } if size_ms <= 0 || period_ms <= 0 => {
+            WindowFn::Fixed { size_ms, .. } if size_ms <= 0 => {
+                Some("fixed windows need a size of at least 1 ms")
+            }
+            WindowFn::Sliding {
+                size_ms, period_ms, ..
+            } if size_ms <= 0 || period_ms <= 0 => {
                 Some("sliding windows need a size and a period of at least 1 ms")
             }
             WindowFn::Sessions { gap_ms } if gap_ms <= 0 => Some("sessions need a gap of at least 1 ms"),
@@ -126,7 +140,9 @@ impl fmt::Display for WindowFn {
         match *self {
             WindowFn::Global => f.write_str("global"),
             WindowFn::Fixed { size_ms, .. } => write!(f, "fixed({})", d(size_ms)),
-            WindowFn::Sliding { size_ms, period_ms, .. } => {
+            WindowFn::Sliding {
+                size_ms, period_ms, ..
+            } => {
                 write!(f, "sliding({} every {})", d(size_ms), d(period_ms))
             }
             WindowFn::Sessions { gap_ms } => write!(f, "sessions({})", d(gap_ms)),
@@ -198,12 +214,19 @@ impl Windowing {
 
     /// Windows of this length, one after the other, from the epoch.
     pub fn fixed(size: Duration) -> Windowing {
-        Windowing::new(WindowFn::Fixed { size_ms: millis(size), offset_ms: 0 })
+        Windowing::new(WindowFn::Fixed {
+            size_ms: millis(size),
+            offset_ms: 0,
+        })
     }
 
     /// Windows of this length that start every `period`.
     pub fn sliding(size: Duration, period: Duration) -> Windowing {
-        Windowing::new(WindowFn::Sliding { size_ms: millis(size), period_ms: millis(period), offset_ms: 0 })
+        Windowing::new(WindowFn::Sliding {
+            size_ms: millis(size),
+            period_ms: millis(period),
+            offset_ms: 0,
+        })
     }
 
     /// Sessions with gaps of at least this length between them.
@@ -215,7 +238,9 @@ impl Windowing {
     #[must_use]
     pub fn offset(mut self, offset: Duration) -> Windowing {
         match &mut self.window_fn {
-            WindowFn::Fixed { offset_ms, .. } | WindowFn::Sliding { offset_ms, .. } => *offset_ms = millis(offset),
+            WindowFn::Fixed { offset_ms, .. } | WindowFn::Sliding { offset_ms, .. } => {
+                *offset_ms = millis(offset)
+            }
             WindowFn::Global | WindowFn::Sessions { .. } => {}
         }
         self
@@ -296,28 +321,49 @@ mod tests {
     use super::*;
 
     fn windows(window_fn: WindowFn, at: i64) -> Vec<String> {
-        window_fn.assign(Timestamp(at)).iter().map(|w| w.to_string()).collect()
+        window_fn
+            .assign(Timestamp(at))
+            .iter()
+            .map(|w| w.to_string())
+            .collect()
     }
 
     #[test]
     fn fixed_windows_hold_their_elements() {
-        let f = WindowFn::Fixed { size_ms: 10_000, offset_ms: 3_000 };
+        let f = WindowFn::Fixed {
+            size_ms: 10_000,
+            offset_ms: 3_000,
+        };
         assert_eq!(windows(f.clone(), 2_999), ["[-7.000s, 3.000s)"]);
         assert_eq!(windows(f, 3_000), ["[3.000s, 13.000s)"]);
     }
 
     #[test]
     fn sliding_windows_come_latest_first() {
-        let f = WindowFn::Sliding { size_ms: 10_000, period_ms: 5_000, offset_ms: 0 };
-        assert_eq!(windows(f.clone(), 12_000), ["[10.000s, 20.000s)", "[5.000s, 15.000s)"]);
+        let f = WindowFn::Sliding {
+            size_ms: 10_000,
+            period_ms: 5_000,
+            offset_ms: 0,
+        };
+        assert_eq!(
+            windows(f.clone(), 12_000),
+            ["[10.000s, 20.000s)", "[5.000s, 15.000s)"]
+        );
         assert_eq!(windows(f.clone(), 10_000).len(), 2);
-        let gaps = WindowFn::Sliding { size_ms: 2_000, period_ms: 5_000, offset_ms: 0 };
+        let gaps = WindowFn::Sliding {
+            size_ms: 2_000,
+            period_ms: 5_000,
+            offset_ms: 0,
+        };
         assert_eq!(windows(gaps, 3_000), Vec::<String>::new());
         assert_eq!(f.side_input_window(&interval(0, 4_000)), interval(0, 10_000));
     }
 
     #[test]
     fn a_session_starts_with_its_element() {
-        assert_eq!(windows(WindowFn::Sessions { gap_ms: 1_000 }, 5), ["[0.005s, 1.005s)"]);
+        assert_eq!(
+            windows(WindowFn::Sessions { gap_ms: 1_000 }, 5),
+            ["[0.005s, 1.005s)"]
+        );
     }
 }

@@ -26,7 +26,9 @@ fn timestamp(ms: i64) -> Option<prost_types::Timestamp> {
 }
 
 fn ms(seconds: i64, nanos: i32) -> i64 {
-    seconds.saturating_mul(1000).saturating_add(i64::from(nanos) / 1_000_000)
+    seconds
+        .saturating_mul(1000)
+        .saturating_add(i64::from(nanos) / 1_000_000)
 }
 
 impl WindowFn {
@@ -35,9 +37,17 @@ impl WindowFn {
             WindowFn::Global => (window_fns::GLOBAL_WINDOWS, Vec::new()),
             WindowFn::Fixed { size_ms, offset_ms } => (
                 window_fns::FIXED_WINDOWS,
-                FixedWindowsPayload { size: duration(size_ms), offset: timestamp(offset_ms) }.encode_to_vec(),
+                FixedWindowsPayload {
+                    size: duration(size_ms),
+                    offset: timestamp(offset_ms),
+                }
+                .encode_to_vec(),
             ),
-            WindowFn::Sliding { size_ms, period_ms, offset_ms } => (
+            WindowFn::Sliding {
+                size_ms,
+                period_ms,
+                offset_ms,
+            } => (
                 window_fns::SLIDING_WINDOWS,
                 SlidingWindowsPayload {
                     size: duration(size_ms),
@@ -48,31 +58,47 @@ impl WindowFn {
             ),
             WindowFn::Sessions { gap_ms } => (
                 window_fns::SESSION_WINDOWS,
-                SessionWindowsPayload { gap_size: duration(gap_ms) }.encode_to_vec(),
+                SessionWindowsPayload {
+                    gap_size: duration(gap_ms),
+                }
+                .encode_to_vec(),
             ),
         };
-        FunctionSpec { urn: urn.into(), payload: payload.into() }
+        FunctionSpec {
+            urn: urn.into(),
+            payload: payload.into(),
+        }
     }
 }
 
 /// The window function that a spec describes.
 pub(crate) fn window_fn_from_spec(spec: &FunctionSpec) -> Result<WindowFn, String> {
-    let bad = |e: prost::DecodeError| format!("the payload of window function {} cannot be read: {e}", spec.urn);
+    let bad =
+        |e: prost::DecodeError| format!("the payload of window function {} cannot be read: {e}", spec.urn);
     let d = |d: Option<prost_types::Duration>| d.map_or(0, |d| ms(d.seconds, d.nanos));
     let t = |t: Option<prost_types::Timestamp>| t.map_or(0, |t| ms(t.seconds, t.nanos));
     let window_fn = match spec.urn.as_str() {
         window_fns::GLOBAL_WINDOWS => WindowFn::Global,
         window_fns::FIXED_WINDOWS => {
             let p = FixedWindowsPayload::decode(spec.payload.clone()).map_err(bad)?;
-            WindowFn::Fixed { size_ms: d(p.size), offset_ms: t(p.offset) }
+            WindowFn::Fixed {
+                size_ms: d(p.size),
+                offset_ms: t(p.offset),
+            }
         }
         window_fns::SLIDING_WINDOWS => {
             let p = SlidingWindowsPayload::decode(spec.payload.clone()).map_err(bad)?;
-            WindowFn::Sliding { size_ms: d(p.size), period_ms: d(p.period), offset_ms: t(p.offset) }
+            WindowFn::Sliding {
+                size_ms: d(p.size),
+                period_ms: d(p.period),
+                offset_ms: t(p.offset),
+            }
         }
         window_fns::SESSION_WINDOWS => {
             let p = SessionWindowsPayload::decode(spec.payload.clone()).map_err(bad)?;
-            WindowFn::Sessions { gap_ms: d(p.gap_size) }
+            WindowFn::Sessions {
+                gap_ms: d(p.gap_size),
+            }
         }
         other => return Err(format!("window function {other} is not known to this SDK")),
     };
@@ -87,12 +113,17 @@ impl TimestampTransform {
         use pipeline::timestamp_transform::{AlignTo, Delay, TimestampTransform as T};
         let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
         let transform = match self {
-            TimestampTransform::Delay(delay) => T::Delay(Delay { delay_millis: ms(delay) }),
-            TimestampTransform::AlignTo { period, offset } => {
-                T::AlignTo(AlignTo { period: ms(period), offset: ms(offset) })
-            }
+            TimestampTransform::Delay(delay) => T::Delay(Delay {
+                delay_millis: ms(delay),
+            }),
+            TimestampTransform::AlignTo { period, offset } => T::AlignTo(AlignTo {
+                period: ms(period),
+                offset: ms(offset),
+            }),
         };
-        pipeline::TimestampTransform { timestamp_transform: Some(transform) }
+        pipeline::TimestampTransform {
+            timestamp_transform: Some(transform),
+        }
     }
 }
 
@@ -107,34 +138,46 @@ impl Trigger {
                 early_firings: boxed(early),
                 late_firings: boxed(late),
             })),
-            Trigger::ElementCount(count) => {
-                T::ElementCount(t::ElementCount { element_count: i32::try_from(*count).unwrap_or(i32::MAX) })
-            }
+            Trigger::ElementCount(count) => T::ElementCount(t::ElementCount {
+                element_count: i32::try_from(*count).unwrap_or(i32::MAX),
+            }),
             Trigger::AfterProcessingTime(transforms) => T::AfterProcessingTime(t::AfterProcessingTime {
                 timestamp_transforms: transforms.iter().map(|t| t.to_proto()).collect(),
             }),
             Trigger::AfterSynchronizedProcessingTime => {
                 T::AfterSynchronizedProcessingTime(t::AfterSynchronizedProcessingTime {})
             }
-            Trigger::AfterEach(triggers) => T::AfterEach(t::AfterEach { subtriggers: all(triggers) }),
-            Trigger::AfterAll(triggers) => T::AfterAll(t::AfterAll { subtriggers: all(triggers) }),
-            Trigger::AfterAny(triggers) => T::AfterAny(t::AfterAny { subtriggers: all(triggers) }),
+            Trigger::AfterEach(triggers) => T::AfterEach(t::AfterEach {
+                subtriggers: all(triggers),
+            }),
+            Trigger::AfterAll(triggers) => T::AfterAll(t::AfterAll {
+                subtriggers: all(triggers),
+            }),
+            Trigger::AfterAny(triggers) => T::AfterAny(t::AfterAny {
+                subtriggers: all(triggers),
+            }),
             Trigger::OrFinally(main, other) => T::OrFinally(Box::new(t::OrFinally {
                 main: Some(Box::new(main.to_proto())),
                 finally: Some(Box::new(other.to_proto())),
             })),
-            Trigger::Repeat(trigger) => {
-                T::Repeat(Box::new(t::Repeat { subtrigger: Some(Box::new(trigger.to_proto())) }))
-            }
+            Trigger::Repeat(trigger) => T::Repeat(Box::new(t::Repeat {
+                subtrigger: Some(Box::new(trigger.to_proto())),
+            })),
             Trigger::Always => T::Always(t::Always {}),
             Trigger::Never => T::Never(t::Never {}),
         };
-        pipeline::Trigger { trigger: Some(trigger) }
+        pipeline::Trigger {
+            trigger: Some(trigger),
+        }
     }
 }
 
 impl Windowing {
-    pub(crate) fn to_proto(&self, window_coder_id: String, environment_id: String) -> pipeline::WindowingStrategy {
+    pub(crate) fn to_proto(
+        &self,
+        window_coder_id: String,
+        environment_id: String,
+    ) -> pipeline::WindowingStrategy {
         let merge = match (self.window_fn.merges(), self.already_merged) {
             (_, true) => merge_status::Enum::AlreadyMerged,
             (true, false) => merge_status::Enum::NeedsMerge,

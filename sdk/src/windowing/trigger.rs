@@ -76,7 +76,10 @@ impl AfterEndOfWindow {
 
 impl From<AfterEndOfWindow> for Trigger {
     fn from(t: AfterEndOfWindow) -> Trigger {
-        Trigger::AfterEndOfWindow { early: t.early, late: t.late }
+        Trigger::AfterEndOfWindow {
+            early: t.early,
+            late: t.late,
+        }
     }
 }
 
@@ -109,9 +112,10 @@ impl Trigger {
         let boxed = |trigger: &Option<Box<Trigger>>| trigger.as_ref().map(|t| Box::new(t.continuation()));
         match self {
             Trigger::Default => Trigger::Default,
-            Trigger::AfterEndOfWindow { early, late } => {
-                Trigger::AfterEndOfWindow { early: boxed(early), late: boxed(late) }
-            }
+            Trigger::AfterEndOfWindow { early, late } => Trigger::AfterEndOfWindow {
+                early: boxed(early),
+                late: boxed(late),
+            },
             Trigger::ElementCount(_) => Trigger::ElementCount(1),
             Trigger::AfterProcessingTime(_) | Trigger::AfterSynchronizedProcessingTime => {
                 Trigger::AfterSynchronizedProcessingTime
@@ -119,7 +123,9 @@ impl Trigger {
             Trigger::AfterEach(triggers) => Trigger::AfterAny(all(triggers)).repeatedly(),
             Trigger::AfterAll(triggers) => Trigger::AfterAll(all(triggers)),
             Trigger::AfterAny(triggers) => Trigger::AfterAny(all(triggers)),
-            Trigger::OrFinally(main, other) => main.continuation().or_finally(other.continuation()).repeatedly(),
+            Trigger::OrFinally(main, other) => {
+                main.continuation().or_finally(other.continuation()).repeatedly()
+            }
             Trigger::Repeat(trigger) => trigger.continuation().repeatedly(),
             Trigger::Always => Trigger::Always,
             Trigger::Never => Trigger::Never,
@@ -128,6 +134,9 @@ impl Trigger {
 
     /// Whether an unbounded collection in the global window would ever fire by it.
     pub(crate) fn waits_for_the_window(&self) -> bool {
-        matches!(self, Trigger::Default | Trigger::AfterEndOfWindow { early: None, .. } | Trigger::Never)
+        matches!(
+            self,
+            Trigger::Default | Trigger::AfterEndOfWindow { early: None, .. } | Trigger::Never
+        )
     }
 }
