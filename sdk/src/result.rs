@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::error::RunError;
 use crate::metrics::MetricResults;
+use crate::pipeline::AtEnd;
 
 /// Where a pipeline is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +56,7 @@ pub trait RunningPipeline: Send + Sync {
 /// A pipeline that runs. Dropping the handle does not stop a pipeline on a service; it ends one in this process.
 pub struct PipelineHandle {
     pipeline: Box<dyn RunningPipeline>,
+    at_end: Vec<AtEnd>,
 }
 
 impl std::fmt::Debug for PipelineHandle {
@@ -68,7 +70,14 @@ impl PipelineHandle {
     pub fn new(pipeline: impl RunningPipeline + 'static) -> PipelineHandle {
         PipelineHandle {
             pipeline: Box::new(pipeline),
+            at_end: Vec::new(),
         }
+    }
+
+    /// Calls these when the pipeline has ended and somebody waits for it or drops the handle.
+    pub(crate) fn at_end(mut self, at_end: Vec<AtEnd>) -> PipelineHandle {
+        self.at_end = at_end;
+        self
     }
 
     /// Where it is.
@@ -113,6 +122,14 @@ impl PipelineHandle {
                 state,
                 metrics: self.pipeline.metrics(),
             }),
+        }
+    }
+}
+
+impl Drop for PipelineHandle {
+    fn drop(&mut self) {
+        if self.pipeline.state().is_terminal() {
+            self.at_end.iter().for_each(|tidy| tidy());
         }
     }
 }

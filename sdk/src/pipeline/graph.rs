@@ -60,6 +60,9 @@ impl CoderTable {
     }
 }
 
+/// What tidies up behind a run, in the process that launched it.
+pub(crate) type AtEnd = Arc<dyn Fn() + Send + Sync>;
+
 pub(crate) struct Graph {
     pub id: u64,
     /// The first is the root: it stands for the pipeline.
@@ -69,6 +72,8 @@ pub(crate) struct Graph {
     pub problems: Vec<String>,
     pub nodes: FxHashMap<String, Arc<dyn Node>>,
     pub views: u64,
+    /// To be called when a run has ended, however it did.
+    pub at_end: Vec<AtEnd>,
     names: FxHashSet<String>,
     scopes: Vec<TransformIndex>,
 }
@@ -86,6 +91,7 @@ impl Graph {
             problems: Vec::new(),
             nodes: FxHashMap::default(),
             views: 0,
+            at_end: Vec::new(),
             names: FxHashSet::default(),
             scopes: Vec::new(),
         }

@@ -13,7 +13,7 @@ use purlin_coders::{CoderSpec, Element};
 use purlin_proto::pipeline as beam;
 
 pub use apply::{Apply, PTransform};
-pub(crate) use graph::{CollectionId, Graph};
+pub(crate) use graph::{AtEnd, CollectionId, Graph};
 pub use proto::BuiltPipeline;
 pub(crate) use proto::ENVIRONMENT;
 pub use value::{CollectionRef, PBegin, PValue};
@@ -123,6 +123,11 @@ impl Pipeline {
     /// Adds an input that is not the main one.
     pub(crate) fn add_side_input(&self, tag: &str, id: CollectionId) {
         self.lock().add_input(tag, id);
+    }
+
+    /// Calls this in the launching process whenever a run has ended and no worker is left, however it ended.
+    pub(crate) fn at_end(&self, tidy: impl Fn() + Send + Sync + 'static) {
+        self.lock().at_end.push(Arc::new(tidy));
     }
 
     pub(crate) fn next_view_id(&self) -> u64 {

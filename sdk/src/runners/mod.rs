@@ -25,6 +25,7 @@ impl Pipeline {
     /// When it cannot be built, or the runner does not take it.
     pub fn start(&self, options: &PipelineOptions) -> Result<PipelineHandle, RunError> {
         let built = self.build()?;
-        options.start(built)
+        let at_end = self.lock().at_end.clone();
+        Ok(options.start(built)?.at_end(at_end))
     }
 }

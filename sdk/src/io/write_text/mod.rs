@@ -12,7 +12,7 @@
 //!
 //! Each bundle writes a temporary file of its own. Only the names that committed bundles gave are put together, so nothing
 //! of a bundle that failed or ran twice gets into the files. Finalizing copies and renames; it leaves the temporary files
-//! where they are, so it can be tried again. They go when it is committed, or with the pipeline where it failed.
+//! where they are, so it can be tried again. They go when it is committed, or when the run ends where it failed.
 
 mod bundles;
 mod finalize;
@@ -174,6 +174,8 @@ impl<T: Element + Display> PTransform<PCollection<T>> for WriteText {
 
         let made = target.clone();
         let folders = TempFolders::default();
+        let left = folders.clone();
+        pipeline.at_end(move || left.remove());
         let folder = pipeline
             .apply(Impulse)
             .try_map("CreateTempFolder", move |_: Vec<u8>| {

@@ -109,31 +109,21 @@ impl Target {
     }
 }
 
-/// Folders that this process made. Those that are still there when the pipeline is dropped belong to a run that failed, and
-/// are removed then.
+/// Folders that this process made. What is still there at the end belongs to a run that failed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TempFolders(Arc<Made>);
-
-#[derive(Debug, Default)]
-struct Made(Mutex<Vec<String>>);
+pub(super) struct TempFolders(Arc<Mutex<Vec<String>>>);
 
 impl TempFolders {
     pub fn add(&self, folder: &str) {
         self.0
-            .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(folder.to_owned());
     }
-}
 
-impl Drop for Made {
-    fn drop(&mut self) {
-        // A worker in a process of its own may end before the job does, whose other workers still need the folder.
-        if !crate::options::in_worker() {
-            let folders = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-            folders.iter().for_each(|folder| remove_temp_folder(folder));
-        }
+    pub fn remove(&self) {
+        let folders = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        folders.iter().for_each(|folder| remove_temp_folder(folder));
     }
 }
 
