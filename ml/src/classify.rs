@@ -84,10 +84,11 @@ impl Classifier {
                 labels: labels.len(),
             });
         }
-        Ok(Classifier { model,
+        Ok(Classifier {
+            model,
             labels,
             top_k: top_k.clamp(1, classes.max(1)),
-                    })
+        })
     }
 
     /// How images are prepared.
@@ -107,7 +108,10 @@ impl Classifier {
 
     /// Classifies a batch: for each image its best classes, best first. One bad image fails the batch.
     pub fn classify_batch(&self, images: &[&Pixels]) -> Result<Vec<Vec<Class>>, ClassifyError> {
-        self.run(images).map_err(|error| ClassifyError::Torch(first_line(&error)))?.into_iter().collect()
+        self.run(images)
+            .map_err(|error| ClassifyError::Torch(first_line(&error)))?
+            .into_iter()
+            .collect()
     }
 
     /// Classifies a batch: for each image its best classes, best first, or why there are none.
@@ -119,11 +123,16 @@ impl Classifier {
 
     fn run(&self, images: &[&Pixels]) -> Result<Vec<Result<Vec<Class>, ClassifyError>>, TchError> {
         let _no_grad = tch::no_grad_guard();
-        let batch = self.preprocess().batch(images, self.model.device(), self.model.kind())?;
+        let batch = self
+            .preprocess()
+            .batch(images, self.model.device(), self.model.kind())?;
         let logits = self.model.forward(&batch)?;
         let (rows, classes) = (images.len(), self.labels.len());
         if logits.size() != [rows as i64, classes as i64] {
-            let what = format!("the model gives {:?} for {rows} images of {classes} classes", logits.size());
+            let what = format!(
+                "the model gives {:?} for {rows} images of {classes} classes",
+                logits.size()
+            );
             return Err(TchError::Shape(what));
         }
         let scores = logits.f_softmax(-1, Kind::Float)?;

@@ -37,21 +37,25 @@ impl ModelHandler for ImageClassifierHandler {
     type Model = Classifier;
 
     fn model_id(&self) -> String {
-        let LoadOptions { architecture, device, precision, num_classes } = &self.options;
-        let name = architecture.map_or(crate::models::TORCHSCRIPT, |architecture| architecture.name());
-        let mut id = format!("{name} from {} on {device} in {precision}", self.weights.display());
-        if let Some(classes) = num_classes {
-            id += &format!(" with {classes} classes");
-        }
-        if let Some(labels) = &self.labels {
-            id += &format!(", {} labels {:08x}", labels.len(), checksum(labels));
-        }
-        id + &format!(", top {}", self.top_k)
+        let name = self
+            .options
+            .architecture
+            .map_or(crate::models::TORCHSCRIPT, |architecture| architecture.name());
+        format!("{name} from {}", self.weights.display())
+    }
+
+    fn model_key(&self) -> String {
+        format!("{:?}", (&self.weights, &self.options, &self.labels, self.top_k))
     }
 
     fn load(&self) -> Result<Classifier, BoxError> {
         let labels = self.labels.as_ref().map(|labels| labels.to_vec());
-        Ok(Classifier::load(&self.weights, &self.options, labels, self.top_k)?)
+        Ok(Classifier::load(
+            &self.weights,
+            &self.options,
+            labels,
+            self.top_k,
+        )?)
     }
 
     fn run(&self, batch: &[&Pixels], model: &Classifier) -> Result<Vec<Vec<Class>>, BoxError> {
@@ -61,12 +65,6 @@ impl ModelHandler for ImageClassifierHandler {
     fn batch_sizes(&self) -> BatchSizes {
         self.batch_sizes
     }
-}
-
-/// Tells label lists apart in a model's name.
-fn checksum(labels: &[String]) -> u32 {
-    let bytes = labels.iter().flat_map(|label| label.bytes().chain([0]));
-    bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// An image's classes, best first.
@@ -102,7 +100,11 @@ pub struct ClassifyImages {
 impl ClassifyImages {
     /// Classifies with this handler's network.
     pub fn new(handler: ImageClassifierHandler) -> ClassifyImages {
-        ClassifyImages { handler, images_dir: None, fail_on_error: false }
+        ClassifyImages {
+            handler,
+            images_dir: None,
+            fail_on_error: false,
+        }
     }
 
     /// The folder that relative paths are under.
@@ -144,12 +146,21 @@ impl PTransform<PCollection<String>> for ClassifyImages {
         let (prepared, unreadable) = paths.apply(ParDo::new("Prepare", prepare).with_outputs(&unreadable));
         let inference = RunInference::keyed::<String>(self.handler);
         let (results, failed) = prepared.apply(inference.with_dead_letters());
-        let classified = results.map("Classified", |(path, result)| ClassifiedImage { path, classes: result.inference });
-        let fail_on_error = self.fail_on_error;
-        let failed = failed.try_map("Rejected", move |FailedExample { example: (path, _), error }: FailedExample<(String, Pixels)>| {
-            rejected.inc(1);
-            reject(path, &error, fail_on_error)
+        let classified = results.map("Classified", |(path, result)| ClassifiedImage {
+            path,
+            classes: result.inference,
         });
+        let fail_on_error = self.fail_on_error;
+        let failed = failed.try_map(
+            "Rejected",
+            move |FailedExample {
+                      example: (path, _),
+                      error,
+                  }: FailedExample<(String, Pixels)>| {
+                rejected.inc(1);
+                reject(path, &error, fail_on_error)
+            },
+        );
         (classified, vec![unreadable, failed].apply(Flatten::new()))
     }
 }
@@ -180,7 +191,11 @@ struct PrepareImage {
 
 impl PrepareImage {
     fn prepare(&self, path: &str) -> Result<Pixels, BoxError> {
-        let preprocess = self.model.as_ref().ok_or("the model was not loaded: setup was not called")?.preprocess();
+        let preprocess = self
+            .model
+            .as_ref()
+            .ok_or("the model was not loaded: setup was not called")?
+            .preprocess();
         let file = match &self.images_dir {
             Some(folder) => folder.join(path),
             None => PathBuf::from(path),

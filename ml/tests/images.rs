@@ -95,21 +95,45 @@ fn resized_pixels_are_pils() {
 /// Black and white noise, computed as `golden.py` does: the hardest picture for a resizer's rounding.
 #[test]
 fn resized_noise_is_pils() {
-    let cases =
-        [(301, 211, 40, 30, 3), (33, 17, 50, 64, 3), (500, 60, 16, 16, 1), (1200, 900, 28, 24, 3), (90, 120, 89, 119, 1)];
+    let cases = [
+        (301, 211, 40, 30, 3),
+        (33, 17, 50, 64, 3),
+        (500, 60, 16, 16, 1),
+        (1200, 900, 28, 24, 3),
+        (90, 120, 89, 119, 1),
+    ];
     for (width, height, to_width, to_height, channels) in cases {
         let pixel = |value: f64| match value {
             value if value < -0.4 => 0,
             value if value > 0.4 => 255,
             value => (value * 128.0 + 128.0) as u8,
         };
-        let data = hashed(width as u32, width * height * channels).map(pixel).collect();
+        let data = hashed(width as u32, width * height * channels)
+            .map(pixel)
+            .collect();
         let grey = channels == 1;
         let color = if grey { ColorMode::Grey } else { ColorMode::Rgb };
-        let preprocess = Preprocess { width: to_width, height: to_height, color, mean: Vec::new(), std: Vec::new() };
-        let resized = preprocess.resize(Decoded { width, height, grey, data }).unwrap();
+        let preprocess = Preprocess {
+            width: to_width,
+            height: to_height,
+            color,
+            mean: Vec::new(),
+            std: Vec::new(),
+        };
+        let resized = preprocess
+            .resize(Decoded {
+                width,
+                height,
+                grey,
+                data,
+            })
+            .unwrap();
         let expected = expected(&format!("noise_{width}x{height}.png"));
-        let expected = if grey { expected.into_luma8().into_raw() } else { expected.into_rgb8().into_raw() };
+        let expected = if grey {
+            expected.into_luma8().into_raw()
+        } else {
+            expected.into_rgb8().into_raw()
+        };
         assert!(worst(&resized.data, &expected) <= TOLERANCE, "{width}x{height}");
     }
 }

@@ -9,9 +9,15 @@ use crate::options::Files;
 
 /// The image paths of the input, without blank lines.
 pub fn read_input(input: &str) -> Result<Vec<String>> {
-    let text = fs::read_to_string(input)
-        .with_context(|| format!("--input: cannot read {input}; it is a text file with the path of one image a line"))?;
-    let paths: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let text = fs::read_to_string(input).with_context(|| {
+        format!("--input: cannot read {input}; it is a text file with the path of one image a line")
+    })?;
+    let paths: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
     if paths.is_empty() {
         bail!("--input: {input} names no image; it needs the path of one image a line");
     }
@@ -31,7 +37,10 @@ pub fn output(files: &Files) -> Result<()> {
     let output = Path::new(&files.output);
     let cannot = || format!("--output: cannot write {}", output.display());
     if output.is_dir() || files.output.ends_with('/') {
-        bail!("--output: {} is a folder; give the name of a file", output.display());
+        bail!(
+            "--output: {} is a folder; give the name of a file",
+            output.display()
+        );
     }
     let folder = match output.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -48,7 +57,12 @@ mod tests {
 
     fn files(output: &Path) -> Files {
         let output = output.display().to_string();
-        Files { input: String::new(), errors: format!("{output}.errors"), scores: format!("{output}.scores"), output }
+        Files {
+            input: String::new(),
+            errors: format!("{output}.errors"),
+            scores: format!("{output}.scores"),
+            output,
+        }
     }
 
     #[test]
@@ -58,7 +72,12 @@ mod tests {
         fs::write(&input, "a.png\n\n  \n b.jpg\r\n").unwrap();
         assert_eq!(read_input(input.to_str().unwrap()).unwrap(), ["a.png", "b.jpg"]);
         fs::write(&input, "\n \n").unwrap();
-        assert!(read_input(input.to_str().unwrap()).unwrap_err().to_string().contains("names no image"));
+        assert!(
+            read_input(input.to_str().unwrap())
+                .unwrap_err()
+                .to_string()
+                .contains("names no image")
+        );
         assert!(format!("{:#}", read_input("absent/list.txt").unwrap_err()).contains("absent/list.txt"));
     }
 
@@ -68,7 +87,12 @@ mod tests {
         output(&files(&folder.path().join("new/deep/out.csv"))).unwrap();
         assert!(folder.path().join("new/deep").is_dir());
         assert_eq!(fs::read_dir(folder.path().join("new/deep")).unwrap().count(), 0);
-        assert!(output(&files(folder.path())).unwrap_err().to_string().contains("is a folder"));
+        assert!(
+            output(&files(folder.path()))
+                .unwrap_err()
+                .to_string()
+                .contains("is a folder")
+        );
         fs::write(folder.path().join("file"), "").unwrap();
         let error = output(&files(&folder.path().join("file/out.csv"))).unwrap_err();
         assert!(format!("{error:#}").contains("file/out.csv"), "{error:#}");

@@ -22,9 +22,15 @@ pub fn pipeline(options: &Options, handler: ImageClassifierHandler, files: &File
         // One file's lines come in one bundle; from here on all threads have a share.
         .reshuffle("Spread");
     let (classified, rejected) = paths.apply(classify);
-    classified.map("Row", |image: ClassifiedImage| row(&image)).apply_named("WriteRows", to(&files.output));
-    classified.map("Scores", |image: ClassifiedImage| scores(&image)).apply_named("WriteScores", to(&files.scores));
-    rejected.map("ErrorRow", |image: RejectedImage| error_row(&image)).apply_named("WriteErrors", to(&files.errors));
+    classified
+        .map("Row", |image: ClassifiedImage| row(&image))
+        .apply_named("WriteRows", to(&files.output));
+    classified
+        .map("Scores", |image: ClassifiedImage| scores(&image))
+        .apply_named("WriteScores", to(&files.scores));
+    rejected
+        .map("ErrorRow", |image: RejectedImage| error_row(&image))
+        .apply_named("WriteErrors", to(&files.errors));
     pipeline
 }
 
@@ -49,7 +55,11 @@ fn scores(image: &ClassifiedImage) -> String {
 
 /// A field of CSV: quoted only if it must be.
 fn field(text: &str) -> Cow<'_, str> {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")).into() } else { text.into() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\"")).into()
+    } else {
+        text.into()
+    }
 }
 
 #[cfg(test)]

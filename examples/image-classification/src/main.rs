@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", describe(&error));
             ExitCode::FAILURE
         }
     }
@@ -39,7 +39,9 @@ fn run(options: &Options) -> Result<()> {
     tuning::set_intra_op_threads(1);
     if purlin::options::in_worker() {
         // This process serves a runner: building the pipeline again is all that is asked of it.
-        classify::pipeline(options, handler, &files).run(&options.pipeline).context("the worker failed")?;
+        classify::pipeline(options, handler, &files)
+            .run(&options.pipeline)
+            .context("the worker failed")?;
         return Ok(());
     }
     let paths = checks::read_input(&files.input)?;
@@ -48,4 +50,16 @@ fn run(options: &Options) -> Result<()> {
     // Loaded here already, so that weights that do not fit are an error before the pipeline starts; its threads share it.
     let (_model, _) = shared_model(&handler)?;
     report::run_and_report(options, handler, &files, &paths)
+}
+
+/// The error and its causes; a cause that the text names already is not said again.
+fn describe(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |text, cause| match text.as_str() {
+            "" => cause,
+            _ if text.contains(&cause) => text,
+            _ => format!("{text}: {cause}"),
+        })
 }

@@ -91,7 +91,9 @@ impl Options {
     pub fn files(&self) -> Result<Option<Files>> {
         match (&self.input, &self.output) {
             (None, _) => Ok(None),
-            (Some(input), None) => bail!("--input={input} needs --output=FILE, the file to write the rows to"),
+            (Some(input), None) => {
+                bail!("--input={input} needs --output=FILE, the file to write the rows to")
+            }
             (Some(input), Some(output)) => Ok(Some(Files {
                 input: input.clone(),
                 output: output.clone(),
@@ -113,23 +115,37 @@ impl Options {
             let (min, max) = (self.min_batch_size, self.max_batch_size);
             bail!("--min_batch_size={min} --max_batch_size={max}: 1 <= min <= max is needed");
         }
-        let shipped = self.model_state_dict_path.is_none() && options.architecture == Some(Architecture::DigitsCnn);
+        let shipped =
+            self.model_state_dict_path.is_none() && options.architecture == Some(Architecture::DigitsCnn);
         let weights = match &self.model_state_dict_path {
             Some(path) => path.clone(),
             None if shipped => data::file("digits_cnn.safetensors")?,
-            None => bail!("--model_name={} needs --model_state_dict_path=FILE, its weights", self.model_name),
+            None => bail!(
+                "--model_name={} needs --model_state_dict_path=FILE, its weights",
+                self.model_name
+            ),
         };
         let labels = match &self.labels {
             Some(path) => Some(read_labels(path)?),
             None if shipped => Some(read_labels(&data::file("labels.txt")?)?),
             None => None,
         };
-        let batch_sizes = BatchSizes { min: self.min_batch_size, max: self.max_batch_size };
-        Ok(ImageClassifierHandler { weights, options, labels, top_k: self.top_k, batch_sizes })
+        let batch_sizes = BatchSizes {
+            min: self.min_batch_size,
+            max: self.max_batch_size,
+        };
+        Ok(ImageClassifierHandler {
+            weights,
+            options,
+            labels,
+            top_k: self.top_k,
+            batch_sizes,
+        })
     }
 }
 
 fn read_labels(path: &Path) -> Result<Arc<Vec<String>>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("--labels: cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("--labels: cannot read {}", path.display()))?;
     Ok(Arc::new(parse_labels(&text)))
 }

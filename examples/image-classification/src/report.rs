@@ -22,29 +22,46 @@ const SHOWN: usize = 20;
 pub fn one_image(handler: &ImageClassifierHandler, images_dir: Option<&Path>) -> Result<()> {
     let list = data::file("images.txt")?;
     let names = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    let name = names.lines().find(|line| !line.is_empty()).with_context(|| format!("{} is empty", list.display()))?;
+    let name = names
+        .lines()
+        .find(|line| !line.is_empty())
+        .with_context(|| format!("{} is empty", list.display()))?;
     let path = match images_dir {
         Some(folder) => folder.join(name),
         None => data::file("images")?.join(name),
     };
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let (classifier, _) = shared_model(handler)?;
-    let pixels = classifier.prepare(&bytes).with_context(|| path.display().to_string())?;
-    let mut rows = classifier.classify_batch(&[&pixels]).with_context(|| path.display().to_string())?;
+    let pixels = classifier
+        .prepare(&bytes)
+        .with_context(|| path.display().to_string())?;
+    let mut rows = classifier
+        .classify_batch(&[&pixels])
+        .with_context(|| path.display().to_string())?;
     let classes = rows.pop().unwrap_or_default();
-    print_table(&[ClassifiedImage { path: name.to_owned(), classes }]);
+    print_table(&[ClassifiedImage {
+        path: name.to_owned(),
+        classes,
+    }]);
     println!("\nGive --input=FILE --output=FILE to classify images of your own, and --help for all options.");
     Ok(())
 }
 
 /// Runs the pipeline, and reports.
-pub fn run_and_report(options: &Options, handler: ImageClassifierHandler, files: &Files, paths: &[String]) -> Result<()> {
+pub fn run_and_report(
+    options: &Options,
+    handler: ImageClassifierHandler,
+    files: &Files,
+    paths: &[String],
+) -> Result<()> {
     let cleanup = RemoveOnDrop(&files.scores);
     // Of a run before this one.
     remove(&files.errors)?;
     let pipeline = classify::pipeline(options, handler, files);
     let start = Instant::now();
-    let running = pipeline.start(&options.pipeline).with_context(|| format!("cannot start the {}", runner(options)))?;
+    let running = pipeline
+        .start(&options.pipeline)
+        .with_context(|| format!("cannot start the {}", runner(options)))?;
     let bar = progress_bar(paths.len());
     while !running.wait_for(Duration::from_millis(100)) {
         bar.set_position(done(&running.metrics()));
@@ -55,7 +72,11 @@ pub fn run_and_report(options: &Options, handler: ImageClassifierHandler, files:
 
     let mut images = read_scores(&files.scores)?;
     drop(cleanup);
-    let place: HashMap<&str, usize> = paths.iter().enumerate().map(|(place, path)| (path.as_str(), place)).collect();
+    let place: HashMap<&str, usize> = paths
+        .iter()
+        .enumerate()
+        .map(|(place, path)| (path.as_str(), place))
+        .collect();
     images.sort_by_key(|image| place.get(image.path.as_str()).copied());
     let errors = count_lines(&files.errors)?;
     if errors == 0 {
@@ -68,12 +89,17 @@ pub fn run_and_report(options: &Options, handler: ImageClassifierHandler, files:
 
 fn runner(options: &Options) -> String {
     use clap::ValueEnum;
-    options.pipeline.runner.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    options
+        .pipeline
+        .runner
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 fn progress_bar(total: usize) -> ProgressBar {
     let bar = ProgressBar::new(total as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} images, {per_sec}, {eta} to go") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} images, {per_sec}, {eta} to go")
+    {
         bar.set_style(style);
     }
     bar
@@ -120,7 +146,11 @@ impl Drop for RemoveOnDrop<'_> {
 fn print_table(images: &[ClassifiedImage]) {
     let shown = &images[..images.len().min(SHOWN)];
     let width = |heading: &str, texts: &mut dyn Iterator<Item = &str>| {
-        texts.map(|text| text.chars().count()).max().unwrap_or(0).max(heading.len())
+        texts
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(heading.len())
     };
     let image_width = width("image", &mut shown.iter().map(|image| image.path.as_str()));
     let classes = || shown.iter().flat_map(|image| &image.classes);
@@ -129,7 +159,10 @@ fn print_table(images: &[ClassifiedImage]) {
     for image in shown {
         for (rank, class) in image.classes.iter().enumerate() {
             let path = if rank == 0 { image.path.as_str() } else { "" };
-            println!("{path:image_width$}  {:label_width$}  {:.4}", class.label, class.score);
+            println!(
+                "{path:image_width$}  {:label_width$}  {:.4}",
+                class.label, class.score
+            );
         }
     }
     if images.len() > SHOWN {
@@ -144,15 +177,24 @@ fn print_summary(rows: usize, errors: usize, elapsed: Duration, metrics: &Metric
         0 => println!("errors    0"),
         _ => println!("errors    {errors}, in {}", files.errors),
     }
-    println!("images/s  {:.1}, {seconds:.2} s in all", (rows + errors) as f64 / seconds.max(1e-9));
+    println!(
+        "images/s  {:.1}, {seconds:.2} s in all",
+        (rows + errors) as f64 / seconds.max(1e-9)
+    );
     let spent = |namespace: &str, name: &str| metrics.distribution(namespace, name).sum as f64 / 1e6;
     let times = [
         ("read", spent(METRICS, "read_micros")),
         ("decode", spent(METRICS, "decode_micros")),
         ("preprocess", spent(METRICS, "preprocess_micros")),
-        ("inference", spent("RunInference", "inference_batch_latency_micro_secs")),
+        (
+            "inference",
+            spent("RunInference", "inference_batch_latency_micro_secs"),
+        ),
         ("write", spent("WriteText", "write_micros")),
     ];
-    let times: Vec<String> = times.iter().map(|(name, seconds)| format!("{name} {seconds:.3} s")).collect();
+    let times: Vec<String> = times
+        .iter()
+        .map(|(name, seconds)| format!("{name} {seconds:.3} s"))
+        .collect();
     println!("time      {} (summed over threads)", times.join(", "));
 }

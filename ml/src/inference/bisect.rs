@@ -3,7 +3,10 @@
 /// Runs a batch; when it fails, each half, and so on until the items at fault stand alone.
 ///
 /// `run` gives as many results as it gets items, or fails.
-pub(crate) fn bisect<T, R, E>(items: &[T], run: &mut impl FnMut(&[T]) -> Result<Vec<R>, E>) -> Vec<Result<R, E>> {
+pub(crate) fn bisect<T, R, E>(
+    items: &[T],
+    run: &mut impl FnMut(&[T]) -> Result<Vec<R>, E>,
+) -> Vec<Result<R, E>> {
     let mut results = Vec::with_capacity(items.len());
     // The parts still to run, the next one last.
     let mut parts = vec![items];
@@ -40,8 +43,16 @@ mod tests {
                     None => Ok(part.iter().map(|item| item * 10).collect()),
                 }
             });
-            let expected: Vec<Result<i32, i32>> =
-                items.iter().map(|item| if bad.contains(item) { Err(*item) } else { Ok(item * 10) }).collect();
+            let expected: Vec<Result<i32, i32>> = items
+                .iter()
+                .map(|item| {
+                    if bad.contains(item) {
+                        Err(*item)
+                    } else {
+                        Ok(item * 10)
+                    }
+                })
+                .collect();
             assert_eq!(results, expected);
             assert!(calls < 16 && (calls == 1) == bad.is_empty());
         }

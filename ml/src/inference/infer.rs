@@ -40,7 +40,11 @@ impl<H: ModelHandler> Shape<H> for Unkeyed {
     }
 
     fn result(example: H::Example, inference: H::Inference, model_id: &str) -> Self::Out {
-        PredictionResult { example, inference, model_id: model_id.to_owned() }
+        PredictionResult {
+            example,
+            inference,
+            model_id: model_id.to_owned(),
+        }
     }
 }
 
@@ -53,7 +57,14 @@ impl<H: ModelHandler, K: Element> Shape<H> for Keyed<K> {
     }
 
     fn result((key, example): (K, H::Example), inference: H::Inference, model_id: &str) -> Self::Out {
-        (key, PredictionResult { example, inference, model_id: model_id.to_owned() })
+        (
+            key,
+            PredictionResult {
+                example,
+                inference,
+                model_id: model_id.to_owned(),
+            },
+        )
     }
 }
 
@@ -110,7 +121,11 @@ impl<H: ModelHandler, S: Shape<H>> Infer<H, S> {
         let inferences = self.handler.run(batch, model)?;
         if inferences.len() != batch.len() {
             let (found, wanted) = (inferences.len(), batch.len());
-            return Err(format!("model {} gave {found} inferences for {wanted} examples", self.model_id).into());
+            return Err(format!(
+                "model {} gave {found} inferences for {wanted} examples",
+                self.model_id
+            )
+            .into());
         }
         Ok(inferences)
     }
@@ -125,13 +140,18 @@ impl<H: ModelHandler, S: Shape<H>> DoFn for Infer<H, S> {
         let (model, loading) = shared_model(&self.handler)?;
         self.model = Some(model);
         if let Some(time) = loading {
-            self.metrics.load_millis.update(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+            self.metrics
+                .load_millis
+                .update(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         }
         Ok(())
     }
 
     fn process(&mut self, batch: Vec<S::In>, ctx: &mut Context<'_, S::Out>) -> DoFnResult {
-        let model = self.model.as_ref().ok_or("the model was not loaded: setup was not called")?;
+        let model = self
+            .model
+            .as_ref()
+            .ok_or("the model was not loaded: setup was not called")?;
         let examples: Vec<&H::Example> = batch.iter().map(S::example).collect();
         let start = Instant::now();
         let whole = self.run(model, &examples);
@@ -147,7 +167,9 @@ impl<H: ModelHandler, S: Shape<H>> DoFn for Infer<H, S> {
                 }
             }
         };
-        self.metrics.batch_micros.update(i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX));
+        self.metrics
+            .batch_micros
+            .update(i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX));
         self.metrics.batch_size.update(examples.len() as i64);
         drop(examples);
         for (element, result) in batch.into_iter().zip(results) {
@@ -157,7 +179,13 @@ impl<H: ModelHandler, S: Shape<H>> DoFn for Infer<H, S> {
                     ctx.output(S::result(element, inference, &self.model_id));
                 }
                 (Err(error), Some(failed)) => {
-                    ctx.output_to(failed, FailedExample { example: element, error: error.to_string() });
+                    ctx.output_to(
+                        failed,
+                        FailedExample {
+                            example: element,
+                            error: error.to_string(),
+                        },
+                    );
                 }
                 (Err(error), None) => return Err(error),
             }

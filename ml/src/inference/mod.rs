@@ -43,8 +43,8 @@ mod shared;
 
 use std::marker::PhantomData;
 
-use purlin::transforms::BatchElements;
 use purlin::prelude::*;
+use purlin::transforms::BatchElements;
 use thiserror::Error;
 
 pub(crate) use bisect::bisect;
@@ -63,9 +63,14 @@ pub trait ModelHandler: Clone + Send + Sync + 'static {
     /// The loaded model, which all threads share.
     type Model: Send + Sync + 'static;
 
-    /// Names the model in results and errors. Handlers of one type that give the same name share one model in a process, so it must
-    /// hold all that the loaded model depends on.
+    /// Names the model in results and errors.
     fn model_id(&self) -> String;
+
+    /// Holds all that the loaded model depends on: handlers of one type that give the same key share one model in a process. The
+    /// model's name, unless told.
+    fn model_key(&self) -> String {
+        self.model_id()
+    }
 
     /// Loads the model. Called once per process and model, from a worker's set-up.
     ///
@@ -134,12 +139,20 @@ pub struct DeadLetters;
 impl<H: ModelHandler> RunInference<H> {
     /// Applies the handler's model to a collection of examples.
     pub fn new(handler: H) -> RunInference<H> {
-        RunInference { handler, shape: PhantomData, dead: PhantomData }
+        RunInference {
+            handler,
+            shape: PhantomData,
+            dead: PhantomData,
+        }
     }
 
     /// Applies it to a collection of pairs of a key and an example; the key stays with the result.
     pub fn keyed<K: Element>(handler: H) -> RunInference<H, Keyed<K>> {
-        RunInference { handler, shape: PhantomData, dead: PhantomData }
+        RunInference {
+            handler,
+            shape: PhantomData,
+            dead: PhantomData,
+        }
     }
 }
 
@@ -148,7 +161,11 @@ impl<H: ModelHandler, S> RunInference<H, S> {
     /// is halved until the examples at fault stand alone; the rest goes on.
     #[must_use]
     pub fn with_dead_letters(self) -> RunInference<H, S, DeadLetters> {
-        RunInference { handler: self.handler, shape: PhantomData, dead: PhantomData }
+        RunInference {
+            handler: self.handler,
+            shape: PhantomData,
+            dead: PhantomData,
+        }
     }
 }
 
@@ -161,7 +178,9 @@ impl<H: ModelHandler, S: Shape<H>> PTransform<PCollection<S::In>> for RunInferen
 
     fn expand(self, input: PCollection<S::In>) -> Self::Output {
         let BatchSizes { min, max } = self.handler.batch_sizes();
-        input.apply(BatchElements::new(min, max)).apply(ParDo::new("Infer", Infer::<H, S>::new(self.handler, None)))
+        input
+            .apply(BatchElements::new(min, max))
+            .apply(ParDo::new("Infer", Infer::<H, S>::new(self.handler, None)))
     }
 }
 
@@ -176,6 +195,8 @@ impl<H: ModelHandler, S: Shape<H>> PTransform<PCollection<S::In>> for RunInferen
         let BatchSizes { min, max } = self.handler.batch_sizes();
         let failed = OutputTag::new("failed");
         let infer = Infer::<H, S>::new(self.handler, Some(failed.clone()));
-        input.apply(BatchElements::new(min, max)).apply(ParDo::new("Infer", infer).with_outputs(&failed))
+        input
+            .apply(BatchElements::new(min, max))
+            .apply(ParDo::new("Infer", infer).with_outputs(&failed))
     }
 }

@@ -38,7 +38,11 @@ impl<E: Element, I: Element> Element for PredictionResult<E, I> {
 
     fn decode(input: &mut &[u8], nested: bool) -> Result<Self, DecodeError> {
         let (example, (inference, model_id)) = <(E, (I, String))>::decode(input, nested)?;
-        Ok(PredictionResult { example, inference, model_id })
+        Ok(PredictionResult {
+            example,
+            inference,
+            model_id,
+        })
     }
 }
 
@@ -64,19 +68,32 @@ mod tests {
 
     #[test]
     fn results_encode_as_pairs_do() {
-        let result = PredictionResult { example: "a".to_owned(), inference: 7i64, model_id: "m".to_owned() };
+        let result = PredictionResult {
+            example: "a".to_owned(),
+            inference: 7i64,
+            model_id: "m".to_owned(),
+        };
         let pairs = ("a".to_owned(), (7i64, "m".to_owned()));
         for nested in [true, false] {
             let (mut bytes, mut expected) = (Vec::new(), Vec::new());
             result.encode(&mut bytes, nested);
             pairs.encode(&mut expected, nested);
             assert_eq!(bytes, expected);
-            assert_eq!(PredictionResult::decode(&mut bytes.as_slice(), nested).unwrap(), result);
+            assert_eq!(
+                PredictionResult::decode(&mut bytes.as_slice(), nested).unwrap(),
+                result
+            );
         }
-        let failed = FailedExample { example: 3i64, error: "no".to_owned() };
+        let failed = FailedExample {
+            example: 3i64,
+            error: "no".to_owned(),
+        };
         let mut bytes = Vec::new();
         failed.encode(&mut bytes, true);
-        assert_eq!(FailedExample::decode(&mut bytes.as_slice(), true).unwrap(), failed);
+        assert_eq!(
+            FailedExample::decode(&mut bytes.as_slice(), true).unwrap(),
+            failed
+        );
         assert!(FailedExample::<i64>::decode(&mut &bytes[..1], true).is_err());
     }
 }

@@ -14,20 +14,26 @@ static MODELS: LazyLock<Mutex<HashMap<(TypeId, String), Arc<Loaded>>>> = LazyLoc
 
 /// The handler's model: the one in use if there is one, else a newly loaded one with the time that took.
 ///
-/// Threads that ask at once wait for one loading. Handlers of one type with the same [`ModelHandler::model_id`] share.
+/// Threads that ask at once wait for one loading. Handlers of one type with the same [`ModelHandler::model_key`] share.
 pub fn shared_model<H: ModelHandler>(handler: &H) -> Result<(Arc<H::Model>, Option<Duration>), LoadError> {
-    let id = handler.model_id();
+    let key = (TypeId::of::<H>(), handler.model_key());
     let place = {
         let mut models = MODELS.lock().unwrap_or_else(PoisonError::into_inner);
-        models.entry((TypeId::of::<H>(), id.clone())).or_default().clone()
+        models.entry(key).or_default().clone()
     };
     let mut loaded = place.lock().unwrap_or_else(PoisonError::into_inner);
-    let in_use = loaded.as_ref().and_then(Weak::upgrade).and_then(|model| model.downcast::<H::Model>().ok());
+    let in_use = loaded
+        .as_ref()
+        .and_then(Weak::upgrade)
+        .and_then(|model| model.downcast::<H::Model>().ok());
     if let Some(model) = in_use {
         return Ok((model, None));
     }
     let start = Instant::now();
-    let model = Arc::new(handler.load().map_err(|source| LoadError { model: id, source })?);
+    let model = Arc::new(handler.load().map_err(|source| LoadError {
+        model: handler.model_id(),
+        source,
+    })?);
     let any: Arc<dyn Any + Send + Sync> = model.clone();
     *loaded = Some(Arc::downgrade(&any));
     Ok((model, Some(start.elapsed())))

@@ -223,7 +223,12 @@ fn load_torchscript(
     let mut refused = None;
     let mut taken = None;
     for preprocess in candidates {
-        let shape = [1, preprocess.channels() as i64, preprocess.height as i64, preprocess.width as i64];
+        let shape = [
+            1,
+            preprocess.channels() as i64,
+            preprocess.height as i64,
+            preprocess.width as i64,
+        ];
         let probe = Tensor::f_zeros(shape, (kind, device)).and_then(|blank| module.forward_ts(&[blank]));
         match probe {
             Ok(logits) => {
@@ -233,12 +238,20 @@ fn load_torchscript(
             // The first refusal is the one that a user of ImageNet's networks expects.
             Err(source) => {
                 let (path, precision) = (path.to_owned(), options.precision);
-                refused.get_or_insert(LoadModelError::Probe { path, precision, preprocess: Box::new(preprocess), source });
+                refused.get_or_insert(LoadModelError::Probe {
+                    path,
+                    precision,
+                    preprocess: Box::new(preprocess),
+                    source,
+                });
             }
         }
     }
     let Some((preprocess, logits)) = taken else {
-        return Err(refused.unwrap_or(LoadModelError::NotAClassifier { path: path.to_owned(), shape: Vec::new() }));
+        return Err(refused.unwrap_or(LoadModelError::NotAClassifier {
+            path: path.to_owned(),
+            shape: Vec::new(),
+        }));
     };
     let &[1, num_classes] = logits.size().as_slice() else {
         return Err(LoadModelError::NotAClassifier {
