@@ -169,7 +169,7 @@ pub struct PipelineOptions {
     )]
     pub experiments: Vec<String>,
 
-    /// Run as a streaming pipeline
+    /// Tell the job service that this is a streaming pipeline
     #[arg(
         long = "streaming",
         value_name = "BOOL",

@@ -213,6 +213,7 @@ pub(super) fn without_effect(runner: RunnerKind, inner: &Inner) -> Vec<&str> {
             "environment_options",
             "sdk_worker_parallelism",
             "experiments",
+            "streaming",
             "job_server_timeout",
             "prism_location",
         ],

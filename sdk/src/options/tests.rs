@@ -165,7 +165,7 @@ fn help_reads_well() {
               --experiments <NAMES>
                   Experiments for the runner, comma-separated or repeated [alias: --experiment]
               --streaming[=<BOOL>]
-                  Run as a streaming pipeline
+                  Tell the job service that this is a streaming pipeline
               --job_server_timeout <SECONDS>
                   Seconds that a job service may take to answer a request (not: to run the job) [default:
                   300]
@@ -226,7 +226,7 @@ fn options_without_effect_are_noticed() {
         let options = pipeline(line);
         parse::without_effect(options.runner, &options.parsed.inner).join(" ")
     };
-    assert_eq!(said("--job_endpoint=x --streaming"), "job_endpoint");
+    assert_eq!(said("--job_endpoint=x --streaming"), "job_endpoint streaming");
     assert_eq!(
         said("--runner=portable --job_endpoint=x --direct_num_workers=2"),
         "direct_num_workers"

@@ -255,7 +255,7 @@ impl Shared {
             };
             let cache_tokens = request.cache_tokens;
             let task = Task {
-                instruction,
+                instruction: instruction.clone(),
                 stage,
                 input,
                 embedded,
@@ -264,8 +264,8 @@ impl Shared {
                 cache_tokens,
                 active,
             };
-            if let Err((task, reason)) = shared.threads.submit(&shared, task) {
-                shared.fail_bundle(task.instruction, reason);
+            if let Err(reason) = shared.threads.submit(&shared, task) {
+                shared.fail_bundle(instruction, reason);
             }
         });
     }

@@ -60,11 +60,11 @@ struct Thread {
 }
 
 impl Threads {
-    /// Gives a bundle to a thread. The task comes back, with the reason, if that cannot be.
-    pub fn submit(self: &Arc<Self>, shared: &Arc<Shared>, task: Task) -> Result<(), (Task, String)> {
+    /// Gives a bundle to a thread, or says why that cannot be.
+    pub fn submit(self: &Arc<Self>, shared: &Arc<Shared>, task: Task) -> Result<(), String> {
         let mut state = lock(&self.state);
         if state.stopped {
-            return Err((task, "the worker is stopping".into()));
+            return Err("the worker is stopping".into());
         }
         let descriptor = task.stage.descriptor.id.clone();
         // A thread that has the stage ready, else the one whose memory is warmest, else a new one.
@@ -80,7 +80,7 @@ impl Threads {
             Some(index) => index,
             None => match self.spawn(&mut state, shared) {
                 Ok(index) => index,
-                Err(e) => return Err((task, format!("cannot start a thread for the bundle: {e}"))),
+                Err(e) => return Err(format!("cannot start a thread for the bundle: {e}")),
             },
         };
         let thread = &mut state.threads[index];
@@ -90,7 +90,7 @@ impl Threads {
         thread
             .tasks
             .send(task)
-            .map_err(|mpsc::SendError(task)| (task, "a thread of the worker has ended".into()))
+            .map_err(|_| "a thread of the worker has ended".into())
     }
 
     fn spawn(self: &Arc<Self>, state: &mut State, shared: &Arc<Shared>) -> std::io::Result<usize> {

@@ -251,7 +251,7 @@ async fn an_endpoint_that_is_not_grpc() {
         let address = listener.local_addr().unwrap().to_string();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 64]).await.unwrap();
+            stream.read_exact(&mut [0; 24]).await.unwrap();
             match answer {
                 Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
                 None => std::future::pending().await,
