@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use purlin_proto::fn_execution::{self as fnapi, beam_fn_control_server, beam_fn_data_server};
 use purlin_proto::fn_execution::{beam_fn_logging_server, beam_fn_state_server, provision_service_server};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -159,7 +159,7 @@ impl beam_fn_state_server::BeamFnState for Services {
 
 #[tonic::async_trait]
 impl beam_fn_logging_server::BeamFnLogging for Services {
-    type LoggingStream = tokio_stream::Pending<Result<fnapi::LogControl, Status>>;
+    type LoggingStream = ReceiverStream<Result<fnapi::LogControl, Status>>;
 
     async fn logging(
         &self,
@@ -168,7 +168,10 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
         let link = self.caller(request.metadata())?;
         let log = self.hub.log.clone();
         let mut inbound = request.into_inner();
+        // Nothing is ever sent, but the stream must end with the worker's: a harness awaits that before it exits.
+        let (open, controls) = mpsc::channel(1);
         tokio::spawn(async move {
+            let _open = open;
             // A worker's last words matter: this stream is read to its own end, not to the worker's.
             while let Ok(Some(list)) = inbound.message().await {
                 for entry in list.log_entries {
@@ -176,7 +179,7 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
                 }
             }
         });
-        Ok(Response::new(tokio_stream::pending()))
+        Ok(Response::new(ReceiverStream::new(controls)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use purlin_proto::fn_execution::beam_fn_control_client::BeamFnControlClient;
 use purlin_proto::fn_execution::beam_fn_data_client::BeamFnDataClient;
+use purlin_proto::fn_execution::beam_fn_logging_client::BeamFnLoggingClient;
 use purlin_proto::fn_execution::beam_fn_state_client::BeamFnStateClient;
 use purlin_proto::fn_execution::provision_service_client::ProvisionServiceClient;
 use purlin_proto::fn_execution::{self as fnapi, instruction_request, instruction_response};
@@ -388,6 +389,24 @@ async fn a_stopped_worker_sees_its_streams_end_well() {
     let lost = tokio::time::timeout(Duration::from_millis(20), worker.lost()).await;
     assert!(lost.is_err(), "a stopped worker is not lost");
     server.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_logging_stream_ends_with_the_workers() {
+    let server = server().await;
+    let _worker = server.expect(&start("w", &[])).unwrap();
+    let mut client = BeamFnLoggingClient::new(channel(&server).await);
+    let entry = fnapi::LogEntry {
+        message: "hello".into(),
+        ..Default::default()
+    };
+    let lists = tokio_stream::once(fnapi::log_entry::List {
+        log_entries: vec![entry],
+    });
+    let mut controls = client.logging(tagged("w", lists)).await.unwrap().into_inner();
+    // A harness awaits this before its process exits.
+    let end = tokio::time::timeout(Duration::from_secs(5), controls.message()).await;
+    assert!(end.expect("the stream stays open").unwrap().is_none());
 }
 
 #[tokio::test]
