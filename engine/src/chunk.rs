@@ -125,7 +125,12 @@ impl Chunk {
         }
         let mut data = self.data;
         head.data = data.split_to(at);
-        let count = self.count.saturating_sub(head.count);
+        // Where the buffer ends there is no more, whatever was counted.
+        let count = if data.is_empty() {
+            0
+        } else {
+            self.count.saturating_sub(head.count)
+        };
         // The rest keeps the whole's smallest timestamp: cheap, and never too late.
         Ok((
             head,

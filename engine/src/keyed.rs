@@ -592,7 +592,11 @@ impl Entry {
             TimeDomain::EventTime => self.order.first().filter(|first| first.0 == domain),
             TimeDomain::ProcessingTime => {
                 let window = Window::Global;
-                let start = TimerId { family: 0, window, tag: String::new() };
+                let start = TimerId {
+                    family: 0,
+                    window,
+                    tag: String::new(),
+                };
                 self.order.range((domain, Timestamp(i64::MIN), start)..).next()
             }
         }
@@ -600,8 +604,13 @@ impl Entry {
 
     /// The domain and timestamp of the timers that are to fire first.
     fn due_timers(&self, watermark: Timestamp, now: Timestamp) -> Option<(TimeDomain, Timestamp)> {
-        let event = self.first_timer(TimeDomain::EventTime).filter(|first| has_passed(watermark, first.1));
-        let processing = || self.first_timer(TimeDomain::ProcessingTime).filter(|first| first.1 <= now);
+        let event = self
+            .first_timer(TimeDomain::EventTime)
+            .filter(|first| has_passed(watermark, first.1));
+        let processing = || {
+            self.first_timer(TimeDomain::ProcessingTime)
+                .filter(|first| first.1 <= now)
+        };
         event.or_else(processing).map(|first| (first.0, first.1))
     }
 

@@ -193,6 +193,15 @@ impl SideView {
                     || (self.early && self.windows.contains_key(&Window::Global))))
     }
 
+    /// Forgets what no main-input element will read: `main` is the time that all main windows to come end at or after.
+    pub fn collect(&mut self, main: Timestamp) {
+        // With another mapping, which main windows read a side window is not known.
+        if self.mapping == WindowMapping::Standard {
+            let readable = |window: &Window| *window == Window::Global || window.max_timestamp() >= main;
+            self.windows.retain(|window, _| readable(window));
+        }
+    }
+
     /// The SDK mapped windows.
     pub fn mapped(&mut self, main: Vec<Window>, side: Vec<Window>) {
         self.mapped.extend(main.into_iter().zip(side));

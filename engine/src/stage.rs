@@ -17,6 +17,10 @@ use crate::stage_queue::PlainQueue;
 use crate::state::StateTable;
 use crate::watermark::{Holds, Watermark};
 
+/// Windows of side inputs are kept for a day of event time after main-input elements of theirs would be late: a ParDo
+/// without state processes those too.
+const SIDE_INPUT_GRACE_MS: i64 = 86_400_000;
+
 #[derive(Debug)]
 pub(crate) enum Queue {
     Plain(PlainQueue),
@@ -43,6 +47,7 @@ pub(crate) struct StageState {
     pub state_token: Option<(u32, u64)>,
     pub sides: Vec<SideView>,
     pub blocked: Blocked,
+    pub allowed_lateness_ms: i64,
     pub splittable: bool,
     /// A splittable transform whose output never ends.
     pub unbounded: bool,
@@ -91,6 +96,7 @@ impl StageState {
             state_token: None,
             sides,
             blocked: Blocked::default(),
+            allowed_lateness_ms: collection.windowing.allowed_lateness_ms.max(0),
             splittable: stage.splittable.is_some(),
             unbounded: output.is_some_and(|id| !graph.collections[id.0 as usize].bounded),
             truncate: None,
@@ -270,7 +276,11 @@ impl StageState {
         // Elements that are later than the input watermark do not hold it, but what they make is late only if the
         // output watermark was beyond already.
         let limit = input_watermark.min(self.holds.min());
-        self.output_watermark.advance(limit);
+        if self.output_watermark.advance(limit) {
+            let lateness = self.allowed_lateness_ms.saturating_add(SIDE_INPUT_GRACE_MS);
+            let main = limit.plus_millis(-lateness);
+            self.sides.iter_mut().for_each(|side| side.collect(main));
+        }
         Ok(())
     }
 

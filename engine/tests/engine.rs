@@ -1030,14 +1030,25 @@ fn a_bounded_input_is_grouped_whole_even_if_its_trigger_fires_early() {
 fn a_pane_bears_the_earliest_timestamp_that_was_not_late_in_whatever_order_elements_come() {
     for order in [[2, 3, 7, 8], [8, 7, 3, 2], [3, 8, 2, 7]] {
         let mut build = Build::new(1);
-        let mut events = vec![TestStreamEvent::Watermark { output: None, to: Timestamp(5) }];
+        let mut events = vec![TestStreamEvent::Watermark {
+            output: None,
+            to: Timestamp(5),
+        }];
         events.extend(order.map(|at| element(kv("k", &at.to_string()), at)));
-        events.push(TestStreamEvent::Watermark { output: None, to: Timestamp(11) });
-        let kind = TransformKind::TestStream(TestStream { events, remote: false });
+        events.push(TestStreamEvent::Watermark {
+            output: None,
+            to: Timestamp(11),
+        });
+        let kind = TransformKind::TestStream(TestStream {
+            events,
+            remote: false,
+        });
         let stream = build.native("Stream", &[], pair(), kind);
         let windowed = build.fixed(pair(), 10);
         let earliest = TimestampCombiner::Earliest;
-        build.graph.collections[windowed as usize].windowing.timestamp_combiner = earliest;
+        build.graph.collections[windowed as usize]
+            .windowing
+            .timestamp_combiner = earliest;
         build.transform("Window", &[stream], &[windowed], TransformKind::User(user()));
         let grouped = build.fixed(Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)), 10);
         build.transform("Group", &[windowed], &[grouped], TransformKind::GroupByKey);

@@ -2,6 +2,7 @@
 //! strategies, against a naive oracle.
 
 mod driver;
+mod hostile;
 mod oracle;
 mod pipeline;
 mod rng;
@@ -126,4 +127,14 @@ fn a_lost_timer_is_caught() {
 #[test]
 fn a_doubled_output_is_caught() {
     assert!(caught(Fault::DoubledOutput) > 0);
+}
+
+#[test]
+fn nothing_that_a_worker_sends_makes_the_engine_panic() {
+    let mut accepted = 0;
+    for seed in 0..500 {
+        accepted += hostile::attack(seed);
+    }
+    // Enough of what was sent was taken for the test to reach beyond the first check.
+    assert!(accepted > 1_500, "only {accepted} bundles");
 }
