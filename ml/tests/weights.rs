@@ -103,12 +103,12 @@ fn the_format_is_told_by_the_content_not_by_the_name() {
     let path = folder.path().join("weights.safetensors");
     std::fs::copy(golden("ordered.pth"), &path).unwrap();
     assert!(matches!(WeightsFile::open(&path), Ok(WeightsFile::StateDict(_))));
-    std::fs::copy(golden("tensors.safetensors"), &path.with_extension("pth")).unwrap();
+    std::fs::copy(golden("tensors.safetensors"), path.with_extension("pth")).unwrap();
     assert!(matches!(
         WeightsFile::open(&path.with_extension("pth")),
         Ok(WeightsFile::StateDict(_))
     ));
-    std::fs::copy(golden("scripted.pt"), &path.with_extension("bin")).unwrap();
+    std::fs::copy(golden("scripted.pt"), path.with_extension("bin")).unwrap();
     assert!(matches!(
         WeightsFile::open(&path.with_extension("bin")),
         Ok(WeightsFile::TorchScript(_))
@@ -362,7 +362,7 @@ fn hostile_pickles_are_refused_without_allocating() {
     assert_eq!(weights.shape("t"), Some(&[i64::from(i32::MAX); 2][..]));
     assert!(weights.tensor("t").unwrap_err().to_string().contains("refused"));
     // The same with strides that reach far outside.
-    let far: Vec<u8> = tensor.iter().copied().collect::<Vec<_>>();
+    let far = tensor.to_vec();
     let at = far.windows(5).position(|w| w == b"K\x00K\x00\x86").unwrap();
     let mut far_bytes = far[..at].to_vec();
     far_bytes.extend(b"J\xff\xff\xff\x7fK\x01\x86");

@@ -67,7 +67,7 @@ pub fn run_and_report(
         bar.set_position(done(&running.metrics()));
     }
     bar.finish_and_clear();
-    let result = running.wait().context("the pipeline failed")?;
+    let result = running.wait()?;
     let elapsed = start.elapsed();
 
     let mut images = read_scores(&files.scores)?;

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use super::{LoadError, ModelHandler};
 
 type Loaded = Mutex<Option<Weak<dyn Any + Send + Sync>>>;
+/// By the handler's type and the model's key.
+type Models = HashMap<(TypeId, String), Arc<Loaded>>;
 
 /// The place of each model that a handler has named. Models live as long as someone uses them.
-static MODELS: LazyLock<Mutex<HashMap<(TypeId, String), Arc<Loaded>>>> = LazyLock::new(Mutex::default);
+static MODELS: LazyLock<Mutex<Models>> = LazyLock::new(Mutex::default);
 
 /// The handler's model: the one in use if there is one, else a newly loaded one with the time that took.
 ///

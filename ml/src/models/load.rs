@@ -61,7 +61,7 @@ pub enum LoadModelError {
         /// Its classes.
         num_classes: i64,
         /// The tensors that differ.
-        mismatch: Mismatch,
+        mismatch: Box<Mismatch>,
     },
     /// The file holds tensors only, and no network was named.
     #[error(
@@ -178,7 +178,7 @@ pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, 
             path: path.to_owned(),
             architecture,
             num_classes,
-            mismatch,
+            mismatch: Box::new(mismatch),
         })?;
     let network = Network::build(&plan, &weights, device, kind).map_err(|error| match error {
         BuildError::Read(source) => LoadModelError::Tensor {
