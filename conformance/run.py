@@ -80,7 +80,9 @@ def validates_runner(mark, *options):
         ['grep', '-rl', '--include=*_test.py', 'pytest.mark.it_validatesrunner', wheel()],
         capture_output=True, text=True, check=True).stdout.split()
     return ['-m', mark, '--rootdir=' + os.path.dirname(wheel()),
-            '--test-pipeline-options=' + ' '.join([loopback(service), *options]), *sorted(files)], {}
+            '--test-pipeline-options=' + ' '.join([loopback(service), *options]), *sorted(files),
+            # Reads a real-time source for 20 minutes.
+            '-k', 'not test_run_inference_with_side_inputin_streaming'], {}
   return command
 
 
@@ -96,7 +98,7 @@ def prism(_):
 
 
 def examples(service):
-  return [os.path.join(HERE, 'test_examples.py')], {'JOB_ENDPOINT': service.endpoint}
+  return [os.path.join(HERE, 'test_examples.py'), '-o', 'python_functions=test_*'], {'JOB_ENDPOINT': service.endpoint}
 
 
 # In the order in which they run; a prism suite starts its own services.
