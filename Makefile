@@ -84,9 +84,10 @@ conformance: services ## Beam's own suites alone (SUITES="batch streaming" for s
 	@python3 conformance/run.py $(SUITES)
 
 .PHONY: bench
-bench: setup ## The benchmarks against peers, in one run
+bench: services ## The benchmarks against peers (a hand-written loop, Beam's Python job service, Prism where PRISM names it)
 	@setup/python.sh
-	cargo bench -q -p purlin-benches
+	cargo bench -q -p purlin-benches --bench word_count --bench images
+	third_party/venv/bin/python benches/job_service.py
 
 .PHONY: fmt
 fmt: ## Format the code
