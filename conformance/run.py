@@ -88,7 +88,10 @@ def validates_runner(mark, *options):
 
 def transcripts(service):
   return ['--rootdir=' + os.path.dirname(wheel()), '--test-pipeline-options=' + loopback(service),
-          wheel() + '/transforms/trigger_test.py', '-k', 'WeakTestStreamTranscriptTest'], {}
+          wheel() + '/transforms/trigger_test.py',
+          # Left out: in batch the SDK combines each bundle before it is grouped, so what becomes of a late element
+          # beside one in time depends on how the runner bundles the test's random order of elements.
+          '-k', 'WeakTestStreamTranscriptTest and not test_known_late_data_watermark'], {}
 
 
 def prism(_):
