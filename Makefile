@@ -53,7 +53,7 @@ worker-pool: services ## Run the worker pool in the foreground
 ##@ Build
 .PHONY: classify
 classify: setup
-	@cargo build --release -q -p image-classification --bin image-classification
+	@cargo build --release -q -p image-classification --bin image-classification --bin image-classifier
 
 .PHONY: services
 services: setup

@@ -4,6 +4,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=2.11.0
+if [ -n "${LIBTORCH:-}" ]; then # a libtorch of the user's own: torch-sys reads the same variable
+    found=$(cat "$LIBTORCH/build-version" 2>/dev/null || true)
+    if [ ! -f "$LIBTORCH/lib/libtorch_cpu.so" ] || [ ! -f "$LIBTORCH/include/torch/csrc/api/include/torch/torch.h" ]; then
+        echo "setup: LIBTORCH=$LIBTORCH has no libtorch (lib/libtorch_cpu.so and include/). Point it to a libtorch $version, or unset it: then $version is fetched" >&2
+        exit 1
+    fi
+    if [ -n "$found" ] && [ "${found%%+*}" != "$version" ]; then
+        echo "setup: LIBTORCH=$LIBTORCH is libtorch $found, and $version is needed. Point it to that version, or unset it: then $version is fetched" >&2
+        exit 1
+    fi
+    exit 0
+fi
 target=third_party/libtorch
 marker=$target/torch/build-version
 kind=cpu
@@ -20,12 +32,17 @@ rm -rf "$partial"
 mkdir -p "$partial"
 trap 'rm -rf "$partial"' EXIT
 echo "setup: fetching libtorch $version ($kind)"
+failed() {
+    echo "setup: libtorch $version could not be fetched from the Python package index (pip's message is above). Give pip an index that it reaches" \
+        "(PIP_INDEX_URL), or set LIBTORCH to a libtorch $version that is on this machine" >&2
+    exit 1
+}
 pip=(python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-compile --only-binary=:all: --target "$partial")
 if [ $kind = cuda ]; then
-    "${pip[@]}" "torch==$version"
+    "${pip[@]}" "torch==$version" || failed
 else
     # The wheel's libtorch_cpu needs libcudart and libcupti when it is loaded: hence the two small packages.
-    "${pip[@]}" --no-deps "torch==$version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
+    "${pip[@]}" --no-deps "torch==$version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85 || failed
     rm -f "$partial"/torch/lib/libtorch_cuda*.so "$partial"/torch/lib/libtorch_nvshmem.so "$partial"/torch/lib/libc10_cuda.so \
         "$partial"/nvidia/cu13/lib/libnvperf* "$partial"/nvidia/cu13/lib/libcheckpoint.so "$partial"/nvidia/cu13/lib/libpcsampling*
 fi

@@ -212,6 +212,32 @@ def test_weights_that_do_not_exist(tmp_path):
   assert 'gone.pth' in said(classify(tmp_path / 'o', '--model_state_dict_path=%s/gone.pth' % tmp_path))
 
 
+def test_a_missing_libtorch_is_said_before_the_loader_says_it(tmp_path):
+  """The launcher beside a program whose libtorch has gone, as when third_party/ was removed after the build."""
+  launcher = shutil.copy(CLASSIFY, tmp_path)
+  (tmp_path / 'torch.c').write_text('int torch(void) { return 0; }')
+  (tmp_path / 'main.c').write_text('int torch(void); int main(void) { return torch(); }')
+  for command in (['-shared', '-o', 'libtorch_cpu.so', 'torch.c'], ['-o', 'image-classifier', 'main.c', '-L.', '-ltorch_cpu']):
+    subprocess.run(['cc', *command], cwd=tmp_path, check=True)
+  (tmp_path / 'libtorch_cpu.so').unlink()
+  text = said(run(launcher, '--help'))
+  assert 'libtorch_cpu.so' in text and 'make setup' in text
+  (tmp_path / 'image-classifier').unlink()
+  assert 'make classify' in said(run(launcher, '--help'))
+
+
+def test_a_libtorch_of_the_users_own_is_looked_at_first(tmp_path):
+  text = said(run(os.path.join(ROOT, 'setup', 'libtorch.sh'), env={'LIBTORCH': str(tmp_path)}))
+  assert str(tmp_path) in text and 'unset it' in text
+  (tmp_path / 'lib').mkdir()
+  (tmp_path / 'lib' / 'libtorch_cpu.so').touch()
+  header = tmp_path / 'include' / 'torch' / 'csrc' / 'api' / 'include' / 'torch'
+  header.mkdir(parents=True)
+  (header / 'torch.h').touch()
+  (tmp_path / 'build-version').write_text('1.13.1+cpu')
+  assert '1.13.1' in said(run(os.path.join(ROOT, 'setup', 'libtorch.sh'), env={'LIBTORCH': str(tmp_path)}))
+
+
 def test_unknown_option_names_the_nearest(tmp_path):
   assert 'max' in said(classify(tmp_path / 'o', '--max_bach_size=3'))
 

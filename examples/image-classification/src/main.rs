@@ -1,65 +1,55 @@
-//! Classifies images with a PyTorch model in a Beam pipeline.
+//! Starts the classifier, which lies beside this program, once the libraries that it links are known to be there.
 //!
-//! In this process (`--runner=DirectRunner`), or on a Beam job service (`--runner=PortableRunner`); see `--help`. Without `--input` it
-//! classifies one shipped image.
+//! The classifier links libtorch. Where that is missing, the loader stops the classifier before its first line, with a message that does
+//! not say what to do: hence this program, which links nothing but libc.
 
-mod checks;
-mod classify;
-mod data;
-mod options;
-mod report;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
-use std::process::ExitCode;
-
-use anyhow::{Context, Result};
-use purlin_ml::inference::shared_model;
-use purlin_ml::tuning;
-
-use crate::options::Options;
+const CLASSIFIER: &str = "image-classifier";
 
 fn main() -> ExitCode {
-    // Before anything allocates and before threads start.
-    tuning::tune_allocator();
-    let options: Options = purlin::options::parse();
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", describe(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(options: &Options) -> Result<()> {
-    let handler = options.handler()?;
-    let Some(files) = options.files()? else {
-        return report::one_image(&handler, options.images_dir.as_deref());
+    let error = match std::env::current_exe() {
+        Ok(here) => start(&here.with_file_name(CLASSIFIER)),
+        Err(error) => format!("this program cannot tell where it lies: {error}"),
     };
-    // Bundles run on all cores at once, each computing on its own: decoding of one overlaps inference of another.
-    tuning::set_intra_op_threads(1);
-    if purlin::options::in_worker() {
-        // This process serves a runner: building the pipeline again is all that is asked of it.
-        classify::pipeline(options, handler, &files)
-            .run(&options.pipeline)
-            .context("the worker failed")?;
-        return Ok(());
-    }
-    let paths = checks::read_input(&files.input)?;
-    checks::images_dir(options.images_dir.as_deref())?;
-    checks::output(&files)?;
-    // Loaded here already, so that weights that do not fit are an error before the pipeline starts; its threads share it.
-    let (_model, _) = shared_model(&handler)?;
-    report::run_and_report(options, handler, &files, &paths)
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }
 
-/// The error and its causes; a cause that the text names already is not said again.
-fn describe(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .map(ToString::to_string)
-        .fold(String::new(), |text, cause| match text.as_str() {
-            "" => cause,
-            _ if text.contains(&cause) => text,
-            _ => format!("{text}: {cause}"),
-        })
+/// Becomes the classifier; returns only when that is not possible, with the reason and what to do.
+fn start(classifier: &Path) -> String {
+    let missing = missing_libraries(classifier);
+    if !missing.is_empty() {
+        return format!(
+            "libtorch is missing: {} cannot load {}. Run `make setup`, which fetches it into third_party/libtorch, or set LD_LIBRARY_PATH \
+             to the lib folder of a PyTorch 2.11",
+            classifier.display(),
+            missing.join(", ")
+        );
+    }
+    let error = Command::new(classifier).args(std::env::args_os().skip(1)).exec();
+    format!(
+        "cannot start {}: {error}. Run `make classify`, which builds it",
+        classifier.display()
+    )
+}
+
+/// The shared libraries of `program` that the loader does not find. The loader lists them instead of running the program when it is asked
+/// to trace; where it cannot be asked, the list is empty.
+fn missing_libraries(program: &Path) -> Vec<String> {
+    if !cfg!(all(target_os = "linux", target_env = "gnu")) {
+        return Vec::new();
+    }
+    let Ok(listed) = Command::new(program).env("LD_TRACE_LOADED_OBJECTS", "1").output() else {
+        return Vec::new();
+    };
+    let mut missing: Vec<String> = String::from_utf8_lossy(&listed.stdout)
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(" => not found"))
+        .map(str::to_owned)
+        .collect();
+    missing.dedup();
+    missing
 }
