@@ -1,0 +1,6 @@
+//! Any coder, any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    purlin_fuzz::coders(data);
+});
