@@ -17,7 +17,7 @@ use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::graph::{TimeDomain, TransformId};
 use crate::watermark::Holds;
 
-/// A key's elements are kept in buffers of about this many elements or bytes.
+/// A key's elements are kept in buffers of about this many elements (or fewer, where bundles are) or bytes.
 const RUN_ELEMENTS: u64 = 1_000;
 const RUN_BYTES: usize = 256 << 10;
 
@@ -32,6 +32,8 @@ pub(crate) struct KeyedSpec {
     pub on_window_expiration: Option<usize>,
     pub time_sorted: bool,
     pub allowed_lateness_ms: i64,
+    /// A bundle has no more elements than this.
+    pub max_bundle_elements: u64,
 }
 
 /// The two kinds of holds of a stage.
@@ -254,7 +256,7 @@ impl KeyedQueue {
             self.sorting.insert((element.timestamp, owned_key));
             return Ok(());
         }
-        entry.push(bytes, hold, holds.pending);
+        entry.push(bytes, hold, self.spec.max_bundle_elements, holds.pending);
         self.elements += 1;
         if !entry.busy && !entry.queued {
             entry.queued = true;
@@ -295,7 +297,7 @@ impl KeyedQueue {
                     break;
                 }
                 if let Some(data) = entry.sorted.remove(&(timestamp, sequence)) {
-                    entry.push(&data, timestamp, holds.pending);
+                    entry.push(&data, timestamp, self.spec.max_bundle_elements, holds.pending);
                     holds.output.remove(timestamp);
                     self.elements += 1;
                 }
@@ -565,9 +567,9 @@ fn encode_timer(key: &Bytes, id: &TimerId, firing: TimerFiring, out: &mut Vec<u8
 }
 
 impl Entry {
-    fn push(&mut self, data: &[u8], timestamp: Timestamp, pending: &mut Holds) {
+    fn push(&mut self, data: &[u8], timestamp: Timestamp, max_elements: u64, pending: &mut Holds) {
         if let Some(run) = self.runs.back_mut()
-            && run.count < RUN_ELEMENTS
+            && run.count < RUN_ELEMENTS.min(max_elements)
             && run.data.len() < RUN_BYTES
         {
             if timestamp < run.min_timestamp {

@@ -58,7 +58,7 @@ pub(crate) struct StageState {
 }
 
 impl StageState {
-    pub fn new(graph: &Graph, stage: &Stage) -> StageState {
+    pub fn new(graph: &Graph, stage: &Stage, config: &EngineConfig) -> StageState {
         let collection = &graph.collections[stage.input.0 as usize];
         let format = CollectionFormat::from(collection);
         let mut sides = Vec::new();
@@ -73,7 +73,7 @@ impl StageState {
                 ));
             }
         }
-        let keyed = stage.stateful.and_then(|id| keyed_spec(graph, stage, id));
+        let keyed = stage.stateful.and_then(|id| keyed_spec(graph, stage, config, id));
         let output = stage
             .splittable
             .and_then(|id| graph.transforms[id.0 as usize].outputs.first());
@@ -439,7 +439,12 @@ fn windows_ready(
     ready
 }
 
-fn keyed_spec(graph: &Graph, stage: &Stage, id: crate::graph::TransformId) -> Option<KeyedSpec> {
+fn keyed_spec(
+    graph: &Graph,
+    stage: &Stage,
+    config: &EngineConfig,
+    id: crate::graph::TransformId,
+) -> Option<KeyedSpec> {
     let TransformKind::User(user) = &graph.transforms[id.0 as usize].kind else {
         return None;
     };
@@ -467,5 +472,6 @@ fn keyed_spec(graph: &Graph, stage: &Stage, id: crate::graph::TransformId) -> Op
             .and_then(|name| user.timers.iter().position(|family| family.name == *name)),
         time_sorted: user.requires_time_sorted_input,
         allowed_lateness_ms: collection.windowing.allowed_lateness_ms,
+        max_bundle_elements: config.max_bundle_elements,
     })
 }

@@ -2,10 +2,15 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod graphs;
+
 use bytes::Bytes;
 use purlin_coders::windowed::encode_header;
 use purlin_coders::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Window, WindowCoder, Windows, wire};
 use purlin_engine::*;
+
+#[allow(unused_imports, reason = "each test file uses a part of it")]
+pub use graphs::*;
 
 pub fn global_windowing() -> Windowing {
     Windowing {

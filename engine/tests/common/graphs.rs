@@ -1,0 +1,115 @@
+//! Graphs that several tests start from, and their elements.
+
+use purlin_coders::{Coder, Timestamp, Window};
+use purlin_engine::*;
+
+use super::*;
+
+const FOREVER: i64 = i64::MIN / 1_000 - 1;
+
+pub fn start_of_time() -> i64 {
+    Timestamp::MIN.0.max(FOREVER)
+}
+
+/// Impulse, a stage that makes pairs, a GroupByKey, a stage that reads it.
+pub fn grouping() -> (Build, u32, u32) {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let pairs = build.user("Pair", impulse, pair(), user());
+    let grouped_coder = Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8));
+    let grouped = build.native("Group", &[pairs], grouped_coder, TransformKind::GroupByKey);
+    let out = build.user("Join", grouped, Coder::Utf8, user());
+    build.sink(out, Coder::Utf8);
+    (build, pairs, out)
+}
+
+/// A stage with timers, after pairs in fixed windows of 10 ms.
+pub fn with_timers(domain: TimeDomain) -> (Build, u32, u32, TransformId) {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let pairs = build.fixed(pair(), 10);
+    build.transform("Pair", &[impulse], &[pairs], TransformKind::User(user()));
+    let out = build.fixed(pair(), 10);
+    let timers = vec![TimerFamily {
+        name: "t".into(),
+        domain,
+    }];
+    let kind = TransformKind::User(UserTransform {
+        stateful: true,
+        timers,
+        ..user()
+    });
+    let transform = build.transform("Timers", &[pairs], &[out], kind);
+    build.sink(out, pair());
+    (build, pairs, out, transform)
+}
+
+pub fn to_timers(build: Build, pairs: u32) -> (Hand, Bundle) {
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.finish(&first, &[(pairs, at(3, interval(0, 10), &kv("k", "v")))]);
+    let bundle = hand.one();
+    (hand, bundle)
+}
+
+/// Restrictions are pairs here; the splittable stage emits what the test says.
+pub fn reading(bounded: bool) -> (Build, u32, u32) {
+    let mut build = Build::new(2);
+    let impulse = build.impulse();
+    let restrictions = build.user("Split", impulse, pair(), user());
+    let out = build.user(
+        "Read",
+        restrictions,
+        pair(),
+        UserTransform {
+            splittable: true,
+            ..user()
+        },
+    );
+    build.graph.collections[out as usize].bounded = bounded;
+    let grouped_coder = Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8));
+    let grouped = build.native("Group", &[out], grouped_coder, TransformKind::GroupByKey);
+    build.user("End", grouped, pair(), user());
+    (build, restrictions, out)
+}
+
+pub fn residual(value: &[u8], delay_ms: i64) -> Residual {
+    let element = at(start_of_time(), Window::Global, value).into();
+    Residual {
+        element,
+        delay_ms,
+        watermark: Some(Timestamp(50)),
+    }
+}
+
+/// A main stream and a side stream, each scripted; the main one reads the side one.
+pub fn side_inputs(main: Vec<TestStreamEvent>, side_events: Vec<TestStreamEvent>, trigger: Trigger) -> Build {
+    let mut build = Build::new(1);
+    let script = |events| {
+        TransformKind::TestStream(TestStream {
+            events,
+            remote: false,
+        })
+    };
+    let main = build.native("Main", &[], Coder::Utf8, script(main));
+    let from = build.native("Side", &[], pair(), script(side_events));
+    build.graph.collections[from as usize].windowing.trigger = trigger;
+    let side_inputs = vec![side("s", from, SideInputAccess::Multimap)];
+    build.user(
+        "Join",
+        main,
+        Coder::Utf8,
+        UserTransform {
+            side_inputs,
+            ..user()
+        },
+    );
+    build
+}
+
+pub fn element(value: Vec<u8>, at: i64) -> TestStreamEvent {
+    TestStreamEvent::Elements {
+        output: 0,
+        elements: vec![(value.into(), Timestamp(at))],
+    }
+}

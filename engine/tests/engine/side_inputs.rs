@@ -1,0 +1,193 @@
+//! Side inputs: readiness, tokens, window mapping.
+
+use bytes::Bytes;
+use purlin_coders::{Coder, Timestamp, Window};
+use purlin_engine::*;
+
+use crate::common::*;
+
+#[test]
+fn elements_wait_for_their_side_input() {
+    let main = vec![element(utf8("x"), 1)];
+    let side_events = vec![
+        TestStreamEvent::ProcessingTime(100),
+        element(kv("a", "1"), 1),
+        element(kv("b", "2"), 1),
+        element(kv("a", "3"), 1),
+    ];
+    let mut hand = Hand::start(side_inputs(main, side_events, Trigger::Default).engine());
+    let bundle = hand.one();
+    let key = |part| SideInputKey {
+        transform: TransformId(2),
+        side_input: "s".into(),
+        window: Bytes::new(),
+        part,
+    };
+    let read = |part| {
+        hand.engine
+            .side_input(bundle.id, &key(part))
+            .map(|parts| parts.concat())
+    };
+    assert_eq!(
+        read(SideInputPart::MultimapValues(utf8("a").into())).unwrap(),
+        [utf8("1"), utf8("3")].concat()
+    );
+    assert_eq!(
+        read(SideInputPart::MultimapValues(utf8("z").into())).unwrap(),
+        b""
+    );
+    assert_eq!(
+        read(SideInputPart::MultimapKeys).unwrap(),
+        [utf8("a"), utf8("b")].concat()
+    );
+    let entries = [
+        utf8("a"),
+        vec![0, 0, 0, 2],
+        utf8("1"),
+        utf8("3"),
+        utf8("b"),
+        vec![0, 0, 0, 1],
+        utf8("2"),
+    ];
+    assert_eq!(read(SideInputPart::MultimapEntries).unwrap(), entries.concat());
+    assert!(read(SideInputPart::Iterable).is_err());
+    assert_eq!(bundle.side_input_tokens.len(), 1);
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_triggered_side_input_is_ready_when_it_has_something_and_its_token_follows() {
+    let step = || TestStreamEvent::ProcessingTime(10);
+    let main = vec![
+        element(utf8("x"), 1),
+        step(),
+        step(),
+        element(utf8("y"), 2),
+        step(),
+        step(),
+        element(utf8("z"), 2),
+    ];
+    let side_events = vec![
+        step(),
+        element(kv("a", "1"), 1),
+        step(),
+        step(),
+        element(kv("a", "2"), 1),
+        step(),
+        step(),
+    ];
+    let trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
+    let mut hand = Hand::start(side_inputs(main, side_events, trigger).engine());
+    let mut tokens = Vec::new();
+    for expected in ["x", "y", "z"] {
+        let bundle = hand.one();
+        assert!(elements(&bundle).ends_with(expected.as_bytes()));
+        tokens.push(bundle.side_input_tokens[0].2);
+        hand.finish(&bundle, &[]);
+    }
+    assert_eq!(tokens[0], tokens[1]);
+    assert_ne!(tokens[1], tokens[2]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn custom_windows_are_mapped_by_the_sdk() {
+    let mut build = Build::new(1);
+    let events = vec![
+        element(utf8("x"), 1),
+        TestStreamEvent::Watermark {
+            output: None,
+            to: Timestamp(5),
+        },
+    ];
+    let script = |events| {
+        TransformKind::TestStream(TestStream {
+            events,
+            remote: false,
+        })
+    };
+    let main = build.native("Main", &[], Coder::Utf8, script(events));
+    let kind = TransformKind::TestStream(TestStream {
+        events: Vec::new(),
+        remote: true,
+    });
+    let from = build.native("Side", &[], Coder::Utf8, kind);
+    let windowed = build.fixed(Coder::Utf8, 10);
+    build.transform("Window", &[from], &[windowed], TransformKind::User(user()));
+    let mut side = side("s", windowed, SideInputAccess::Iterable);
+    side.mapping = WindowMapping::Sdk;
+    build.user(
+        "Join",
+        main,
+        Coder::Utf8,
+        UserTransform {
+            side_inputs: vec![side],
+            ..user()
+        },
+    );
+    let mut hand = Hand::start(build.engine());
+    let request = match hand.other.as_slice() {
+        [
+            Action::MapWindows {
+                request,
+                windows,
+                side_input: 0,
+                ..
+            },
+        ] if *windows == [Window::Global] => *request,
+        other => panic!("{other:?}"),
+    };
+    hand.tell(Event::WindowsMapped {
+        request,
+        windows: vec![interval(0, 10)],
+    });
+    assert!(hand.started.is_empty());
+    let advance = TestStreamEvent::Watermark {
+        output: None,
+        to: Timestamp(10),
+    };
+    hand.tell(Event::TestStreamEvents {
+        transform: TransformId(1),
+        events: vec![advance],
+        done: false,
+    });
+    let bundle = hand.one();
+    hand.finish(&bundle, &[]);
+    hand.tell(Event::TestStreamEvents {
+        transform: TransformId(1),
+        events: Vec::new(),
+        done: true,
+    });
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_failed_question_fails_the_job() {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let side_source = build.impulse();
+    let windowed = build.fixed(Coder::Utf8, 10);
+    build.transform("Window", &[side_source], &[windowed], TransformKind::User(user()));
+    let mut side = side("s", windowed, SideInputAccess::Iterable);
+    side.mapping = WindowMapping::Sdk;
+    build.user(
+        "Join",
+        impulse,
+        Coder::Utf8,
+        UserTransform {
+            side_inputs: vec![side],
+            ..user()
+        },
+    );
+    let mut hand = Hand::start(build.engine());
+    let Some(Action::MapWindows { request, .. }) = hand.other.pop() else {
+        panic!("no question")
+    };
+    hand.tell(Event::RequestFailed {
+        request,
+        error: "TypeError: not a window".into(),
+    });
+    assert!(hand.error().contains("TypeError: not a window"));
+    assert_eq!(hand.finished(), Some(Outcome::Failed));
+}

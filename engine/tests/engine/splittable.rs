@@ -1,0 +1,260 @@
+//! Splittable DoFns: residuals, splits, drain and truncation.
+
+use purlin_coders::{Timestamp, Window};
+use purlin_engine::*;
+
+use crate::common::*;
+
+#[test]
+fn residuals_are_resumed_after_their_delay() {
+    let (build, restrictions, _) = reading(true);
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.finish(
+        &first,
+        &[(
+            restrictions,
+            at(start_of_time(), Window::Global, &kv("file", "0")),
+        )],
+    );
+    let bundle = hand.one();
+    let result = BundleResult {
+        residuals: vec![residual(&kv("file", "1"), 300)],
+        ..BundleResult::default()
+    };
+    hand.tell(Event::BundleFinished {
+        bundle: bundle.id,
+        result,
+    });
+    assert!(
+        matches!(hand.other.as_slice(), [Action::WakeAt(Timestamp(1_300))]),
+        "{:?}",
+        hand.other
+    );
+    hand.now = 1_300;
+    hand.tell(Event::Tick);
+    let bundle = hand.one();
+    assert_eq!(
+        elements(&bundle),
+        at(start_of_time(), Window::Global, &kv("file", "1"))
+    );
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn stragglers_split_and_the_answer_may_come_after_the_end() {
+    let (build, restrictions, _) = reading(true);
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.finish(
+        &first,
+        &[(
+            restrictions,
+            at(start_of_time(), Window::Global, &kv("file", "0-9")),
+        )],
+    );
+    let bundle = hand.one();
+    let progress = |bundle| Event::BundleProgress {
+        bundle,
+        elements_done: 0,
+        watermark: None,
+    };
+    hand.now += 900;
+    hand.tell(progress(bundle.id));
+    assert!(hand.other.is_empty(), "{:?}", hand.other);
+    hand.now += 200;
+    hand.tell(progress(bundle.id));
+    assert!(matches!(
+        hand.other.as_slice(),
+        [Action::SplitBundle {
+            estimated_input_elements: 1,
+            ..
+        }]
+    ));
+    hand.tell(Event::BundleFinished {
+        bundle: bundle.id,
+        result: BundleResult::default(),
+    });
+    assert_eq!(hand.finished(), None);
+    let split = Split {
+        first_residual: Some(1),
+        last_primary: -1,
+        primary_roots: vec![at(start_of_time(), Window::Global, &kv("file", "0-4")).into()],
+        residuals: vec![residual(&kv("file", "5-9"), 0)],
+    };
+    hand.tell(Event::BundleSplit {
+        bundle: bundle.id,
+        split,
+    });
+    let rest = hand.one();
+    assert_eq!(
+        elements(&rest),
+        at(start_of_time(), Window::Global, &kv("file", "5-9"))
+    );
+    hand.finish(&rest, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_retry_after_a_split_runs_the_primary_only() {
+    let (build, restrictions, _) = reading(true);
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.finish(
+        &first,
+        &[(
+            restrictions,
+            at(start_of_time(), Window::Global, &kv("file", "0-9")),
+        )],
+    );
+    let bundle = hand.one();
+    hand.now += 2_000;
+    hand.tell(Event::BundleProgress {
+        bundle: bundle.id,
+        elements_done: 0,
+        watermark: None,
+    });
+    let primary = at(start_of_time(), Window::Global, &kv("file", "0-4"));
+    let split = Split {
+        first_residual: Some(1),
+        last_primary: -1,
+        primary_roots: vec![primary.clone().into()],
+        residuals: vec![residual(&kv("file", "5-9"), 0)],
+    };
+    hand.tell(Event::BundleSplit {
+        bundle: bundle.id,
+        split,
+    });
+    let rest = hand.one();
+    hand.fail(&bundle, "no");
+    let again = hand.one();
+    assert_eq!(elements(&again), primary);
+    hand.finish(&again, &[]);
+    hand.finish(&rest, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_drain_stops_endless_sources() {
+    let (build, restrictions, _) = reading(false);
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.finish(
+        &first,
+        &[(
+            restrictions,
+            at(start_of_time(), Window::Global, &kv("topic", "0")),
+        )],
+    );
+    let bundle = hand.one();
+    hand.now += 2_000;
+    hand.tell(Event::BundleProgress {
+        bundle: bundle.id,
+        elements_done: 0,
+        watermark: None,
+    });
+    hand.tell(Event::BundleSplit {
+        bundle: bundle.id,
+        split: Split::default(),
+    });
+    let result = BundleResult {
+        residuals: vec![residual(&kv("topic", "1"), 100)],
+        ..BundleResult::default()
+    };
+    hand.tell(Event::BundleFinished {
+        bundle: bundle.id,
+        result,
+    });
+    assert_eq!(hand.finished(), None);
+    hand.tell(Event::Drain);
+    assert_eq!(hand.finished(), Some(Outcome::Drained));
+}
+
+#[test]
+fn a_drain_truncates_what_waits_and_what_runs() {
+    let (mut build, restrictions, out) = reading(false);
+    let read = TransformId(2);
+    let truncated = build.collection(pair());
+    let truncate = build.transform(
+        "Truncate",
+        &[restrictions],
+        &[truncated],
+        TransformKind::User(user()),
+    );
+    let config = EngineConfig {
+        truncates: vec![(read, truncate)],
+        ..EngineConfig::default()
+    };
+    let mut hand = Hand::start(Engine::new(build.graph, config).unwrap());
+    let stage = |hand: &Hand, id: TransformId| {
+        hand.engine
+            .stages()
+            .iter()
+            .find(|stage| stage.transforms.contains(&id))
+            .unwrap()
+            .id
+    };
+    let first = hand.one();
+    let restriction = at(start_of_time(), Window::Global, &kv("topic", "0"));
+    hand.finish(&first, &[(restrictions, restriction)]);
+    let running = hand.one();
+    assert_eq!(running.stage, stage(&hand, read));
+    hand.tell(Event::Drain);
+    hand.now += 2_000;
+    hand.tell(Event::BundleProgress {
+        bundle: running.id,
+        elements_done: 0,
+        watermark: None,
+    });
+    assert!(
+        hand.other
+            .iter()
+            .any(|action| matches!(action, Action::SplitBundle { fraction: 0.0, .. }))
+    );
+    let split = Split {
+        first_residual: Some(1),
+        last_primary: -1,
+        primary_roots: vec![at(start_of_time(), Window::Global, &kv("topic", "0-5")).into()],
+        residuals: vec![residual(&kv("topic", "5-"), 0)],
+    };
+    hand.tell(Event::BundleSplit {
+        bundle: running.id,
+        split,
+    });
+    hand.finish(&running, &[(out, at(7, Window::Global, &kv("topic", "x")))]);
+    let truncating = hand.one();
+    assert_eq!(truncating.stage, stage(&hand, truncate));
+    assert_eq!(
+        elements(&truncating),
+        at(start_of_time(), Window::Global, &kv("topic", "5-"))
+    );
+    hand.finish(
+        &truncating,
+        &[(
+            truncated,
+            at(start_of_time(), Window::Global, &kv("topic", "5-6")),
+        )],
+    );
+    let last = hand.one();
+    assert_eq!(last.stage, stage(&hand, read));
+    assert_eq!(
+        elements(&last),
+        at(start_of_time(), Window::Global, &kv("topic", "5-6"))
+    );
+    // What is left of a truncated restriction goes on as it is.
+    let result = BundleResult {
+        residuals: vec![residual(&kv("topic", "6-6"), 0)],
+        ..BundleResult::default()
+    };
+    hand.tell(Event::BundleFinished {
+        bundle: last.id,
+        result,
+    });
+    let last = hand.one();
+    assert_eq!(last.stage, stage(&hand, read));
+    hand.finish(&last, &[]);
+    let end = hand.one();
+    hand.finish(&end, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Drained));
+}

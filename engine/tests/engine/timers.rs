@@ -1,0 +1,158 @@
+//! State, timers, and the expiration of windows.
+
+use bytes::Bytes;
+use purlin_coders::Timestamp;
+use purlin_engine::*;
+
+use crate::common::*;
+
+#[test]
+fn timers_overwrite_clear_and_fire_one_timestamp_at_a_time() {
+    let (build, pairs, _, transform) = with_timers(TimeDomain::EventTime);
+    let (mut hand, bundle) = to_timers(build, pairs);
+    let window = || interval(0, 10);
+    let set = [
+        timer("k", window(), "", Some((4, 4))),
+        timer("k", window(), "", Some((8, 8))),
+        timer("k", window(), "cleared", Some((5, 5))),
+        timer("k", window(), "cleared", None),
+        timer("k", window(), "other", Some((6, 6))),
+    ];
+    hand.finish_with_timers(&bundle, transform, &[("t", set.concat())]);
+    let bundle = hand.one();
+    assert_eq!(bundle.elements, 0);
+    assert_eq!(
+        timers(&bundle),
+        [("t".to_string(), timer("k", window(), "other", Some((6, 6))))]
+    );
+    // A timer that is set for a time already passed fires next.
+    hand.finish_with_timers(
+        &bundle,
+        transform,
+        &[("t", timer("k", window(), "late", Some((2, 2))))],
+    );
+    let bundle = hand.one();
+    assert_eq!(timers(&bundle)[0].1, timer("k", window(), "late", Some((2, 2))));
+    // A failure fires it again.
+    hand.fail(&bundle, "no");
+    let bundle = hand.one();
+    assert_eq!(timers(&bundle)[0].1, timer("k", window(), "late", Some((2, 2))));
+    hand.finish(&bundle, &[]);
+    let bundle = hand.one();
+    assert_eq!(timers(&bundle)[0].1, timer("k", window(), "", Some((8, 8))));
+    assert_eq!(hand.finished(), None);
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn processing_time_timers_wait_for_the_clock() {
+    let (build, pairs, _, transform) = with_timers(TimeDomain::ProcessingTime);
+    let (mut hand, bundle) = to_timers(build, pairs);
+    hand.finish_with_timers(
+        &bundle,
+        transform,
+        &[("t", timer("k", interval(0, 10), "", Some((5_000, 3))))],
+    );
+    assert!(
+        matches!(hand.other.as_slice(), [Action::WakeAt(Timestamp(5_000))]),
+        "{:?}",
+        hand.other
+    );
+    hand.now = 4_000;
+    hand.tell(Event::Tick);
+    assert!(hand.started.is_empty());
+    hand.now = 5_000;
+    hand.tell(Event::Tick);
+    let bundle = hand.one();
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn bad_timers_and_outputs_fail_the_bundle() {
+    let (build, pairs, _, transform) = with_timers(TimeDomain::EventTime);
+    let (mut hand, bundle) = to_timers(build, pairs);
+    hand.finish_with_timers(&bundle, transform, &[("t", vec![1, 2, 3])]);
+    let bundle = hand.one();
+    assert_eq!(bundle.attempt, 2);
+    hand.finish_with_timers(&bundle, transform, &[("unknown", Vec::new())]);
+    let bundle = hand.one();
+    hand.finish(&bundle, &[(pairs, at(3, interval(0, 10), &kv("k", "v")))]);
+    assert_eq!(hand.one().attempt, 4);
+}
+
+#[test]
+fn state_is_collected_and_late_elements_are_dropped() {
+    let mut build = Build::new(1);
+    let events = vec![
+        element(kv("k", "on time"), 1),
+        TestStreamEvent::Watermark {
+            output: None,
+            to: Timestamp(5),
+        },
+        element(kv("k", "late, but its window is open"), 2),
+        TestStreamEvent::Watermark {
+            output: None,
+            to: Timestamp(10),
+        },
+        element(kv("k", "too late"), 3),
+    ];
+    let kind = TransformKind::TestStream(TestStream {
+        events,
+        remote: false,
+    });
+    let stream = build.native("Stream", &[], pair(), kind);
+    let windowed = build.fixed(pair(), 10);
+    build.transform("Window", &[stream], &[windowed], TransformKind::User(user()));
+    let stateful = UserTransform {
+        stateful: true,
+        timers: vec![TimerFamily {
+            name: "expiry".into(),
+            domain: TimeDomain::EventTime,
+        }],
+        on_window_expiration: Some("expiry".into()),
+        ..user()
+    };
+    let transform = build.transform("State", &[windowed], &[], TransformKind::User(stateful));
+    let mut hand = Hand::start(build.engine());
+    let key = StateKey {
+        transform,
+        state: "s".into(),
+        window: interval(0, 10).to_bytes(),
+        key: utf8("k").into(),
+        part: StatePart::Bag,
+    };
+    let step = |hand: &mut Hand, value: &str, timestamp: i64| {
+        let bundle = hand.one();
+        hand.finish(
+            &bundle,
+            &[(windowed, at(timestamp, interval(0, 10), &kv("k", value)))],
+        );
+    };
+    for (value, timestamp) in [("on time", 1), ("late, but its window is open", 2)] {
+        step(&mut hand, value, timestamp);
+        let bundle = hand.one();
+        assert!(elements(&bundle).ends_with(value.as_bytes()));
+        hand.engine
+            .state_append(bundle.id, key.clone(), Bytes::from_static(b"+"))
+            .unwrap();
+        hand.finish(&bundle, &[]);
+    }
+    // The window expires: it is told, with its state there, and then the state goes.
+    let bundle = hand.one();
+    assert_eq!(
+        timers(&bundle),
+        [(
+            "expiry".to_string(),
+            timer("k", interval(0, 10), "", Some((9, 9)))
+        )]
+    );
+    assert_eq!(hand.engine.state_get(bundle.id, &key).unwrap().len(), 2);
+    hand.finish(&bundle, &[]);
+    // What comes now is dropped.
+    step(&mut hand, "too late", 3);
+    assert!(hand.started.is_empty());
+    assert_eq!(hand.engine.dropped_elements(), 1);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}

@@ -1,0 +1,135 @@
+//! GroupByKey as the engine drives it: merging windows, bounded inputs, timestamps of panes.
+
+use purlin_coders::{Coder, Timestamp, Window};
+use purlin_engine::*;
+
+use crate::common::*;
+
+#[test]
+fn custom_windows_are_merged_by_the_sdk() {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let custom = |build: &mut Build, coder| {
+        let id = build.fixed(coder, 10);
+        let windowing = &mut build.graph.collections[id as usize].windowing;
+        windowing.window_fn = WindowFn::Custom { merging: true };
+        windowing.environment = Some(EnvironmentId(0));
+        id
+    };
+    let pairs = custom(&mut build, pair());
+    build.transform("Pair", &[impulse], &[pairs], TransformKind::User(user()));
+    let grouped = custom(&mut build, Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)));
+    build.transform("Group", &[pairs], &[grouped], TransformKind::GroupByKey);
+    build.user("End", grouped, Coder::Utf8, user());
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    let data = [
+        at(1, interval(0, 5), &kv("k", "a")),
+        at(7, interval(4, 9), &kv("k", "b")),
+    ]
+    .concat();
+    hand.finish(&first, &[(pairs, data)]);
+    let request = match hand.other.as_slice() {
+        [
+            Action::MergeWindows {
+                request,
+                environment: EnvironmentId(0),
+                windows,
+                ..
+            },
+        ] => {
+            assert_eq!(*windows, [interval(0, 5), interval(4, 9)]);
+            *request
+        }
+        other => panic!("{other:?}"),
+    };
+    let merged = vec![(interval(0, 9), vec![interval(0, 5), interval(4, 9)])];
+    hand.tell(Event::WindowsMerged { request, merged });
+    let bundle = hand.one();
+    let grouped = [utf8("k"), vec![0, 0, 0, 2], utf8("a"), utf8("b")].concat();
+    assert!(elements(&bundle).ends_with(&grouped), "{:?}", elements(&bundle));
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_bounded_input_is_grouped_whole_even_if_its_trigger_fires_early() {
+    let (mut build, pairs, _) = grouping();
+    build.graph.environments[0].slots_per_worker = 2;
+    let second = build.user(
+        "More",
+        0,
+        pair(),
+        UserTransform {
+            requires_stable_input: true,
+            ..user()
+        },
+    );
+    let flat = build.native("Flatten", &[pairs, second], pair(), TransformKind::Flatten);
+    build.graph.collections[flat as usize].windowing.trigger = Trigger::ElementCount(2);
+    let grouped_coder = Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8));
+    let grouped = build.native("GroupFlat", &[flat], grouped_coder, TransformKind::GroupByKey);
+    let end = build.transform("End", &[grouped], &[], TransformKind::User(user()));
+    let mut hand = Hand::start(build.engine());
+    let stage = |hand: &Hand, id| {
+        hand.engine
+            .stages()
+            .iter()
+            .find(|stage| stage.transforms.contains(&id))
+            .unwrap()
+            .id
+    };
+    let end = stage(&hand, end);
+    let (a, b) = (hand.started.remove(0), hand.started.remove(0));
+    let element = |value| at(1, Window::Global, &kv("k", value));
+    for (bundle, values) in [(a, ["1", "2"]), (b, ["3", "4"])] {
+        let stage = &hand.engine.stages()[bundle.stage.0 as usize];
+        let output = stage.outputs[0].0;
+        assert!(hand.started.iter().all(|bundle| bundle.stage != end));
+        hand.finish(
+            &bundle,
+            &[(output, [element(values[0]), element(values[1])].concat())],
+        );
+    }
+    let bundle = hand.started.iter().find(|bundle| bundle.stage == end).unwrap();
+    let bytes = elements(bundle);
+    assert!(bytes.windows(4).any(|bytes| bytes == [0, 0, 0, 4]), "{bytes:?}");
+}
+
+#[test]
+fn a_pane_bears_the_earliest_timestamp_that_was_not_late_in_whatever_order_elements_come() {
+    for order in [[2, 3, 7, 8], [8, 7, 3, 2], [3, 8, 2, 7]] {
+        let mut build = Build::new(1);
+        let mut events = vec![TestStreamEvent::Watermark {
+            output: None,
+            to: Timestamp(5),
+        }];
+        events.extend(order.map(|at| element(kv("k", &at.to_string()), at)));
+        events.push(TestStreamEvent::Watermark {
+            output: None,
+            to: Timestamp(11),
+        });
+        let kind = TransformKind::TestStream(TestStream {
+            events,
+            remote: false,
+        });
+        let stream = build.native("Stream", &[], pair(), kind);
+        let windowed = build.fixed(pair(), 10);
+        let earliest = TimestampCombiner::Earliest;
+        build.graph.collections[windowed as usize]
+            .windowing
+            .timestamp_combiner = earliest;
+        build.transform("Window", &[stream], &[windowed], TransformKind::User(user()));
+        let grouped = build.fixed(Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)), 10);
+        build.transform("Group", &[windowed], &[grouped], TransformKind::GroupByKey);
+        build.transform("End", &[grouped], &[], TransformKind::User(user()));
+        let mut hand = Hand::start(build.engine());
+        for timestamp in order {
+            let bundle = hand.one();
+            let value = kv("k", &timestamp.to_string());
+            hand.finish(&bundle, &[(windowed, at(timestamp, interval(0, 10), &value))]);
+        }
+        let bundle = hand.one();
+        assert_eq!(elements(&bundle)[..8], Timestamp(7).to_bytes(), "{order:?}");
+    }
+}
