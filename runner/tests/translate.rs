@@ -85,6 +85,7 @@ fn pipelines_of_python() {
         "test_stream",
         "flatten",
         "batches",
+        "packed",
     ] {
         let plan = plan(&read(name), &options()).unwrap_or_else(|error| panic!("{name}: {error}"));
         expect_file![format!("{}/tests/data/{name}.plan", env!("CARGO_MANIFEST_DIR"))]

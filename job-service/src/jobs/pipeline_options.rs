@@ -16,6 +16,7 @@ pub(crate) struct PipelineOptions {
     all: Struct,
     job_name: Option<String>,
     workers: u32,
+    streaming: bool,
 }
 
 impl PipelineOptions {
@@ -33,10 +34,16 @@ impl PipelineOptions {
                 })?,
         };
         let job_name = text(&all, "job_name").filter(|name| !name.is_empty());
+        let streaming = match find(&all, "streaming") {
+            Some(Kind::BoolValue(streaming)) => *streaming,
+            Some(Kind::StringValue(text)) => text.eq_ignore_ascii_case("true"),
+            _ => false,
+        };
         Ok(Self {
             all,
             job_name,
             workers,
+            streaming,
         })
     }
 
@@ -51,6 +58,7 @@ impl PipelineOptions {
     pub(crate) fn plan_options(&self) -> PlanOptions {
         PlanOptions {
             workers: self.workers,
+            pack_combiners: !self.streaming,
             ..Default::default()
         }
     }
@@ -78,6 +86,12 @@ impl PipelineOptions {
                 Enum::Integer,
                 "1",
                 "How many workers each environment has; 0 for as many as the machine has cores.",
+            ),
+            option(
+                "streaming",
+                Enum::Boolean,
+                "false",
+                "Whether the job is a streaming one: its sibling combiners are not packed.",
             ),
         ]
     }

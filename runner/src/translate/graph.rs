@@ -16,6 +16,9 @@ use super::error::Problems;
 use super::leaves::{Flattener, Leaf, Op, sorted};
 use super::windowing;
 
+/// What the capability that tells Python's SDK and its version begins with.
+const PYTHON_SDK: &str = "beam:version:sdk_base:apache/beam_python";
+
 /// How a collection is sent.
 #[derive(Clone)]
 pub(super) struct Format {
@@ -434,6 +437,17 @@ impl<'a> Builder<'a> {
             .collect()
     }
 
+    /// Whether an SDK wrote a strategy that asks for empty closing panes in every strategy. Python's does, though its
+    /// users cannot ask for them and its own runners do not make them; its combiners need not be able to merge nothing.
+    fn always_closes(&self, strategy: &pipeline::WindowingStrategy, made_in: Option<usize>) -> bool {
+        let environment = self.environments.get(&strategy.environment_id).or(made_in);
+        let environment = environment.and_then(|index| self.environments.list.get(index));
+        environment.is_some_and(|environment| {
+            let capabilities = &environment.proto.capabilities;
+            capabilities.iter().any(|c| c.starts_with(PYTHON_SDK))
+        })
+    }
+
     fn collection(&mut self, id: &str, made_in: Option<usize>) -> Result<engine::Collection, String> {
         let format = self.input_format(id)?;
         let collection = self.pcollections.get(id).ok_or("a PCollection is missing")?;
@@ -450,6 +464,9 @@ impl<'a> Builder<'a> {
             })?,
             None => windowing::global_windowing(),
         };
+        if strategy.is_some_and(|strategy| self.always_closes(strategy, made_in)) {
+            windowing.closing = engine::PaneEmission::IfNonEmpty;
+        }
         if let engine::WindowFn::Custom { .. } = windowing.window_fn {
             let named = strategy.and_then(|s| self.environments.get(&s.environment_id));
             let only = (self.environments.list.len() == 1).then_some(0);

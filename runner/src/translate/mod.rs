@@ -8,6 +8,7 @@ mod environments;
 mod error;
 mod graph;
 mod leaves;
+mod pack;
 mod stage;
 mod windowing;
 mod windows;
@@ -38,6 +39,8 @@ pub struct PlanOptions {
     pub workers: u32,
     /// Bundles that a worker processes at the same time, where its environment's resource hints do not say.
     pub slots_per_worker: u32,
+    /// Whether sibling combiners become one where the pipeline asks for it. Beam's runners do so in batch jobs only.
+    pub pack_combiners: bool,
     /// Settings of the engine; its `truncates` are filled by the plan.
     pub engine: EngineConfig,
 }
@@ -48,6 +51,7 @@ impl Default for PlanOptions {
         PlanOptions {
             workers: 1,
             slots_per_worker: cores.clamp(2, 32),
+            pack_combiners: true,
             engine: EngineConfig::default(),
         }
     }
@@ -147,6 +151,8 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
             );
         }
     }
+    let packed = options.pack_combiners.then(|| pack::pack(pipeline)).flatten();
+    let pipeline = packed.as_ref().unwrap_or(pipeline);
     let empty = Components::default();
     let components = pipeline.components.as_ref().unwrap_or(&empty);
     let roots = roots(pipeline, components);

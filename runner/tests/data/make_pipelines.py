@@ -9,11 +9,13 @@ import apache_beam as beam
 from apache_beam import coders
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
+from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability import portable_runner
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms import environments, trigger, userstate, window
 from apache_beam.transforms.window import TimestampedValue
+from google.protobuf import wrappers_pb2
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -149,6 +151,20 @@ def batches(p):
   p | 'C2' >> beam.Create([('a', 1)]) | beam.GroupIntoBatches.WithShardedKey(2)
 
 
+class Packable(beam.PTransform):
+  def annotations(self):
+    return {python_urns.APPLY_COMBINER_PACKING: b''}
+
+  def expand(self, values):
+    # pylint: disable=expression-not-assigned
+    values | 'Min' >> beam.CombineGlobally(min)
+    values | 'Max' >> beam.CombineGlobally(max)
+
+
+def packed(p):
+  p | beam.Create([1, 2]) | Packable()
+
+
 def write(name, build, optimize):
   options = PipelineOptions(
       ['--experiments=pre_optimize=%s' % optimize, '--environment_type=EXTERNAL',
@@ -162,7 +178,8 @@ def write(name, build, optimize):
   # Display data and capabilities that name this machine's installation say nothing here.
   for transform in proto.components.transforms.values():
     del transform.display_data[:]
-    transform.annotations.clear()
+    for key in [k for k in transform.annotations if k != python_urns.APPLY_COMBINER_PACKING]:
+      del transform.annotations[key]
   for environment in proto.components.environments.values():
     kept = [c for c in environment.capabilities if not c.startswith('beam:version')]
     del environment.capabilities[:]
@@ -196,7 +213,7 @@ def blank_functions(components):
         blank(side_input.window_mapping_fn)
     elif spec.urn.startswith('beam:transform:combine'):
       payload = beam_runner_api_pb2.CombinePayload.FromString(spec.payload)
-      blank(payload.combine_fn)
+      payload.combine_fn.payload = wrappers_pb2.BytesValue(value=b'pickled').SerializeToString()
     elif spec.urn == common_urns.primitives.ASSIGN_WINDOWS.urn:
       payload = beam_runner_api_pb2.WindowingStrategy.FromString(spec.payload)
       blank(payload.window_fn)
@@ -212,7 +229,7 @@ def main():
   write('wordcount', wordcount, 'default')
   write('wordcount_plain', wordcount, 'none')
   write('text_wordcount', text_wordcount, 'default')
-  for build in (side_inputs, stateful, custom_windows, triggers, test_stream, flatten, batches):
+  for build in (side_inputs, stateful, custom_windows, triggers, test_stream, flatten, batches, packed):
     write(build.__name__, build, 'none')
 
 
