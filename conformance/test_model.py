@@ -1,0 +1,452 @@
+"""Pipelines of Beam's model that its own suites leave out for job services, through Purlin's.
+
+What Beam's direct_runner.py keeps away from Prism (issue 33623 and its like), drain, and closing panes.
+JOB_ENDPOINT names the running service.
+"""
+import contextlib
+import os
+import socket
+import time
+
+import grpc
+import pytest
+
+import apache_beam as beam
+from apache_beam import coders
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.portability import expansion_service
+from apache_beam.runners.worker import worker_pool_main
+from apache_beam.testing import util
+from apache_beam.testing.test_stream import TestStream
+from apache_beam.transforms import deduplicate, trigger, userstate, window
+from apache_beam.transforms.fully_qualified_named_transform import FullyQualifiedNamedTransform
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Duration, Timestamp
+
+
+def pipeline(*more):
+  return beam.Pipeline(options=options(*more))
+
+
+def options(*more):
+  return PipelineOptions([
+      '--runner=PortableRunner', '--environment_type=LOOPBACK', '--job_endpoint=' + os.environ['JOB_ENDPOINT'],
+      *more])
+
+
+def check(actual, expected, label='check'):
+  # Not imported by name: the guard of beam_pytest_plugin replaces it.
+  util.assert_that(actual, util.equal_to(expected), label=label)
+
+
+class Panes(beam.DoFn):
+  """What a pane is, with its elements sorted."""
+  def process(self, element, w=beam.DoFn.WindowParam, t=beam.DoFn.TimestampParam, pane=beam.DoFn.PaneInfoParam):
+    key, values = element
+    timing = {0: 'early', 1: 'on time', 2: 'late', 3: 'unknown'}[int(pane.timing)]
+    yield (key, sorted(values), timing, pane.index, pane.is_last)
+
+
+# Sessions.
+
+
+def test_sessions_merge_by_key():
+  with pipeline() as p:
+    sessions = (
+        p | beam.Create([('a', 1), ('a', 5), ('a', 30), ('b', 2), ('b', 11), ('b', 21)])
+        | beam.MapTuple(lambda k, t: TimestampedValue((k, t), t))
+        | beam.WindowInto(window.Sessions(10))
+        | beam.GroupByKey()
+        | beam.MapTuple(lambda k, ts, w=beam.DoFn.WindowParam: (k, sorted(ts), int(w.start), int(w.end))))
+    check(sessions, [('a', [1, 5], 1, 15), ('a', [30], 30, 40), ('b', [2, 11], 2, 21), ('b', [21], 21, 31)])
+
+
+def test_sessions_are_the_same_after_a_reshuffle():
+  with pipeline() as p:
+    windows = (
+        p | beam.Create([1, 4, 40])
+        | beam.Map(lambda t: TimestampedValue(('k', t), t))
+        | beam.WindowInto(window.Sessions(10))
+        | 'Merge' >> beam.GroupByKey()
+        | beam.Reshuffle()
+        | beam.MapTuple(lambda k, ts, w=beam.DoFn.WindowParam: (sorted(ts), int(w.start), int(w.end))))
+    check(windows, [([1, 4], 1, 14), ([40], 40, 50)])
+
+
+def test_late_elements_join_sessions():
+  stream = (
+      TestStream(coder=coders.VarIntCoder()).advance_watermark_to(0)
+      .add_elements([TimestampedValue(1, 1), TimestampedValue(19, 19)]).advance_watermark_to(32)
+      # Between the two, which are closed but not forgotten.
+      .add_elements([TimestampedValue(10, 10)]).advance_watermark_to_infinity())
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    panes = (
+        p | stream
+        | beam.Map(lambda x: ('k', x))
+        | beam.WindowInto(
+            window.Sessions(10), trigger=trigger.AfterWatermark(late=trigger.AfterCount(1)),
+            accumulation_mode=trigger.AccumulationMode.ACCUMULATING, allowed_lateness=100)
+        | beam.GroupByKey()
+        | beam.MapTuple(lambda k, xs, w=beam.DoFn.WindowParam: (sorted(xs), int(w.start), int(w.end))))
+    check(panes, [([1], 1, 11), ([19], 19, 29), ([1, 10, 19], 1, 29)])
+
+
+# Timers by the clock.
+
+
+class AfterASecond(beam.DoFn):
+  VALUES = userstate.BagStateSpec('values', coders.VarIntCoder())
+  CLOCK = userstate.TimerSpec('clock', userstate.TimeDomain.REAL_TIME)
+
+  def process(
+      self, element, values=beam.DoFn.StateParam(VALUES), clock=beam.DoFn.TimerParam(CLOCK)):
+    values.add(element[1])
+    clock.set(Timestamp.now() + Duration(seconds=1))
+
+  @userstate.on_timer(CLOCK)
+  def on_clock(self, key=beam.DoFn.KeyParam, values=beam.DoFn.StateParam(VALUES)):
+    yield (key, sum(values.read()))
+
+
+def test_real_time_timers_wait_for_the_clock():
+  begin = time.time()
+  with pipeline() as p:
+    sums = p | beam.Create([('a', 1), ('a', 2), ('b', 3)]) | beam.ParDo(AfterASecond())
+    check(sums, [('a', 3), ('b', 3)])
+  assert time.time() - begin >= 1
+
+
+class AtTen(beam.DoFn):
+  """Sets a timer for ten seconds after the epoch of the TestStream's clock."""
+  CLOCK = userstate.TimerSpec('clock', userstate.TimeDomain.REAL_TIME)
+  SEEN = userstate.BagStateSpec('seen', coders.StrUtf8Coder())
+
+  def process(self, element, seen=beam.DoFn.StateParam(SEEN), clock=beam.DoFn.TimerParam(CLOCK)):
+    seen.add(element[1])
+    clock.set(Timestamp.now() + Duration(seconds=10))
+
+  @userstate.on_timer(CLOCK)
+  def on_clock(self, seen=beam.DoFn.StateParam(SEEN)):
+    yield sorted(seen.read())
+    seen.clear()
+
+
+def test_a_test_stream_moves_the_clock_of_timers():
+  far = 10**6
+  stream = (
+      TestStream(coder=coders.StrUtf8Coder()).advance_watermark_to(0)
+      .add_elements(['a']).advance_processing_time(1).add_elements(['b']).advance_processing_time(far)
+      .add_elements(['c']).advance_processing_time(far).advance_watermark_to_infinity())
+  begin = time.time()
+  with pipeline('--streaming') as p:
+    seen = p | stream | beam.Map(lambda x: ('k', x)) | beam.ParDo(AtTen())
+    check(seen, [['a', 'b'], ['c']])
+  assert time.time() - begin < 60
+
+
+def test_deduplication_by_processing_time_forgets():
+  stream = (
+      TestStream(coder=coders.StrUtf8Coder()).advance_watermark_to(0)
+      .add_elements(['a', 'b', 'a']).advance_processing_time(10**6)
+      .add_elements(['a']).advance_watermark_to_infinity())
+  with pipeline('--streaming') as p:
+    once = p | stream | deduplicate.Deduplicate(processing_time_duration=60)
+    check(once, ['a', 'b', 'a'])
+
+
+# Triggers that count.
+
+
+def counting(stream_trigger, mode=trigger.AccumulationMode.DISCARDING, count=5):
+  stream = TestStream(coder=coders.VarIntCoder()).advance_watermark_to(0)
+  for x in range(count):
+    stream = stream.add_elements([TimestampedValue(x, x)])
+  stream = stream.advance_watermark_to_infinity()
+
+  def expand(p):
+    return (
+        p | stream
+        | beam.Map(lambda x: ('k', x))
+        | beam.WindowInto(window.FixedWindows(100), trigger=stream_trigger, accumulation_mode=mode)
+        | beam.GroupByKey()
+        | beam.ParDo(Panes()))
+
+  return expand
+
+
+def test_a_count_trigger_fires_once():
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    check(counting(trigger.AfterCount(2))(p), [('k', [0, 1], 'early', 0, True)])
+
+
+def test_a_repeated_count_trigger_fires_again_and_again():
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    # The fifth element is too few, and the window's end is not the trigger's business.
+    panes = counting(trigger.Repeatedly(trigger.AfterCount(2)))(p)
+    check(panes, [('k', [0, 1], 'early', 0, False), ('k', [2, 3], 'early', 1, False), ('k', [4], 'on time', 2, True)])
+
+
+def test_early_firings_by_count_accumulate():
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    panes = counting(
+        trigger.AfterWatermark(early=trigger.AfterCount(2)), trigger.AccumulationMode.ACCUMULATING, count=3)(p)
+    check(panes, [('k', [0, 1], 'early', 0, False), ('k', [0, 1, 2], 'on time', 1, True)])
+
+
+def test_any_of_a_count_and_the_watermark():
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    either = trigger.AfterAny(trigger.AfterCount(2), trigger.AfterWatermark())
+    check(counting(either)(p), [('k', [0, 1], 'early', 0, True)])
+
+
+# Combining state.
+
+
+class Mean(beam.DoFn):
+  # Not Beam's MeanCombineFn, which cannot merge the accumulators of a state that is empty.
+  COUNT = userstate.CombiningValueStateSpec('count', combine_fn=beam.combiners.CountCombineFn())
+  TOTAL = userstate.CombiningValueStateSpec('total', combine_fn=sum)
+  DONE = userstate.TimerSpec('done', userstate.TimeDomain.WATERMARK)
+
+  def process(
+      self, element, count=beam.DoFn.StateParam(COUNT), total=beam.DoFn.StateParam(TOTAL),
+      done=beam.DoFn.TimerParam(DONE), w=beam.DoFn.WindowParam):
+    count.add(element[1])
+    total.add(element[1])
+    done.set(w.end)
+
+  @userstate.on_timer(DONE)
+  def on_done(self, key=beam.DoFn.KeyParam, count=beam.DoFn.StateParam(COUNT), total=beam.DoFn.StateParam(TOTAL)):
+    yield (key, total.read() / count.read())
+
+
+def test_combining_state():
+  with pipeline() as p:
+    means = (
+        p | beam.Create([('a', i) for i in range(11)] + [('b', 4)])
+        | beam.WindowInto(window.FixedWindows(10)) | beam.ParDo(Mean()))
+    check(means, [('a', 5.0), ('b', 4.0)])
+
+
+# Exceptions that are handled.
+
+
+def invert(x):
+  return 1 / x
+
+
+@pytest.mark.parametrize('subprocess', [False, True])
+def test_handled_exceptions_are_an_output(subprocess):
+  with pipeline() as p:
+    good, bad = (
+        p | beam.Create([1, 0, 2])
+        | beam.Map(invert).with_exception_handling(use_subprocess=subprocess))
+    check(good, [1.0, 0.5], 'good')
+    check(bad | beam.MapTuple(lambda x, error: (x, error[0].__name__)), [(0, 'ZeroDivisionError')], 'bad')
+
+
+def test_too_many_handled_exceptions_fail_the_job():
+  with pytest.raises(Exception, match='exceeded threshold'):
+    with pipeline() as p:
+      p | beam.Create([0, 0, 1]) | beam.Map(invert).with_exception_handling(threshold=0.5)
+
+
+# TestStream from Python.
+
+
+def test_a_test_stream_of_several_outputs():
+  with pipeline('--streaming') as p:
+    stream = p | (
+        TestStream().advance_watermark_to(0, tag='main').advance_watermark_to(0, tag='side')
+        .add_elements([TimestampedValue(('side', 1), 1)], tag='side')
+        .advance_watermark_to(10, tag='side')
+        .add_elements([TimestampedValue('x', 2)], tag='main')
+        .advance_watermark_to_infinity(tag='main').advance_watermark_to_infinity(tag='side'))
+    side = stream['side'] | 'Side' >> beam.WindowInto(window.FixedWindows(10))
+    seen = (
+        stream['main'] | 'Main' >> beam.WindowInto(window.FixedWindows(10))
+        | beam.Map(lambda x, side: (x, list(side)), beam.pvalue.AsList(side)))
+    check(seen, [('x', [('side', 1)])])
+
+
+def test_elements_that_are_too_late_are_dropped():
+  stream = (
+      TestStream(coder=coders.VarIntCoder()).advance_watermark_to(0)
+      .add_elements([TimestampedValue(1, 1)]).advance_watermark_to(12)
+      .add_elements([TimestampedValue(2, 2)]).advance_watermark_to(20)
+      .add_elements([TimestampedValue(3, 3)]).advance_watermark_to_infinity())
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    panes = (
+        p | stream
+        | beam.Map(lambda x: ('k', x))
+        | beam.WindowInto(
+            window.FixedWindows(10), trigger=trigger.AfterWatermark(late=trigger.AfterCount(1)),
+            accumulation_mode=trigger.AccumulationMode.DISCARDING, allowed_lateness=5)
+        | beam.GroupByKey()
+        | beam.ParDo(Panes()))
+    # The last firing of the window has nothing to tell: Python's runners leave it out.
+    check(panes, [('k', [1], 'on time', 0, False), ('k', [2], 'late', 1, False)])
+
+
+# Transforms of an expansion service, in an environment of their own.
+
+
+@contextlib.contextmanager
+def worker_pool():
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  address, server = worker_pool_main.BeamFnExternalWorkerPoolServicer.start(port=port, use_process=False)
+  try:
+    yield address
+  finally:
+    server.stop(0)
+
+
+def test_external_transforms():
+  with worker_pool() as address, FullyQualifiedNamedTransform.with_filter('*'):
+    # Its environment is any of Docker's, as by default, and the pool.
+    service = expansion_service.ExpansionServiceServicer(loopback_address=address)
+    with pipeline() as p:
+      counted = (
+          p | beam.Create(['b', 'a', 'b'])
+          | beam.ExternalTransform(
+              'beam:transforms:python:fully_qualified_named',
+              beam.transforms.external.ImplicitSchemaPayloadBuilder(
+                  {'constructor': 'apache_beam.transforms.combiners.Count.PerElement'}),
+              service)
+          | beam.MapTuple(lambda word, count: '%s%d' % (word, count)))
+      check(counted, ['a1', 'b2'])
+
+
+# Combiners with arguments that are side inputs.
+
+
+class Shifted(beam.CombineFn):
+  def create_accumulator(self, by):
+    return 0
+
+  def add_input(self, accumulator, element, by):
+    return accumulator + element
+
+  def merge_accumulators(self, accumulators, by):
+    return sum(accumulators)
+
+  def extract_output(self, accumulator, by):
+    return accumulator + by
+
+
+def test_combiners_with_side_inputs():
+  with pipeline() as p:
+    by = beam.pvalue.AsSingleton(p | 'By' >> beam.Create([100]))
+    total = p | beam.Create([1, 2, 3]) | beam.CombineGlobally(Shifted(), by).without_defaults()
+    check(total, [106])
+
+
+# Closing panes.
+
+
+@pytest.mark.parametrize('lateness', [0, 30])
+def test_a_window_closes_without_an_empty_pane(lateness):
+  """Python's SDK asks for empty closing panes in every strategy, and cannot ask for anything else."""
+  with pipeline() as p:
+    panes = (
+        p | beam.Create([TimestampedValue(('k', 1), 1)])
+        | beam.Map(lambda x: x)
+        | beam.WindowInto(
+            window.FixedWindows(10), trigger=trigger.Repeatedly(trigger.AfterWatermark()),
+            accumulation_mode=trigger.AccumulationMode.DISCARDING, allowed_lateness=lateness)
+        | beam.GroupByKey()
+        | beam.MapTuple(lambda k, xs: (k, sorted(xs))))
+    check(panes, [('k', [1])])
+
+
+# Drain.
+
+
+class Endless(beam.RestrictionProvider):
+  def initial_restriction(self, element):
+    return OffsetRange(0, 2**40)
+
+  def create_tracker(self, restriction):
+    return OffsetRestrictionTracker(restriction)
+
+  def restriction_size(self, element, restriction):
+    return 1
+
+  def truncate(self, element, restriction):
+    if element == 'dropped':
+      return None
+    # Two more, so that the end is seen to be the truncated restriction's.
+    return OffsetRange(restriction.start, restriction.start + 2)
+
+
+class Count(beam.DoFn):
+  @beam.DoFn.unbounded_per_element()
+  def process(
+      self, element, tracker=beam.DoFn.RestrictionParam(Endless()),
+      estimator=beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider())):
+    at = tracker.current_restriction().start
+    while tracker.try_claim(at):
+      estimator.set_watermark(Timestamp(at))
+      yield TimestampedValue((element, at), at)
+      at += 1
+      if at % 3 == 0:
+        tracker.defer_remainder(Duration(seconds=0.05))
+        return
+
+
+def drain(result):
+  with grpc.insecure_channel(os.environ['JOB_ENDPOINT']) as channel:
+    stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
+    stub.Drain(beam_job_api_pb2.DrainJobRequest(job_id=result._job_id))
+  # The SDK takes every end but DONE for a failure.
+  with pytest.raises(RuntimeError, match='in state DRAINED'):
+    result.wait_until_finish()
+
+
+class Record(beam.DoFn):
+  """Writes what it gets to a file: the test reads it after the drain."""
+  def __init__(self, path):
+    self.path = path
+
+  def process(self, element):
+    with open(self.path, 'a', encoding='utf-8') as out:
+      out.write(repr(element) + '\n')
+
+
+def test_a_drain_truncates_endless_sources(tmp_path):
+  path, sums = str(tmp_path / 'elements'), str(tmp_path / 'sums')
+  p = pipeline('--streaming')
+  numbers = p | beam.Create(['kept', 'dropped']) | beam.ParDo(Count())
+  numbers | beam.ParDo(Record(path))
+  # What was read is not lost: the drain closes the window.
+  numbers | beam.WindowInto(window.FixedWindows(10**7)) | beam.GroupByKey() | beam.MapTuple(lambda k, xs: (k, sorted(xs))) | 'Sums' >> beam.ParDo(Record(sums))
+  result = p.run()
+  deadline = time.time() + 60
+  while (not os.path.exists(path) or sum(1 for _ in open(path, encoding='utf-8')) < 20) and time.time() < deadline:
+    time.sleep(0.1)
+  assert result.state == 'RUNNING'
+  drain(result)
+  read = {}
+  with open(path, encoding='utf-8') as lines:
+    for line in lines:
+      element, at = eval(line)
+      read.setdefault(element, []).append(at)
+  # Nothing is missing, nothing was read twice.
+  for element in ('kept', 'dropped'):
+    assert sorted(read[element]) == list(range(len(read[element])))
+  with open(sums, encoding='utf-8') as lines:
+    grouped = dict(eval(line) for line in lines)
+  assert grouped == {element: sorted(at) for element, at in read.items()}
+
+
+def test_a_bounded_job_drains_to_its_end():
+  """What is bounded is read to its end."""
+  p = pipeline()
+  p | beam.Create(range(3)) | beam.Map(lambda x: time.sleep(1) or x)
+  result = p.run()
+  drain(result)
