@@ -4,12 +4,14 @@
     conformance/run.py                    every suite
     conformance/run.py batch transcripts  some of them
     conformance/run.py batch -- -k test_pardo   with arguments for pytest
+    conformance/run.py --jobs=1           one suite after the other (by default two at a time)
     conformance/run.py --list
 
 A suite passes when exactly the tests that expected_failures.txt lists fail. The job service is started for each suite
 on free ports and stopped after it. Logs and JUnit XML go to beam-suite-logs. The last line counts the tests.
 """
 import argparse
+import concurrent.futures
 import os
 import re
 import signal
@@ -141,7 +143,8 @@ def results(path):
 
 
 def run(suite, extra):
-  """Runs a suite; returns (passed, failed, skipped)."""
+  """Runs a suite; returns (passed, failed, skipped) and prints what it has to say at once, as suites run side by side."""
+  said = []
   command, serve = SUITES[suite]
   service = Service(suite) if serve else None
   junit = os.path.join(LOGS, suite + '.xml')
@@ -162,10 +165,11 @@ def run(suite, extra):
       pytest.wait(limit)
     except subprocess.TimeoutExpired:
       os.killpg(pytest.pid, signal.SIGKILL)
-      print('%s: cut off after %d s' % (suite, limit))
+      said.append('%s: cut off after %d s' % (suite, limit))
   code = service.stop() if service else 0
   if not os.path.exists(junit):
-    print('%s: no result; see %s' % (suite, os.path.join(LOGS, suite + '.log')))
+    said.append('%s: no result; see %s' % (suite, os.path.join(LOGS, suite + '.log')))
+    print('\n'.join(said), flush=True)
     return 0, 1, 0
   rows = results(junit)
   listed = expected(suite)
@@ -177,22 +181,24 @@ def run(suite, extra):
       passed += 1
     else:
       failed += 1
-      print('  %s %s (%.1f s): %s' % (
+      said.append('  %s %s (%.1f s): %s' % (
           suite, name, seconds,
           why if status == 'failed' else 'passed, though expected_failures.txt lists it: remove the line'))
   if code != 0:
     failed += 1
-    print('  %s: the job service ended with %s; see its log' % (suite, code))
+    said.append('  %s: the job service ended with %s; see its log' % (suite, code))
   if not rows:
     failed += 1
-    print('  %s: no test ran' % suite)
-  print('%s: %d as expected, %d not, %d skipped, %.0f s' % (suite, passed, failed, skipped, time.time() - begin))
+    said.append('  %s: no test ran' % suite)
+  said.append('%s: %d as expected, %d not, %d skipped, %.0f s' % (suite, passed, failed, skipped, time.time() - begin))
+  print('\n'.join(said), flush=True)
   return passed, failed, skipped
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('suites', nargs='*', metavar='SUITE', help='default: all of ' + ', '.join(SUITES))
+  parser.add_argument('--jobs', type=int, default=2, metavar='N', help='so many suites at a time (default: %(default)s)')
   parser.add_argument('--list', action='store_true', help='name the suites')
   arguments = sys.argv[1:]
   extra = []
@@ -210,7 +216,8 @@ def main():
     sys.exit('%s is missing: run setup/python.sh' % PYTHON)
   if not os.path.exists(SERVICE):
     sys.exit('%s is missing: run cargo build --release -p purlin-job-service' % SERVICE)
-  counts = [run(suite, extra) for suite in args.suites or SUITES]
+  with concurrent.futures.ThreadPoolExecutor(max(1, args.jobs)) as pool:
+    counts = list(pool.map(lambda suite: run(suite, extra), args.suites or SUITES))
   passed, failed, skipped = (sum(column) for column in zip(*counts))
   print('%d passed, %d failed, %d skipped' % (passed, failed, skipped))
   return 1 if failed else 0

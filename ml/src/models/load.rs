@@ -190,8 +190,8 @@ pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, 
             source,
         },
     })?;
-    Ok(Arc::new(Named {
-        network,
+    Ok(Arc::new(Loaded {
+        net: Net::Named(network),
         preprocess: architecture.preprocess(),
         num_classes,
         device,
@@ -268,8 +268,8 @@ fn load_torchscript(
             found: num_classes,
         });
     }
-    Ok(Arc::new(Script {
-        module,
+    Ok(Arc::new(Loaded {
+        net: Net::Script(module),
         preprocess,
         num_classes,
         device,
@@ -277,51 +277,31 @@ fn load_torchscript(
     }))
 }
 
+/// What computes the logits.
 #[derive(Debug)]
-struct Named {
-    network: Network,
+enum Net {
+    /// A network by name.
+    Named(Network),
+    /// A TorchScript file that brings its own.
+    Script(CModule),
+}
+
+#[derive(Debug)]
+struct Loaded {
+    net: Net,
     preprocess: Preprocess,
     num_classes: i64,
     device: tch::Device,
     kind: Kind,
 }
 
-impl Model for Named {
+impl Model for Loaded {
     fn forward(&self, images: &Tensor) -> Result<Tensor, TchError> {
         let _no_grad = tch::no_grad_guard();
-        self.network.forward(images)
-    }
-
-    fn num_classes(&self) -> i64 {
-        self.num_classes
-    }
-
-    fn preprocess(&self) -> &Preprocess {
-        &self.preprocess
-    }
-
-    fn device(&self) -> tch::Device {
-        self.device
-    }
-
-    fn kind(&self) -> Kind {
-        self.kind
-    }
-}
-
-#[derive(Debug)]
-struct Script {
-    module: CModule,
-    preprocess: Preprocess,
-    num_classes: i64,
-    device: tch::Device,
-    kind: Kind,
-}
-
-impl Model for Script {
-    fn forward(&self, images: &Tensor) -> Result<Tensor, TchError> {
-        let _no_grad = tch::no_grad_guard();
-        self.module.forward_ts(&[images])
+        match &self.net {
+            Net::Named(network) => network.forward(images),
+            Net::Script(module) => module.forward_ts(&[images]),
+        }
     }
 
     fn num_classes(&self) -> i64 {
