@@ -70,6 +70,12 @@ pub enum DecodeError {
         /// The coder that was there.
         coder: Box<str>,
     },
+    /// A row without a value for a field that is not nullable.
+    #[error("row field \"{field}\" is null or missing, but not nullable")]
+    NullField {
+        /// The name of the field.
+        field: Box<str>,
+    },
     /// A user type's own deserialization failed.
     #[error("cannot deserialize {type_name}: {reason}")]
     Serde {

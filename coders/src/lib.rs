@@ -46,7 +46,7 @@ pub mod wire;
 pub use coder::Coder;
 pub use error::{CoderError, DecodeError, EncodeError, SchemaError};
 pub use pane::{PaneInfo, Timing};
-pub use schema::{Field, FieldKind, FieldType, LogicalType, Schema};
+pub use schema::{Field, FieldKind, FieldType, LogicalArgument, LogicalType, Schema};
 pub use spec::CoderSpec;
 pub use time::Timestamp;
 pub use timer::{Timer, TimerCoder, TimerFiring};

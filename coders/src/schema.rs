@@ -85,6 +85,17 @@ pub struct LogicalType {
     pub payload: Bytes,
     /// The type that stands for it.
     pub representation: FieldType,
+    /// Type and value of its argument, where it has one, such as a length.
+    pub argument: Option<LogicalArgument>,
+}
+
+/// The argument of a logical type.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LogicalArgument {
+    /// Its type.
+    pub field_type: FieldType,
+    /// A serialized `FieldValue` message.
+    pub value: Bytes,
 }
 
 /// How a logical type is encoded.
@@ -178,7 +189,10 @@ impl Schema {
     }
 
     /// Reads a row's number of fields and null bitmap.
-    pub(crate) fn read_header<'a>(&self, input: &mut &'a [u8]) -> Result<(usize, &'a [u8])> {
+    ///
+    /// # Errors
+    /// When the input ends, or there are more fields than the schema has.
+    pub fn read_header<'a>(&self, input: &mut &'a [u8]) -> Result<(usize, &'a [u8])> {
         const WHAT: &str = "the number of fields of a row";
         let count = wire::read_length(input, WHAT)?;
         if count > self.fields.len() {
@@ -189,6 +203,24 @@ impl Schema {
             });
         }
         Ok((count, wire::read_bytes(input, true)?))
+    }
+
+    /// Takes a row apart: the bytes of each field, in the order of the schema; `None` where it is null.
+    ///
+    /// # Errors
+    /// When the bytes are not a row of this schema.
+    pub fn split<'a>(&self, input: &mut &'a [u8]) -> Result<Vec<Option<&'a [u8]>>> {
+        let (count, nulls) = self.read_header(input)?;
+        let mut fields = vec![None; self.fields.len()];
+        for position in 0..count {
+            if !is_null(nulls, position) {
+                let index = self.at_position(position);
+                let start = *input;
+                self.fields[index].field_type.skip_present(input)?;
+                fields[index] = Some(&start[..start.len() - input.len()]);
+            }
+        }
+        Ok(fields)
     }
 
     /// Moves past a row.
@@ -207,7 +239,7 @@ impl Schema {
 
 /// Whether the bitmap says null. It may be shorter than the row, when its last bytes are zero.
 #[inline]
-pub(crate) fn is_null(nulls: &[u8], position: usize) -> bool {
+pub fn is_null(nulls: &[u8], position: usize) -> bool {
     nulls
         .get(position / 8)
         .is_some_and(|byte| byte >> (position % 8) & 1 != 0)

@@ -107,6 +107,7 @@ fn logical(urn: &str, representation: FieldType) -> FieldKind {
         urn: urn.into(),
         payload: Bytes::new(),
         representation,
+        argument: None,
     }))
 }
 

@@ -214,6 +214,7 @@ fn type_of(field: proto::FieldType) -> Result<FieldType, String> {
             urn: logical.urn,
             payload: logical.payload,
             representation: *boxed(logical.representation)?,
+            argument: None,
         })),
     };
     Ok(FieldType {

@@ -30,6 +30,7 @@ fn a_row_with_a_python_object_is_prefixed_as_a_whole() {
         urn: "beam:logical:pythonsdk_any:v1".into(),
         payload: Bytes::new(),
         representation: FieldKind::Bytes.required(),
+        argument: None,
     };
     let any = Field::new("object", FieldKind::Logical(Box::new(any)).nullable());
     let row = Coder::Row(Arc::new(Schema::new(vec![any]).unwrap()));

@@ -20,6 +20,9 @@
 
 #![forbid(unsafe_code)]
 
+// Derive macros name this crate, in this crate, too.
+extern crate self as purlin;
+
 mod combine;
 mod dofn;
 mod error;
@@ -31,6 +34,7 @@ pub mod pipeline;
 pub mod primitives;
 mod result;
 pub mod runners;
+pub mod schema;
 pub mod side_input;
 pub mod testing;
 pub mod transforms;
@@ -42,8 +46,9 @@ pub use error::{BoxError, BuildError, DoFnResult, RunError};
 pub use pipeline::{PCollection, PTransform, Pipeline};
 pub use purlin_coders as coders;
 pub use purlin_coders::{Element, PaneInfo, Timestamp, Window};
-pub use purlin_derive::Element;
+pub use purlin_derive::{Element, Schema};
 pub use result::{PipelineHandle, PipelineResult, PipelineState};
+pub use schema::Schema;
 
 /// What nearly every pipeline needs.
 pub mod prelude {
@@ -65,13 +70,14 @@ pub mod prelude {
     pub use crate::side_input::SideInput;
     pub use crate::testing::{PAssert, TestPipeline};
     pub use crate::transforms::{
-        ApproximateQuantiles, BatchElements, CoGroupByKey, Count, Distinct, Keys, KvSwap, Latest, Max, Mean,
-        Min, Partition, Sample, ToList, ToSet, Top, Values, WithKeys,
+        ApproximateQuantiles, BatchElements, CoGroupByKey, Count, Distinct, GroupByFields, GroupByRow, Join,
+        Keys, KvSwap, Latest, Max, Mean, Min, Partition, Sample, Select, ToList, ToSet, Top, Values,
+        WithKeys,
     };
     pub use crate::windowing::{TimestampCombiner, Trigger, WindowFn, Windowing};
     pub use purlin_coders::{PaneInfo, Timestamp, Window};
-    // The trait and the derive macro.
-    pub use crate::Element;
+    // The traits and the derive macros.
+    pub use crate::{Element, Schema};
 }
 
 /// For the code that derive macros write.

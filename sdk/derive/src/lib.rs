@@ -2,44 +2,27 @@
 
 #![forbid(unsafe_code)]
 
+mod element;
+mod schema;
+
 use proc_macro::TokenStream;
-use quote::quote;
-use syn::{DeriveInput, parse_macro_input, parse_quote};
+use syn::{DeriveInput, parse_macro_input};
 
 /// Makes a serde type an element of collections: it travels by its `Serialize` and `Deserialize`, in a compact format
 /// that only the same program reads. The type must be `Clone + Serialize + DeserializeOwned + Send + 'static`.
 #[proc_macro_derive(Element)]
 pub fn element(input: TokenStream) -> TokenStream {
-    let mut input = parse_macro_input!(input as DeriveInput);
-    let name = input.ident;
-    for parameter in input.generics.type_params_mut() {
-        parameter.bounds.push(parse_quote!(::core::marker::Send));
-        parameter.bounds.push(parse_quote!('static));
-    }
-    let (_, ty, _) = input.generics.split_for_impl();
-    let mut generics = input.generics.clone();
-    if !input.generics.params.is_empty() {
-        let clause = generics.make_where_clause();
-        clause.predicates.push(parse_quote!(
-            #name #ty: ::core::clone::Clone + ::purlin::__private::Serialize + ::purlin::__private::DeserializeOwned
-        ));
-    }
-    let (params, _, clause) = generics.split_for_impl();
-    quote! {
-        impl #params ::purlin::Element for #name #ty #clause {
-            fn coder() -> ::purlin::coders::CoderSpec {
-                ::purlin::coders::typed::serde_coder::<Self>()
-            }
-            fn encode(&self, out: &mut ::std::vec::Vec<u8>, _nested: bool) {
-                ::purlin::coders::typed::serde_encode(self, out)
-            }
-            fn decode(
-                input: &mut &[u8],
-                _nested: bool,
-            ) -> ::core::result::Result<Self, ::purlin::coders::DecodeError> {
-                ::purlin::coders::typed::serde_decode(input)
-            }
-        }
-    }
-    .into()
+    element::expand(parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Makes a struct a row and an element of collections, or an enum a type that fields can have (without data: an
+/// enumeration; with data: a one-of). The type must be `Clone + Send + 'static`.
+///
+/// `#[schema(name = "..")]` on a field or a case names it otherwise than Rust does.
+#[proc_macro_derive(Schema, attributes(schema))]
+pub fn schema(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    schema::expand(input)
+        .unwrap_or_else(|error| error.to_compile_error())
+        .into()
 }

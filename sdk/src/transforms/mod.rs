@@ -5,6 +5,7 @@
 //! | keys and values | [`Keys`], [`Values`], [`KvSwap`], [`WithKeys`], [`CoGroupByKey`] |
 //! | totals | [`Count`], [`Sum`], [`Mean`], [`Min`], [`Max`], [`Top`], [`Latest`], [`ApproximateQuantiles`] |
 //! | whole collections | [`ToList`], [`ToSet`], [`Sample`], [`Distinct`] |
+//! | fields of rows | [`Select`], [`GroupByFields`], [`GroupByRow`], [`Join`] |
 //! | other | [`Partition`], [`BatchElements`], [`ToString`] |
 //!
 //! The combiners are [`CombineFn`](crate::CombineFn)s, for `combine_globally` and `combine_per_key`, and have transforms
@@ -16,6 +17,7 @@ mod combiners;
 mod distinct;
 mod keys;
 mod partition;
+mod schemas;
 mod to_string;
 
 pub use batch::{BatchElements, ElementSize, OneEach, SizeFn};
@@ -27,4 +29,8 @@ pub use combiners::{
 pub use distinct::Distinct;
 pub use keys::{Keys, KvSwap, Values, WithKeys};
 pub use partition::Partition;
+pub use schemas::{
+    AggregateValue, Aggregates, BroadcastJoin, ByFields, ByFn, FieldAggregate, FnAggregate, Full,
+    GroupByFields, GroupByRow, Inner, Join, JoinKeys, JoinMode, KeepsLeft, Left, Right, Select,
+};
 pub use to_string::{ElementToString, IterableToString, KvToString, ToString};
