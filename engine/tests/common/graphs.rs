@@ -113,3 +113,33 @@ pub fn element(value: Vec<u8>, at: i64) -> TestStreamEvent {
         elements: vec![(value.into(), Timestamp(at))],
     }
 }
+
+pub fn scripted(events: Vec<TestStreamEvent>) -> TransformKind {
+    TransformKind::TestStream(TestStream {
+        events,
+        remote: false,
+    })
+}
+
+pub fn watermark(to: i64) -> TestStreamEvent {
+    TestStreamEvent::Watermark {
+        output: None,
+        to: Timestamp(to),
+    }
+}
+
+/// Groups a collection in fixed windows of 10 ms, and hands the groups to a stage that is the last.
+pub fn grouped_by_tens(build: &mut Build, input: u32) -> TransformId {
+    let grouped = build.fixed(Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)), 10);
+    build.transform("Group", &[input], &[grouped], TransformKind::GroupByKey);
+    build.transform("End", &[grouped], &[], TransformKind::User(user()))
+}
+
+/// The stage that executes a transform.
+pub fn stage_of(engine: &Engine, id: TransformId) -> StageId {
+    let stage = engine
+        .stages()
+        .iter()
+        .find(|stage| stage.transforms.contains(&id));
+    stage.unwrap().id
+}

@@ -161,3 +161,59 @@ fn few_elements_are_spread_over_all_slots_and_many_make_large_bundles() {
     assert_eq!(sizes(80_000), [10_000, 8_750, 7_656, 6_699]);
     assert_eq!(sizes(2_000_000), [100_000; 4]);
 }
+
+#[test]
+fn a_bundle_is_finalized_once_it_is_committed() {
+    let (build, ..) = grouping();
+    let mut hand = Hand::start(build.engine());
+    let finalize = |hand: &Hand| {
+        let finalized = hand.other.iter().filter_map(|action| match action {
+            Action::Finalize(id) => Some(*id),
+            _ => None,
+        });
+        finalized.collect::<Vec<_>>()
+    };
+    let first = hand.one();
+    hand.fail(&first, "no");
+    let again = hand.one();
+    assert_eq!(finalize(&hand), []);
+    let result = BundleResult {
+        finalize: true,
+        ..BundleResult::default()
+    };
+    hand.tell(Event::BundleFinished {
+        bundle: again.id,
+        result,
+    });
+    assert_eq!(finalize(&hand), [again.id]);
+}
+
+#[test]
+fn a_cache_of_state_is_good_on_one_worker() {
+    let mut build = Build::new(1);
+    build.graph.environments[0].workers = 2;
+    let impulse = build.impulse();
+    let pairs = build.user("Pair", impulse, pair(), user());
+    let count = UserTransform {
+        stateful: true,
+        ..user()
+    };
+    build.transform("Count", &[pairs], &[], TransformKind::User(count));
+    let config = EngineConfig {
+        max_bundle_elements: 1,
+        ..EngineConfig::default()
+    };
+    let mut hand = Hand::start(Engine::new(build.graph, config).unwrap());
+    let first = hand.one();
+    let data = ["a", "b", "a", "b", "a"].map(|key| at(1, Window::Global, &kv(key, "1")));
+    hand.finish(&first, &[(pairs, data.concat())]);
+    let (a, b) = (hand.started.remove(0), hand.started.remove(0));
+    assert_ne!(a.worker, b.worker);
+    assert_ne!(a.state_token, b.state_token);
+    // The other worker changed state meanwhile: what this one remembers is not to be relied on.
+    hand.finish(&a, &[]);
+    let next = hand.one();
+    assert_eq!(next.worker, a.worker);
+    assert_ne!(next.state_token, a.state_token);
+    assert_ne!(next.state_token, b.state_token);
+}

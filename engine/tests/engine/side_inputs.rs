@@ -191,3 +191,36 @@ fn a_failed_question_fails_the_job() {
     assert!(hand.error().contains("TypeError: not a window"));
     assert_eq!(hand.finished(), Some(Outcome::Failed));
 }
+
+#[test]
+fn elements_that_wait_for_a_side_input_hold_the_watermark() {
+    let mut build = Build::new(1);
+    let events = vec![element(kv("k", "x"), 1), watermark(50)];
+    let main = build.native("Main", &[], pair(), scripted(events));
+    let remote = TransformKind::TestStream(TestStream {
+        events: Vec::new(),
+        remote: true,
+    });
+    let from = build.native("Side", &[], Coder::Utf8, remote);
+    let windowed = build.fixed(pair(), 10);
+    let join = UserTransform {
+        side_inputs: vec![side("s", from, SideInputAccess::Iterable)],
+        ..user()
+    };
+    build.transform("Join", &[main], &[windowed], TransformKind::User(join));
+    let end = grouped_by_tens(&mut build, windowed);
+    let mut hand = Hand::start(build.engine());
+    assert!(hand.started.is_empty());
+    hand.tell(Event::TestStreamEvents {
+        transform: TransformId(1),
+        events: Vec::new(),
+        done: true,
+    });
+    let bundle = hand.one();
+    hand.finish(&bundle, &[(windowed, at(1, interval(0, 10), &kv("k", "x")))]);
+    let bundle = hand.one();
+    assert_eq!(bundle.stage, stage_of(&hand.engine, end));
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.engine.dropped_elements(), 0);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}

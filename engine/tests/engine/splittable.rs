@@ -1,6 +1,6 @@
 //! Splittable DoFns: residuals, splits, drain and truncation.
 
-use purlin_coders::{Timestamp, Window};
+use purlin_coders::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::*;
@@ -256,5 +256,95 @@ fn a_drain_truncates_what_waits_and_what_runs() {
     hand.finish(&last, &[]);
     let end = hand.one();
     hand.finish(&end, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Drained));
+}
+
+#[test]
+fn the_watermark_of_a_residual_is_a_hold() {
+    for (held_at, told) in [(8, false), (25, true)] {
+        let mut build = Build::new(2);
+        let impulse = build.impulse();
+        let restrictions = build.user("Split", impulse, pair(), user());
+        let read = UserTransform {
+            splittable: true,
+            ..user()
+        };
+        let out = build.user("Read", restrictions, pair(), read);
+        let windowed = build.fixed(pair(), 10);
+        build.transform("Window", &[out], &[windowed], TransformKind::User(user()));
+        let end = grouped_by_tens(&mut build, windowed);
+        let mut hand = Hand::start(build.engine());
+        let end = stage_of(&hand.engine, end);
+        let first = hand.one();
+        let restriction = at(start_of_time(), Window::Global, &kv("file", "0"));
+        hand.finish(&first, &[(restrictions, restriction)]);
+        let bundle = hand.one();
+        let rest = Residual {
+            watermark: Some(Timestamp(held_at)),
+            ..residual(&kv("file", "1"), 300)
+        };
+        let result = BundleResult {
+            outputs: hand.outputs(&[(windowed, at(5, interval(0, 10), &kv("k", "v")))]),
+            residuals: vec![rest],
+            ..BundleResult::default()
+        };
+        hand.tell(Event::BundleFinished {
+            bundle: bundle.id,
+            result,
+        });
+        let first_window = |hand: &Hand| hand.started.iter().any(|bundle| bundle.stage == end);
+        assert_eq!(first_window(&hand), told, "held at {held_at}");
+        hand.now += 300;
+        hand.tell(Event::Tick);
+        let rest = hand.started.iter().find(|bundle| bundle.stage != end).cloned();
+        hand.finish(&rest.unwrap(), &[]);
+        assert!(first_window(&hand));
+    }
+}
+
+#[test]
+fn an_empty_answer_to_a_split_leaves_the_work_whole() {
+    let (build, restrictions, _) = reading(true);
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    let restriction = at(start_of_time(), Window::Global, &kv("file", "0-9"));
+    hand.finish(&first, &[(restrictions, restriction.clone())]);
+    let bundle = hand.one();
+    let asked = |hand: &mut Hand, after: i64| {
+        hand.now += after;
+        hand.other.clear();
+        hand.tell(Event::BundleProgress {
+            bundle: bundle.id,
+            elements_done: 0,
+            watermark: None,
+        });
+        hand.other
+            .iter()
+            .any(|action| matches!(action, Action::SplitBundle { .. }))
+    };
+    assert!(asked(&mut hand, 1_000));
+    assert!(!asked(&mut hand, 1_000), "it was asked again before it answered");
+    hand.tell(Event::BundleSplit {
+        bundle: bundle.id,
+        split: Split::default(),
+    });
+    // The next question comes later: it was of no use.
+    assert!(!asked(&mut hand, 1_500));
+    assert!(asked(&mut hand, 500));
+    hand.fail(&bundle, "no");
+    assert_eq!(elements(&hand.one()), restriction);
+}
+
+#[test]
+fn a_drain_ends_test_streams() {
+    let mut build = Build::new(1);
+    let remote = TransformKind::TestStream(TestStream {
+        events: Vec::new(),
+        remote: true,
+    });
+    let stream = build.native("Stream", &[], Coder::Utf8, remote);
+    build.user("See", stream, Coder::Utf8, user());
+    let mut hand = Hand::start(build.engine());
+    hand.tell(Event::Drain);
     assert_eq!(hand.finished(), Some(Outcome::Drained));
 }

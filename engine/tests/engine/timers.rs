@@ -1,10 +1,10 @@
 //! State, timers, and the expiration of windows.
 
 use bytes::Bytes;
-use purlin_coders::Timestamp;
+use purlin_coders::{Timestamp, Window};
 use purlin_engine::*;
 
-use crate::common::*;
+use crate::common::{self, *};
 
 #[test]
 fn timers_overwrite_clear_and_fire_one_timestamp_at_a_time() {
@@ -152,6 +152,151 @@ fn state_is_collected_and_late_elements_are_dropped() {
     hand.finish(&bundle, &[]);
     // What comes now is dropped.
     step(&mut hand, "too late", 3);
+    assert!(hand.started.is_empty());
+    assert_eq!(hand.engine.dropped_elements(), 1);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn an_event_time_timer_fires_once_the_watermark_is_beyond_it() {
+    let mut build = Build::new(1);
+    let events = vec![
+        element(kv("k", "sets it"), 1),
+        watermark(5),
+        element(kv("k", "at its timestamp"), 5),
+        watermark(6),
+    ];
+    let stream = build.native("Stream", &[], pair(), scripted(events));
+    let timers = vec![TimerFamily {
+        name: "t".into(),
+        domain: TimeDomain::EventTime,
+    }];
+    let user = UserTransform {
+        stateful: true,
+        timers,
+        ..user()
+    };
+    let transform = build.transform("Timers", &[stream], &[], TransformKind::User(user));
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    let set = timer("k", Window::Global, "", Some((5, 5)));
+    hand.finish_with_timers(&first, transform, &[("t", set.clone())]);
+    let second = hand.one();
+    assert!(elements(&second).ends_with(b"at its timestamp"));
+    assert!(common::timers(&second).is_empty());
+    hand.finish(&second, &[]);
+    let third = hand.one();
+    assert_eq!(common::timers(&third), [("t".to_string(), set)]);
+    hand.finish(&third, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_timer_holds_the_watermark_until_it_is_cleared() {
+    for cleared in [false, true] {
+        let mut build = Build::new(1);
+        let events = vec![
+            element(kv("k", "1"), 1),
+            watermark(30),
+            element(kv("k", "2"), 31),
+            TestStreamEvent::ProcessingTime(100),
+            watermark(40),
+            element(kv("z", "3"), 41),
+            TestStreamEvent::ProcessingTime(10_000),
+        ];
+        let stream = build.native("Stream", &[], pair(), scripted(events));
+        let windowed = build.fixed(pair(), 10);
+        build.transform("Window", &[stream], &[windowed], TransformKind::User(user()));
+        let out = build.fixed(pair(), 10);
+        let timers = vec![TimerFamily {
+            name: "t".into(),
+            domain: TimeDomain::ProcessingTime,
+        }];
+        let user = UserTransform {
+            stateful: true,
+            timers,
+            ..user()
+        };
+        let transform = build.transform("Timers", &[windowed], &[out], TransformKind::User(user));
+        let end = grouped_by_tens(&mut build, out);
+        let mut hand = Hand::start(build.engine());
+        let end = stage_of(&hand.engine, end);
+        let window = interval(0, 10);
+        let step = |hand: &mut Hand, value: &str, at: i64, window: Window| {
+            let bundle = hand.one();
+            hand.finish(&bundle, &[(windowed, common::at(at, window, &kv("k", value)))]);
+            hand.one()
+        };
+        let bundle = step(&mut hand, "1", 1, window.clone());
+        let result = BundleResult {
+            outputs: hand.outputs(&[(out, at(1, window.clone(), &kv("k", "1")))]),
+            timers: vec![(
+                transform,
+                "t".into(),
+                timer("k", window.clone(), "", Some((5_000, 1))).into(),
+            )],
+            ..BundleResult::default()
+        };
+        hand.tell(Event::BundleFinished {
+            bundle: bundle.id,
+            result,
+        });
+        let bundle = step(&mut hand, "2", 31, interval(30, 40));
+        assert_ne!(
+            bundle.stage, end,
+            "the window was told before its timer let it go"
+        );
+        let timers = cleared.then(|| ("t", timer("k", window, "", None)));
+        hand.finish_with_timers(&bundle, transform, timers.as_slice());
+        let next = hand.one();
+        assert_eq!(next.stage == end, cleared);
+    }
+}
+
+#[test]
+fn state_lives_as_long_as_late_elements_are_taken() {
+    let mut build = Build::new(1);
+    let events = vec![
+        element(kv("k", "on time"), 1),
+        watermark(15),
+        element(kv("k", "late"), 2),
+        watermark(20),
+        element(kv("k", "too late"), 3),
+    ];
+    let stream = build.native("Stream", &[], pair(), scripted(events));
+    let windowed = build.fixed(pair(), 10);
+    build.graph.collections[windowed as usize]
+        .windowing
+        .allowed_lateness_ms = 10;
+    build.transform("Window", &[stream], &[windowed], TransformKind::User(user()));
+    let user = UserTransform {
+        stateful: true,
+        ..user()
+    };
+    let transform = build.transform("State", &[windowed], &[], TransformKind::User(user));
+    let mut hand = Hand::start(build.engine());
+    let key = StateKey {
+        transform,
+        state: "s".into(),
+        window: interval(0, 10).to_bytes(),
+        key: utf8("k").into(),
+        part: StatePart::Bag,
+    };
+    for (value, before) in [("on time", 0), ("late", 1)] {
+        let bundle = hand.one();
+        hand.finish(&bundle, &[(windowed, at(1, interval(0, 10), &kv("k", value)))]);
+        let bundle = hand.one();
+        assert!(elements(&bundle).ends_with(value.as_bytes()));
+        assert_eq!(hand.engine.state_get(bundle.id, &key).unwrap().len(), before);
+        let data = Bytes::from_static(b"+");
+        hand.engine.state_append(bundle.id, key.clone(), data).unwrap();
+        hand.finish(&bundle, &[]);
+    }
+    let bundle = hand.one();
+    hand.finish(
+        &bundle,
+        &[(windowed, at(3, interval(0, 10), &kv("k", "too late")))],
+    );
     assert!(hand.started.is_empty());
     assert_eq!(hand.engine.dropped_elements(), 1);
     assert_eq!(hand.finished(), Some(Outcome::Done));

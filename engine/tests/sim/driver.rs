@@ -18,6 +18,7 @@ enum Later {
     Progress(BundleId),
     Split(BundleId),
     Tick,
+    Drain,
 }
 
 struct Live {
@@ -33,6 +34,8 @@ struct Live {
 pub struct Report {
     pub outcome: Option<Outcome>,
     pub committed: Vec<Element>,
+    /// What a source without end made.
+    pub endless: Vec<Element>,
     pub trace: String,
     pub error: Option<String>,
     pub splits: u64,
@@ -66,6 +69,7 @@ impl<'a> Driver<'a> {
             report: Report {
                 outcome: None,
                 committed: Vec::new(),
+                endless: Vec::new(),
                 trace: String::new(),
                 error: None,
                 splits: 0,
@@ -75,6 +79,10 @@ impl<'a> Driver<'a> {
     }
 
     pub fn run(mut self) -> Report {
+        if self.pipeline.endless.is_some() {
+            let at = self.rng.range(0, 600);
+            self.after(at, Later::Drain);
+        }
         self.tell(Event::Start);
         let mut steps = 0;
         while self.report.outcome.is_none() {
@@ -88,6 +96,7 @@ impl<'a> Driver<'a> {
                 Later::Progress(id) => self.progress(id),
                 Later::Split(id) => self.answer(id),
                 Later::Tick => self.tell(Event::Tick),
+                Later::Drain => self.tell(Event::Drain),
             }
             steps += 1;
             if steps > 200_000 {
@@ -202,17 +211,22 @@ impl<'a> Driver<'a> {
         let count = live.elements.len() as u64;
         let begun = self.rng.below(count);
         let element = live.elements[begun as usize].clone();
-        let reads = stage
-            .splittable
-            .is_some_and(|id| matches!(self.pipeline.ops[&id], Op::Read));
+        let read = stage.splittable.map(|id| &self.pipeline.ops[&id]);
+        let reads = matches!(read, Some(Op::Read | Op::ReadOn));
+        // What is left of a range without end begins near, so that what was read has no gaps.
+        let (near, least) = match read {
+            Some(Op::ReadOn) => (10, 100),
+            _ => (i64::MAX, 2),
+        };
         let mut split = Split {
             first_residual: Some(begun + 1),
             last_primary: begun as i64,
             ..Split::default()
         };
         live.elements.truncate(begun as usize + 1);
-        if reads && element.value - element.key >= 2 {
-            let middle = element.key + 1 + self.rng.below((element.value - element.key - 1) as u64) as i64;
+        if reads && element.value - element.key >= least {
+            let middle =
+                element.key + 1 + self.rng.below((element.value - element.key - 1).min(near) as u64) as i64;
             let primary = Element {
                 value: middle,
                 ..element.clone()
@@ -267,7 +281,11 @@ impl<'a> Driver<'a> {
             id,
             Timestamp(self.clock),
         );
-        if self.rng.chance(60) {
+        if self.pipeline.endless.is_some() {
+            // More than a split leaves of a restriction: a part that is short is read whole, so that the drain, which
+            // makes all parts shorter, leaves no gaps.
+            run.checkpoint = self.rng.range(12, 30);
+        } else if self.rng.chance(60) {
             run.checkpoint = self.rng.range(1, 12);
         }
         run.fault = self.fault;
@@ -315,9 +333,11 @@ impl<'a> Driver<'a> {
             return;
         }
         for (collection, chunk) in &result.outputs {
+            let format = self.engine.format(*collection).unwrap();
             if *collection == self.pipeline.sink {
-                let format = self.engine.format(*collection).unwrap();
                 self.report.committed.extend(decode(&chunk.data, format));
+            } else if Some(*collection) == self.pipeline.endless {
+                self.report.endless.extend(decode(&chunk.data, format));
             }
         }
         // The answer to a split may still be on its way.

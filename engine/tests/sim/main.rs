@@ -6,14 +6,26 @@ mod hostile;
 mod oracle;
 mod pipeline;
 mod rng;
+mod scripted;
 mod worker;
 
-use purlin_engine::{EngineConfig, Outcome};
+use purlin_engine::{CollectionId, EngineConfig, Outcome};
 
 use driver::{Driver, Report};
+use oracle::Element;
 use pipeline::Pipeline;
 use rng::Rng;
 use worker::Fault;
+
+/// So many seeds, or as many as the environment variable SIM_SEEDS says where that is more.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how many seeds are tried is not the engine's business"
+)]
+fn seeds(at_least: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    0..asked.unwrap_or(0).max(at_least)
+}
 
 fn strategy(seed: u64) -> EngineConfig {
     let base = EngineConfig {
@@ -47,38 +59,92 @@ fn simulate(seed: u64, fault: Fault) -> (Pipeline, Report) {
     (pipeline, report)
 }
 
+/// As [`simulate`], with a source that the drain ends.
+fn simulate_drain(seed: u64, fault: Fault) -> (Pipeline, Report) {
+    let pipeline = pipeline::generate_endless(&mut Rng::new(seed));
+    let config = EngineConfig {
+        truncates: pipeline.truncates.clone(),
+        ..strategy(seed / 7)
+    };
+    let report = Driver::new(&pipeline, config, seed, fault).run();
+    (pipeline, report)
+}
+
 /// What is wrong with a run, if anything is.
 fn verdict(pipeline: &Pipeline, report: &Report) -> Option<String> {
     if let Some(error) = &report.error {
         return Some(error.clone());
     }
-    if report.outcome != Some(Outcome::Done) {
+    let (outcome, gap) = match pipeline.endless {
+        Some(_) => (Outcome::Drained, gap(&report.endless)),
+        None => (Outcome::Done, None),
+    };
+    if report.outcome != Some(outcome) {
         return Some(format!("ended with {:?}", report.outcome));
     }
-    let expected = oracle::evaluate(pipeline);
+    if gap.is_some() {
+        return gap;
+    }
+    let expected = oracle::evaluate(pipeline, &report.endless);
     (expected != report.committed).then(|| format!("expected {expected:?}\ncommitted {:?}", report.committed))
+}
+
+/// Ranges are read in order: of each a part without gaps from its start, every number once.
+fn gap(read: &[Element]) -> Option<String> {
+    let mut numbers: Vec<i64> = read.iter().map(|element| element.value).collect();
+    numbers.sort_unstable();
+    let wrong = |pair: &&[i64]| pair[1] != pair[0] + 1 && pair[1] % 1_000_000 != 0;
+    let wrong = numbers.windows(2).find(wrong);
+    wrong.map(|pair| format!("after {} the sources read {}", pair[0], pair[1]))
+}
+
+fn names(pipeline: &Pipeline) -> Vec<String> {
+    let ids = |ids: &[CollectionId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+    let transforms = pipeline.graph.transforms.iter();
+    transforms
+        .map(|t| format!("{} {:?}->{:?}", t.name, ids(&t.inputs), ids(&t.outputs)))
+        .collect()
+}
+
+#[test]
+fn every_drain_ends_with_all_that_was_read() {
+    let (mut read, mut failures) = (0, 0);
+    for seed in seeds(500) {
+        let (pipeline, report) = simulate_drain(seed, Fault::None);
+        if let Some(wrong) = verdict(&pipeline, &report) {
+            panic!("seed {seed}: {wrong}\n{:?}", names(&pipeline));
+        }
+        read += report.endless.len();
+        failures += report.failures;
+    }
+    assert!(read > 5_000, "only {read} elements");
+    assert!(failures > 1_000, "only {failures} failures");
+}
+
+#[test]
+fn every_script_gives_the_oracles_panes() {
+    let mut panes = 0;
+    for seed in seeds(1_000) {
+        let (pipeline, script) = scripted::generate(&mut Rng::new(seed));
+        let report = Driver::new(&pipeline, strategy(seed / 7), seed, Fault::None).run();
+        let expected = scripted::evaluate(&script);
+        if report.error.is_some() || report.outcome != Some(Outcome::Done) || expected != report.committed {
+            let Report { error, committed, .. } = report;
+            let script = scripted::describe(&script);
+            panic!("seed {seed}: {error:?}\nexpected {expected:?}\ncommitted {committed:?}\n{script}");
+        }
+        panes += expected.len();
+    }
+    assert!(panes > 5_000, "only {panes} panes");
 }
 
 #[test]
 fn every_schedule_gives_the_oracles_result() {
     let (mut splits, mut failures, mut elements) = (0, 0, 0);
-    for seed in 0..1_000 {
+    for seed in seeds(1_000) {
         let (pipeline, report) = simulate(seed, Fault::None);
         if let Some(wrong) = verdict(&pipeline, &report) {
-            let names: Vec<_> = pipeline
-                .graph
-                .transforms
-                .iter()
-                .map(|t| {
-                    format!(
-                        "{} {:?}->{:?}",
-                        t.name,
-                        t.inputs.iter().map(|i| i.0).collect::<Vec<_>>(),
-                        t.outputs.iter().map(|i| i.0).collect::<Vec<_>>()
-                    )
-                })
-                .collect();
-            panic!("seed {seed}: {wrong}\n{names:?}");
+            panic!("seed {seed}: {wrong}\n{:?}", names(&pipeline));
         }
         splits += report.splits;
         failures += report.failures;
@@ -95,10 +161,19 @@ fn the_same_seed_gives_the_same_trace() {
     for seed in 0..30 {
         let (first, second) = (simulate(seed, Fault::None).1, simulate(seed, Fault::None).1);
         assert_eq!(first.trace, second.trace, "seed {seed}");
+        let (first, second) = (
+            simulate_drain(seed, Fault::None).1,
+            simulate_drain(seed, Fault::None).1,
+        );
+        assert_eq!(first.trace, second.trace, "drain, seed {seed}");
     }
 }
 
 fn caught(fault: Fault) -> usize {
+    caught_by(simulate, fault)
+}
+
+fn caught_by(simulate: fn(u64, Fault) -> (Pipeline, Report), fault: Fault) -> usize {
     let wrong = |seed: &u64| {
         let result = std::panic::catch_unwind(|| {
             let (pipeline, report) = simulate(*seed, fault);
@@ -117,6 +192,13 @@ fn a_dropped_hold_is_caught() {
 #[test]
 fn a_doubled_residual_is_caught() {
     assert!(caught(Fault::DoubledResidual) > 0);
+}
+
+#[test]
+fn faults_of_endless_sources_are_caught() {
+    assert!(caught_by(simulate_drain, Fault::DoubledResidual) > 0);
+    assert!(caught_by(simulate_drain, Fault::DroppedHold) > 0);
+    assert!(caught_by(simulate_drain, Fault::LostTimer) > 0);
 }
 
 #[test]

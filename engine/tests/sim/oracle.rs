@@ -24,6 +24,13 @@ pub fn fixed(size: i64, at: Timestamp) -> Window {
     }
 }
 
+pub fn session(gap: i64, at: Timestamp) -> Window {
+    Window::Interval {
+        start: at,
+        end: at.plus_millis(gap),
+    }
+}
+
 /// Where the timers of `TagTimers` fire: each once, and again two times, but not beyond the window.
 pub fn loops(timestamp: Timestamp, window: &Window) -> Vec<Timestamp> {
     let end = window.max_timestamp();
@@ -38,8 +45,41 @@ pub fn loops(timestamp: Timestamp, window: &Window) -> Vec<Timestamp> {
     }
 }
 
-pub fn evaluate(pipeline: &Pipeline) -> Vec<Element> {
+/// The sessions of each key: windows that overlap are one.
+fn merge(mut input: Vec<Element>) -> Vec<Element> {
+    let ends = |window: &Window| match window {
+        Window::Interval { start, end } => (start.0, end.0),
+        other => panic!("{other:?} is no session"),
+    };
+    input.sort_by_key(|element| (element.key, ends(&element.window)));
+    let mut sessions: Vec<(i64, i64, i64)> = Vec::new();
+    for element in &input {
+        let (start, end) = ends(&element.window);
+        match sessions.last_mut() {
+            Some((key, _, last)) if *key == element.key && start < *last => *last = end.max(*last),
+            _ => sessions.push((element.key, start, end)),
+        }
+    }
+    for element in &mut input {
+        let (start, _) = ends(&element.window);
+        let found =
+            |session: &&(i64, i64, i64)| session.0 == element.key && session.1 <= start && start < session.2;
+        if let Some(&(_, start, end)) = sessions.iter().find(found) {
+            element.window = Window::Interval {
+                start: Timestamp(start),
+                end: Timestamp(end),
+            };
+        }
+    }
+    input
+}
+
+/// What the sink gets; `endless`: what a source without end made.
+pub fn evaluate(pipeline: &Pipeline, endless: &[Element]) -> Vec<Element> {
     let mut results = BTreeMap::new();
+    if let Some(id) = pipeline.endless {
+        results.insert(id, endless.to_vec());
+    }
     let mut found = collection(pipeline, pipeline.sink, &mut results);
     found.sort();
     found
@@ -84,6 +124,13 @@ fn collection(
             apply(op, input, side)
         }
         // The sum is made after a GroupByKey.
+        TransformKind::GroupByKey => {
+            let windowing = &pipeline.graph.collections[transform.inputs[0].0 as usize].windowing;
+            match windowing.window_fn {
+                WindowFn::Sessions { .. } => merge(input),
+                _ => input,
+            }
+        }
         _ => input,
     };
     results.insert(id, elements.clone());
@@ -120,6 +167,7 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
             .iter()
             .map(|&(start, end)| global(Timestamp::MIN.0, start, end))
             .collect(),
+        Op::ReadOn | Op::Truncate => unreachable!("what an endless source made is given"),
         Op::Read => input
             .iter()
             .flat_map(|e| (e.key..e.value).map(|at| global(at, at % 5, at)))
@@ -128,6 +176,13 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
             .into_iter()
             .map(|e| Element {
                 window: fixed(*size, e.timestamp),
+                ..e
+            })
+            .collect(),
+        Op::Sessions(gap) => input
+            .into_iter()
+            .map(|e| Element {
+                window: session(*gap, e.timestamp),
                 ..e
             })
             .collect(),
@@ -159,8 +214,9 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
                 ..e
             })
             .collect(),
-        Op::SideAdd => {
+        Op::SideAdd | Op::SideLookup => {
             let (window_fn, side) = side.unwrap();
+            let all = matches!(op, Op::SideAdd);
             let add = |e: Element| {
                 let window = match window_fn {
                     WindowFn::Fixed { size_ms, .. } => fixed(size_ms, e.window.max_timestamp()),
@@ -168,7 +224,7 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
                 };
                 let sum: i64 = side
                     .iter()
-                    .filter(|side| side.window == window)
+                    .filter(|side| side.window == window && (all || side.key == e.key))
                     .map(|side| side.value)
                     .sum();
                 Element {

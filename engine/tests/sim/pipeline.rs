@@ -20,8 +20,14 @@ pub enum Op {
     Ranges(Vec<(i64, i64)>),
     /// Splittable: emits each number of its range at that timestamp.
     Read,
+    /// As Read, of a range without end to speak of: a worker reads a part of it, and leaves the rest.
+    ReadOn,
+    /// Makes what is left of a range short, when the job drains.
+    Truncate,
     /// Assigns fixed windows of this size.
     Window(i64),
+    /// Assigns sessions of this gap.
+    Sessions(i64),
     Add(i64),
     /// Drops values that are multiples.
     Drop(i64),
@@ -37,6 +43,8 @@ pub enum Op {
     ProcessingTimers,
     /// Adds the sum of a side input.
     SideAdd,
+    /// Adds the sum of a side input's values of the element's key.
+    SideLookup,
     /// Fails unless elements of a key come in order of time.
     Sorted,
 }
@@ -45,12 +53,16 @@ pub struct Pipeline {
     pub graph: Graph,
     pub ops: BTreeMap<TransformId, Op>,
     pub sink: CollectionId,
+    /// What a source without end made: the oracle cannot know how much of it was read before the drain.
+    pub endless: Option<CollectionId>,
+    /// The endless source and what truncates its restrictions.
+    pub truncates: Vec<(TransformId, TransformId)>,
 }
 
-struct Builder<'a> {
-    rng: &'a mut Rng,
-    graph: Graph,
-    ops: BTreeMap<TransformId, Op>,
+pub struct Builder<'a> {
+    pub rng: &'a mut Rng,
+    pub graph: Graph,
+    pub ops: BTreeMap<TransformId, Op>,
 }
 
 pub fn windowing(window_fn: WindowFn) -> Windowing {
@@ -83,8 +95,24 @@ pub fn user() -> UserTransform {
     }
 }
 
-impl Builder<'_> {
-    fn collection(&mut self, coder: Coder, window_fn: WindowFn) -> CollectionId {
+impl<'a> Builder<'a> {
+    pub fn new(rng: &'a mut Rng) -> Builder<'a> {
+        let environment = Environment {
+            name: "fake".into(),
+            workers: 1 + rng.below(3) as u32,
+            slots_per_worker: 1 + rng.below(3) as u32,
+        };
+        Builder {
+            rng,
+            graph: Graph {
+                environments: vec![environment],
+                ..Graph::default()
+            },
+            ops: BTreeMap::new(),
+        }
+    }
+
+    pub fn collection(&mut self, coder: Coder, window_fn: WindowFn) -> CollectionId {
         let id = CollectionId(self.graph.collections.len() as u32);
         let window_coder = if window_fn == WindowFn::Global {
             WindowCoder::Global
@@ -107,7 +135,7 @@ impl Builder<'_> {
         self.graph.collections[id.0 as usize].windowing.window_fn.clone()
     }
 
-    fn transform(
+    pub fn transform(
         &mut self,
         name: &str,
         inputs: &[CollectionId],
@@ -125,7 +153,7 @@ impl Builder<'_> {
         id
     }
 
-    fn native(
+    pub fn native(
         &mut self,
         name: &str,
         inputs: &[CollectionId],
@@ -138,12 +166,13 @@ impl Builder<'_> {
         output
     }
 
-    fn user(&mut self, op: Op, input: CollectionId, user: UserTransform) -> CollectionId {
+    pub fn user(&mut self, op: Op, input: CollectionId, user: UserTransform) -> CollectionId {
         let window_fn = match &op {
             Op::Window(size) => WindowFn::Fixed {
                 size_ms: *size,
                 offset_ms: 0,
             },
+            Op::Sessions(gap_ms) => WindowFn::Sessions { gap_ms: *gap_ms },
             _ => self.window_fn(input),
         };
         let output = self.collection(pair(), window_fn);
@@ -181,7 +210,7 @@ impl Builder<'_> {
         )
     }
 
-    fn group(&mut self, input: CollectionId) -> CollectionId {
+    pub fn group(&mut self, input: CollectionId) -> CollectionId {
         let coder = Coder::kv(Coder::VarInt, Coder::iterable(Coder::VarInt));
         let grouped = self.native("GroupByKey", &[input], TransformKind::GroupByKey, coder);
         self.user(Op::Sum, grouped, user())
@@ -206,8 +235,41 @@ impl Builder<'_> {
         self.user(op, input, user)
     }
 
+    fn sessions(&mut self, input: CollectionId) -> CollectionId {
+        // A sum of the global window bears its last timestamp: a session from there would end after all windows.
+        let WindowFn::Fixed { size_ms, .. } = self.window_fn(input) else {
+            return self.group(input);
+        };
+        let gap = [2, 7, 30][self.rng.below(3) as usize];
+        let windowed = self.user(Op::Sessions(gap), input, user());
+        let sums = self.group(windowed);
+        // Nothing but a grouping takes windows that merge.
+        self.user(Op::Window(size_ms), sums, user())
+    }
+
+    fn side(
+        &mut self,
+        op: Op,
+        input: CollectionId,
+        sides: &[CollectionId],
+        access: SideInputAccess,
+    ) -> CollectionId {
+        let collection = sides[self.rng.below(sides.len() as u64) as usize];
+        let side = SideInput {
+            tag: "side".into(),
+            collection,
+            access,
+            mapping: WindowMapping::Standard,
+        };
+        let user = UserTransform {
+            side_inputs: vec![side],
+            ..user()
+        };
+        self.user(op, input, user)
+    }
+
     fn step(&mut self, input: CollectionId, sides: &[CollectionId]) -> CollectionId {
-        match self.rng.below(12) {
+        match self.rng.below(15) {
             0 => {
                 let by = self.rng.range(1, 9);
                 self.user(Op::Add(by), input, user())
@@ -218,25 +280,10 @@ impl Builder<'_> {
             5 => self.stateful(Op::StateSum, input, TimeDomain::EventTime),
             6 => self.stateful(Op::TagTimers, input, TimeDomain::EventTime),
             7 => self.stateful(Op::ProcessingTimers, input, TimeDomain::ProcessingTime),
-            8 | 9 => {
-                let collection = sides[self.rng.below(sides.len() as u64) as usize];
-                let access = SideInputAccess::Iterable;
-                let side = SideInput {
-                    tag: "side".into(),
-                    collection,
-                    access,
-                    mapping: WindowMapping::Standard,
-                };
-                self.user(
-                    Op::SideAdd,
-                    input,
-                    UserTransform {
-                        side_inputs: vec![side],
-                        ..user()
-                    },
-                )
-            }
+            8 | 9 => self.side(Op::SideAdd, input, sides, SideInputAccess::Iterable),
             10 => self.stateful(Op::Sorted, input, TimeDomain::EventTime),
+            11 => self.side(Op::SideLookup, input, sides, SideInputAccess::Multimap),
+            12 | 13 => self.sessions(input),
             _ => self.stateful(Op::ExpirySum, input, TimeDomain::EventTime),
         }
     }
@@ -244,50 +291,83 @@ impl Builder<'_> {
 
 /// A pipeline of its own for each seed.
 pub fn generate(rng: &mut Rng) -> Pipeline {
-    let environment = Environment {
-        name: "fake".into(),
-        workers: 1 + rng.below(3) as u32,
-        slots_per_worker: 1 + rng.below(3) as u32,
+    let mut builder = Builder::new(rng);
+    let current = builder.source();
+    builder.rest(current, None, Vec::new())
+}
+
+/// As [`generate`], with a source that ends only when the job drains.
+pub fn generate_endless(rng: &mut Rng) -> Pipeline {
+    let mut builder = Builder::new(rng);
+    let impulse = builder.native("Impulse", &[], TransformKind::Impulse, Coder::Bytes);
+    let count = 1 + builder.rng.below(3) as i64;
+    let ranges = (0..count).map(|i| (i * 1_000_000, (i + 1) * 1_000_000)).collect();
+    let ranges = builder.user(Op::Ranges(ranges), impulse, user());
+    let mut truncates = Vec::new();
+    let read = TransformId(builder.graph.transforms.len() as u32);
+    let splittable = UserTransform {
+        splittable: true,
+        ..user()
     };
-    let graph = Graph {
-        environments: vec![environment],
-        ..Graph::default()
-    };
-    let mut builder = Builder {
-        rng,
-        graph,
-        ops: BTreeMap::new(),
-    };
-    let mut current = builder.source();
-    let mut sides = vec![current];
-    let window = [0, 10, 25, 50][builder.rng.below(4) as usize];
-    if window > 0 {
-        current = builder.user(Op::Window(window), current, user());
+    let endless = builder.user(Op::ReadOn, ranges, splittable);
+    builder.graph.collections[endless.0 as usize].bounded = false;
+    if builder.rng.chance(60) {
+        let truncate = TransformId(builder.graph.transforms.len() as u32);
+        builder.user(Op::Truncate, ranges, user());
+        truncates.push((read, truncate));
     }
-    if builder.rng.chance(40) {
-        let mut other = builder.source();
-        sides.push(other);
+    // It leaves its stage, so that the driver sees it.
+    let current = builder.native("Redistribute", &[endless], TransformKind::Redistribute, pair());
+    builder.rest(current, Some(endless), truncates)
+}
+
+impl Builder<'_> {
+    fn rest(
+        mut self,
+        mut current: CollectionId,
+        endless: Option<CollectionId>,
+        truncates: Vec<(TransformId, TransformId)>,
+    ) -> Pipeline {
+        let mut sides = vec![current];
+        let window = [0, 10, 25, 50][self.rng.below(4) as usize];
         if window > 0 {
-            other = builder.user(Op::Window(window), other, user());
+            current = self.user(Op::Window(window), current, user());
         }
-        current = builder.native("Flatten", &[current, other], TransformKind::Flatten, pair());
-    }
-    for _ in 0..1 + builder.rng.below(6) {
-        let next = builder.step(current, &sides);
-        sides.push(current);
-        if builder.rng.chance(10) {
-            // The same collection twice, one of them directly.
-            current = builder.native("Flatten", &[current, next], TransformKind::Flatten, pair());
-        } else {
-            current = next;
+        if self.rng.chance(40) {
+            let mut other = self.source();
+            sides.push(other);
+            if window > 0 {
+                other = self.user(Op::Window(window), other, user());
+            }
+            current = self.native("Flatten", &[current, other], TransformKind::Flatten, pair());
+        }
+        for _ in 0..1 + self.rng.below(6) {
+            let next = self.step(current, &sides);
+            sides.push(current);
+            if self.rng.chance(10) {
+                // The same collection twice, one of them directly.
+                current = self.native("Flatten", &[current, next], TransformKind::Flatten, pair());
+            } else {
+                current = next;
+            }
+        }
+        Pipeline {
+            endless,
+            truncates,
+            ..self.end(current)
         }
     }
-    // What the sink reads is made by user code, so that the driver sees it.
-    current = builder.user(Op::Add(0), current, user());
-    builder.native("Sink", &[current], TransformKind::Redistribute, pair());
-    Pipeline {
-        graph: builder.graph,
-        ops: builder.ops,
-        sink: current,
+
+    /// What the sink reads is made by user code, so that the driver sees it.
+    pub fn end(mut self, current: CollectionId) -> Pipeline {
+        let sink = self.user(Op::Add(0), current, user());
+        self.native("Sink", &[sink], TransformKind::Redistribute, pair());
+        Pipeline {
+            graph: self.graph,
+            ops: self.ops,
+            sink,
+            endless: None,
+            truncates: Vec::new(),
+        }
     }
 }

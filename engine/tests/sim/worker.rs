@@ -10,7 +10,7 @@ use purlin_engine::{
     SideInputPart, Stage, StateKey, StatePart, TransformId,
 };
 
-use crate::oracle::{Element, fixed, loops};
+use crate::oracle::{Element, fixed, loops, session};
 use crate::pipeline::{Op, Pipeline};
 
 pub fn encode(element: &Element) -> Bytes {
@@ -247,7 +247,7 @@ impl<'a> Run<'a> {
                     );
                 }
             }
-            Op::Read => {
+            Op::Read | Op::ReadOn => {
                 let stop = element.value.min(element.key.saturating_add(self.checkpoint));
                 for at in element.key..stop {
                     let timestamp = Timestamp(at);
@@ -281,6 +281,20 @@ impl<'a> Run<'a> {
                     ..element.clone()
                 },
             ),
+            Op::Truncate => self.emit(
+                id,
+                Element {
+                    value: element.value.min(element.key + 3),
+                    ..element.clone()
+                },
+            ),
+            Op::Sessions(gap) => self.emit(
+                id,
+                Element {
+                    window: session(gap, element.timestamp),
+                    ..element.clone()
+                },
+            ),
             Op::Add(by) => self.emit(id, with(element.value + by)),
             Op::Drop(modulus) => {
                 if element.value % modulus != 0 {
@@ -309,7 +323,7 @@ impl<'a> Run<'a> {
                 let fire = self.now.plus_millis(3 + element.value % 20);
                 self.set_timer(id, element, &tag, fire, element.timestamp);
             }
-            Op::SideAdd => {
+            Op::SideAdd | Op::SideLookup => {
                 let side = self.engine.graph().transforms[id.0 as usize].clone();
                 let purlin_engine::TransformKind::User(user) = side.kind else {
                     unreachable!()
@@ -322,7 +336,14 @@ impl<'a> Run<'a> {
                     purlin_engine::WindowFn::Fixed { size_ms, .. } => fixed(*size_ms, end),
                     _ => Window::Global,
                 };
-                let part = SideInputPart::Iterable;
+                let all = matches!(self.pipeline.ops[&id], Op::SideAdd);
+                let part = if all {
+                    SideInputPart::Iterable
+                } else {
+                    let mut key = Vec::new();
+                    wire::write_varint(element.key as u64, &mut key);
+                    SideInputPart::MultimapValues(key.into())
+                };
                 let key = SideInputKey {
                     transform: id,
                     side_input: "side".into(),
@@ -333,7 +354,9 @@ impl<'a> Run<'a> {
                 for chunk in self.engine.side_input(self.bundle, &key).unwrap() {
                     let mut rest = &chunk[..];
                     while !rest.is_empty() {
-                        wire::read_varint(&mut rest).unwrap();
+                        if all {
+                            wire::read_varint(&mut rest).unwrap();
+                        }
                         sum += wire::read_varint(&mut rest).unwrap() as i64;
                     }
                 }
