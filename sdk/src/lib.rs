@@ -36,12 +36,15 @@ mod result;
 pub mod runners;
 pub mod schema;
 pub mod side_input;
+pub mod sources;
+pub mod splittable;
+pub mod state;
 pub mod testing;
 pub mod transforms;
 pub mod windowing;
 
 pub use combine::{CombineFn, Sum};
-pub use dofn::{Context, DoFn, FinishContext, OutputTag, OutputTags};
+pub use dofn::{AsyncDoFn, Context, DoFn, FinishContext, KeyedContext, OutputTag, OutputTags, StatefulDoFn};
 pub use error::{BoxError, BuildError, DoFnResult, RunError};
 pub use pipeline::{PCollection, PTransform, Pipeline};
 pub use purlin_coders as coders;
@@ -53,7 +56,7 @@ pub use schema::Schema;
 /// What nearly every pipeline needs.
 pub mod prelude {
     pub use crate::combine::{CombineFn, Sum};
-    pub use crate::dofn::{Context, DoFn, FinishContext, OutputTag};
+    pub use crate::dofn::{AsyncDoFn, Context, DoFn, FinishContext, KeyedContext, OutputTag, StatefulDoFn};
     pub use crate::error::{BoxError, BuildError, DoFnResult, RunError};
     pub use crate::io::{
         Compression, EmptyMatch, FileMetadata, MatchAll, MatchFiles, ReadAllText, ReadFiles, ReadText,
@@ -63,18 +66,33 @@ pub mod prelude {
     pub use crate::options::PipelineOptions;
     pub use crate::pipeline::{Apply, PBegin, PCollection, PTransform, PValue, Pipeline};
     pub use crate::primitives::{
-        CombineGlobally, CombinePerKey, Create, Filter, FlatMap, Flatten, GroupByKey, Impulse, Map, ParDo,
-        Reshuffle, TryFlatMap, TryMap,
+        AsyncParDo, CombineGlobally, CombinePerKey, Create, Filter, FlatMap, Flatten, GroupByKey, Impulse,
+        Map, ParDo, Reshuffle, SplittableParDo, StatefulParDo, TryFlatMap, TryMap,
     };
     pub use crate::result::{PipelineHandle, PipelineResult, PipelineState};
     pub use crate::side_input::SideInput;
+    pub use crate::sources::{
+        BoundedSource, GenerateSequence, Next, PeriodicImpulse, ReadBounded, ReadUnbounded, UnboundedReader,
+        UnboundedSource,
+    };
+    pub use crate::splittable::{
+        Continuation, ManualWatermark, MonotoneWatermark, NoWatermark, OffsetRange, OffsetTracker,
+        RestrictionTracker, SplitContext, SplittableDoFn, WallTimeWatermark, WatermarkEstimator,
+    };
+    pub use crate::state::{
+        BagState, CombiningState, FiredTimer, MapState, MultimapState, OrderedListState, SetState, Timer,
+        ValueState,
+    };
     pub use crate::testing::{PAssert, TestPipeline};
     pub use crate::transforms::{
         ApproximateQuantiles, BatchElements, CoGroupByKey, Count, Distinct, GroupByFields, GroupByRow, Join,
         Keys, KvSwap, Latest, Max, Mean, Min, Partition, Sample, Select, ToList, ToSet, Top, Values,
         WithKeys,
     };
-    pub use crate::windowing::{TimestampCombiner, Trigger, WindowFn, Windowing};
+    pub use crate::windowing::{
+        CalendarWindows, CustomWindowFn, IntervalWindow, Merged, TimestampCombiner, Trigger, WindowFn,
+        WindowType, Windowing,
+    };
     pub use purlin_coders::{PaneInfo, Timestamp, Window};
     // The traits and the derive macros.
     pub use crate::{Element, Schema};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::plan::{Native, Plan, PlanNode, Stage};
 use super::validate::{Checked, GraphProblem, side_collections};
 use crate::event::StageId;
-use crate::graph::{CollectionId, EnvironmentId, Graph, TransformId, TransformKind, UserTransform};
+use crate::graph::{CollectionId, EnvironmentId, Graph, TransformId, TransformKind, UserTransform, WindowFn};
 
 /// Must start a stage, alone.
 fn is_root(user: &UserTransform) -> bool {
@@ -91,14 +91,32 @@ impl Fusion<'_> {
         self.stage_of[producer.0 as usize]
     }
 
-    /// Same environment, and no side input that depends on the stage.
+    /// Same environment, no side input that depends on the stage, and none that waits for windows the stage's input does
+    /// not have.
     fn fits(&self, stage: usize, id: TransformId, user: &UserTransform) -> bool {
         let same = match (self.stages[stage].environment, user.environment) {
             (Some(theirs), Some(ours)) => theirs == ours,
             _ => true,
         };
         let transform = &self.graph.transforms[id.0 as usize];
-        same && !side_collections(transform).any(|side| self.depends(side, stage))
+        same && self.sees_windows(stage, id, user)
+            && !side_collections(transform).any(|side| self.depends(side, stage))
+    }
+
+    /// Whether the windows of the stage's input tell which windows of side inputs an element waits for.
+    fn sees_windows(&self, stage: usize, id: TransformId, user: &UserTransform) -> bool {
+        let collection = |id: CollectionId| &self.graph.collections[id.0 as usize];
+        let own = self.graph.transforms[id.0 as usize].inputs.first();
+        let own = own.map(|id| collection(*id));
+        let theirs = collection(self.stages[stage].input);
+        let alike = own.is_none_or(|own| {
+            own.windowing.window_fn == theirs.windowing.window_fn && own.window_coder == theirs.window_coder
+        });
+        alike
+            || user
+                .side_inputs
+                .iter()
+                .all(|side| collection(side.collection).windowing.window_fn == WindowFn::Global)
     }
 
     /// Whether a collection is made by the stage or by anything that needs the stage.

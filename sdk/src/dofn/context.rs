@@ -1,14 +1,17 @@
 //! What user code sees of its element, and where its outputs go.
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use purlin_coders::{Element, Header, PaneInfo, Timestamp, Window, Windows};
 
 use super::OutputTag;
-use crate::error::BoxError;
-use crate::harness::{AnyEdge, Edge, Failure, SideReaders};
+use crate::error::{BoxError, DoFnResult};
+use crate::harness::{AnyEdge, BundleCell, Edge, Failure, Finalizer, SideReaders};
 use crate::metrics::STEP;
 use crate::side_input::{SideInput, View};
+use crate::windowing::WindowType;
 
 /// The outputs of a step.
 pub(crate) struct Outputs<O> {
@@ -18,6 +21,8 @@ pub(crate) struct Outputs<O> {
     pub failure: Option<Failure>,
     pub step: u32,
     pub name: Arc<str>,
+    /// Where callbacks for the commit go, if user code declares to have some.
+    pub finalizers: Option<Rc<BundleCell>>,
 }
 
 impl<O: Element> Outputs<O> {
@@ -49,6 +54,32 @@ impl<O: Element> Outputs<O> {
         };
         STEP.set(self.step);
         self.failure = sent.err();
+    }
+
+    /// Whether all that was sent was taken.
+    #[inline(always)]
+    pub fn check(&mut self) -> Result<(), Failure> {
+        match self.failure {
+            None => Ok(()),
+            Some(_) => self.failure.take().map_or(Ok(()), Err),
+        }
+    }
+
+    fn after_commit(
+        &mut self,
+        expiry: Duration,
+        call: impl FnOnce() -> DoFnResult + Send + 'static,
+    ) -> DoFnResult {
+        let bundle = self.finalizers.as_ref().ok_or(
+            "after_commit is called, but not declared: set FINALIZES_BUNDLES = true in the impl of the DoFn",
+        )?;
+        let expiry = Instant::now().checked_add(expiry);
+        bundle.finalizer(Finalizer {
+            transform: self.name.clone(),
+            expiry: expiry.ok_or("a finalizer's expiry is beyond all time")?,
+            call: Box::new(call),
+        });
+        Ok(())
     }
 
     pub fn start(&mut self) -> Result<(), Failure> {
@@ -133,6 +164,12 @@ impl<O: Element> Context<'_, O> {
         self.at.windows.first().unwrap_or(&Window::Global)
     }
 
+    /// The element's window as one of the user's own type, or as an
+    /// [`IntervalWindow`](crate::windowing::IntervalWindow). `None`: it is of another type.
+    pub fn window_as<W: WindowType>(&self) -> Option<W> {
+        W::from_window(self.window())
+    }
+
     /// The element's windows: more than one only where the DoFn says that it does not observe windows.
     pub fn windows(&self) -> &Windows {
         &self.at.windows
@@ -141,6 +178,20 @@ impl<O: Element> Context<'_, O> {
     /// The pane that the element comes from.
     pub fn pane(&self) -> PaneInfo {
         self.at.pane
+    }
+
+    /// Calls this once the bundle's output is durable (*bundle finalization*): for example, to acknowledge what was
+    /// read. It is called at most once, and not after `expiry` or if the worker is lost before. The DoFn says by
+    /// `FINALIZES_BUNDLES = true` that it calls this.
+    ///
+    /// # Errors
+    /// When the DoFn does not say so.
+    pub fn after_commit(
+        &mut self,
+        expiry: Duration,
+        call: impl FnOnce() -> DoFnResult + Send + 'static,
+    ) -> DoFnResult {
+        self.outputs.after_commit(expiry, call)
     }
 
     /// The value of a side input for the element's window. It is read once and kept.
@@ -159,6 +210,18 @@ pub struct FinishContext<'a, O> {
 }
 
 impl<O: Element> FinishContext<'_, O> {
+    /// Calls this once the bundle's output is durable; see [`Context::after_commit`].
+    ///
+    /// # Errors
+    /// When the DoFn does not say that it does so.
+    pub fn after_commit(
+        &mut self,
+        expiry: Duration,
+        call: impl FnOnce() -> DoFnResult + Send + 'static,
+    ) -> DoFnResult {
+        self.outputs.after_commit(expiry, call)
+    }
+
     /// Emits an element with this timestamp in this window.
     pub fn output(&mut self, value: O, timestamp: Timestamp, window: Window) {
         self.output_windowed(value, timestamp, window.into(), PaneInfo::NO_FIRING);

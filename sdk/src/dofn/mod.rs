@@ -1,14 +1,20 @@
 //! User code for elements: [`DoFn`], its context, and closures as DoFns.
 
+mod async_fn;
 mod context;
 mod func;
+mod keyed;
 mod tag;
 
 use purlin_coders::Element;
 
+pub use async_fn::AsyncDoFn;
+pub(crate) use async_fn::{AsyncMapFn, Waits};
 pub(crate) use context::Outputs;
 pub use context::{Context, FinishContext};
 pub use func::{ContextFn, FilterFn, FlatMapFn, MapFn, TryFlatMapFn, TryMapFn};
+pub(crate) use keyed::EXPIRATION;
+pub use keyed::{KeyedContext, StatefulDoFn};
 pub(crate) use tag::TagSpec;
 pub use tag::{OutputTag, OutputTags};
 
@@ -63,6 +69,12 @@ pub trait DoFn: Clone + Send + 'static {
     /// Whether [`DoFn::process`] reads the element's window (side inputs do, too). Where it does, an element in several
     /// windows is processed once for each; where it does not, once for all.
     const OBSERVES_WINDOW: bool = true;
+
+    /// Whether [`Context::after_commit`] is called.
+    const FINALIZES_BUNDLES: bool = false;
+
+    /// Whether a retried bundle has the very elements of the failed one: for code whose effects must not come twice.
+    const REQUIRES_STABLE_INPUT: bool = false;
 
     /// Called once, before all else: open connections, load models.
     ///

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use prost::Message;
-use purlin_coders::{CoderSpec, WindowCoder, urns as coder_urns};
+use purlin_coders::spec::no_schemas;
+use purlin_coders::{Coder, CoderSpec, WindowCoder, urns as coder_urns};
 use purlin_proto::fn_execution::{ProcessBundleDescriptor, RemoteGrpcPort};
 use purlin_proto::pipeline::{
     CombinePayload, FunctionSpec, PTransform, ParDoPayload, WindowIntoPayload, output_time,
@@ -14,16 +15,19 @@ use purlin_proto::pipeline::{
 use purlin_proto::urns::{runner_transforms, transforms};
 use rustc_hash::FxHashMap;
 
+use super::bundle::BundleCell;
 use super::edge::{AnyReceiver, ElementCount};
 use super::element::{AnyShared, ElementType};
 use super::executor::{Executor, guarded};
 use super::failure::Failure;
 use super::io::{SinkBuffer, Source, WireForm};
-use super::monitor::{BundleMonitor, Step};
+use super::keyed::TimerSink;
+use super::monitor::{BundleMonitor, LiveSlot, Step};
 use super::node::{Node, Registry, StepBuilder};
-use super::side::{BundleCell, WorkerShared};
+use super::state_cache::WorkerShared;
+use super::windows::{Question, WindowsSource};
 use crate::metrics::BundleMetrics;
-use crate::windowing::{TimestampCombiner, window_fn_from_spec};
+use crate::windowing::TimestampCombiner;
 
 /// What a transform of the descriptor is.
 enum Role {
@@ -31,6 +35,7 @@ enum Role {
     Sink,
     Flatten,
     AssignWindows,
+    Windows(Question),
     User(Arc<dyn Node>),
 }
 
@@ -86,17 +91,20 @@ pub(super) fn executor(
         counts,
         metrics: Arc::new(BundleMetrics::default()),
         index: Arc::default(),
+        live: LiveSlot::default(),
         source,
     });
 
     let mut builder = Builder {
         descriptor,
+        registry,
         planned: &planned,
         types: &types,
         monitor: &monitor,
         bundle: Rc::new(BundleCell::new(shared.clone())),
         shared: FxHashMap::default(),
         sinks: Vec::new(),
+        timers: Vec::new(),
         depth: 0,
     };
     let mut made: FxHashMap<String, Box<dyn Source>> = FxHashMap::default();
@@ -106,10 +114,16 @@ pub(super) fn executor(
         }
         Ok(())
     })?;
-    let Builder { bundle, sinks, .. } = builder;
+    let Builder {
+        bundle,
+        sinks,
+        timers,
+        ..
+    } = builder;
     Ok(Executor {
         sources: made,
         sinks,
+        timers,
         bundle,
         monitor,
     })
@@ -141,7 +155,15 @@ fn role(id: &str, proto: &PTransform, registry: &Registry) -> Result<Role, Failu
         runner_transforms::DATA_SINK => Ok(Role::Sink),
         transforms::FLATTEN => Ok(Role::Flatten),
         transforms::ASSIGN_WINDOWS => Ok(Role::AssignWindows),
-        transforms::PAR_DO => code(ParDoPayload::decode(spec.payload.clone()).map_err(bad)?.do_fn),
+        transforms::MERGE_WINDOWS => Ok(Role::Windows(Question::Merge)),
+        transforms::MAP_WINDOWS => Ok(Role::Windows(Question::Map)),
+        transforms::PAR_DO
+        | transforms::PAIR_WITH_RESTRICTION
+        | transforms::SPLIT_AND_SIZE_RESTRICTIONS
+        | transforms::TRUNCATE_SIZED_RESTRICTION
+        | transforms::PROCESS_SIZED_ELEMENTS_AND_RESTRICTIONS => {
+            code(ParDoPayload::decode(spec.payload.clone()).map_err(bad)?.do_fn)
+        }
         transforms::COMBINE_PER_KEY_PRECOMBINE
         | transforms::COMBINE_PER_KEY_MERGE_ACCUMULATORS
         | transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS
@@ -234,7 +256,13 @@ fn main_input(proto: &PTransform) -> Option<(&String, &String)> {
     }
     let spec = proto.spec.as_ref()?;
     let sides = match spec.urn.as_str() {
-        transforms::PAR_DO => ParDoPayload::decode(spec.payload.clone()).ok()?.side_inputs,
+        transforms::PAR_DO
+        | transforms::PAIR_WITH_RESTRICTION
+        | transforms::SPLIT_AND_SIZE_RESTRICTIONS
+        | transforms::TRUNCATE_SIZED_RESTRICTION
+        | transforms::PROCESS_SIZED_ELEMENTS_AND_RESTRICTIONS => {
+            ParDoPayload::decode(spec.payload.clone()).ok()?.side_inputs
+        }
         _ => return None,
     };
     proto.inputs.iter().find(|(tag, _)| !sides.contains_key(*tag))
@@ -242,6 +270,7 @@ fn main_input(proto: &PTransform) -> Option<(&String, &String)> {
 
 struct Builder<'a, 'b> {
     descriptor: &'a ProcessBundleDescriptor,
+    registry: &'b Registry,
     planned: &'b [Planned<'a>],
     types: &'b FxHashMap<&'a str, ElementType>,
     monitor: &'b Arc<BundleMonitor>,
@@ -249,6 +278,7 @@ struct Builder<'a, 'b> {
     /// Flattens that were made, for the next of their inputs.
     shared: FxHashMap<&'a str, Box<dyn AnyShared>>,
     sinks: Vec<(String, Rc<RefCell<SinkBuffer>>)>,
+    timers: Vec<(String, Rc<RefCell<dyn TimerSink>>)>,
     depth: usize,
 }
 
@@ -318,6 +348,10 @@ impl<'a> Builder<'a, '_> {
         let mismatch = |b: &Self| b.mismatch(transform, input);
         match &transform.role {
             Role::Source => Err(Failure::message(name(transform), "a source has no input")),
+            Role::Windows(_) => Err(Failure::message(
+                name(transform),
+                "questions about windows are stages of their own",
+            )),
             Role::Sink => {
                 let element = self.type_of(transform, input)?.clone();
                 let (form, _) = self.wire(transform, &element, input)?;
@@ -346,7 +380,10 @@ impl<'a> Builder<'a, '_> {
                     .map(|s| s.payload.clone())
                     .unwrap_or_default();
                 let payload = WindowIntoPayload::decode(payload).map_err(|e| bad(e.to_string()))?;
-                let window_fn = window_fn_from_spec(&payload.window_fn.unwrap_or_default()).map_err(bad)?;
+                let window_fn = self
+                    .registry
+                    .window_fn(&payload.window_fn.unwrap_or_default())
+                    .map_err(bad)?;
                 let output = self.only_output(transform)?;
                 let edge = self.edge(transform, output)?;
                 let element = self.type_of(transform, output)?.clone();
@@ -362,6 +399,10 @@ impl<'a> Builder<'a, '_> {
                 }
                 let combiner = self.timestamp_combiner(input);
                 let urn = transform.proto.spec.as_ref().map_or("", |s| &s.urn);
+                let windows = self.window_coder(transform, input)?;
+                let input_form = self.input_form(input)?;
+                let input_tag = main_input(transform.proto).map_or("", |(tag, _)| tag);
+                let output_tags = transform.proto.outputs.keys().cloned().collect();
                 let mut step = StepBuilder {
                     name: name(transform),
                     transform_id: transform.id,
@@ -369,8 +410,43 @@ impl<'a> Builder<'a, '_> {
                     outputs,
                     bundle: &self.bundle,
                     windowing: &combiner,
+                    windows,
+                    input_form,
+                    input_tag,
+                    output_tags,
+                    timer_sink: None,
+                    monitor: self.monitor,
                 };
-                node.build(urn, &mut step)
+                let receiver = node.build(urn, &mut step)?;
+                if let Some(sink) = step.timer_sink {
+                    self.timers.push((transform.id.to_owned(), sink));
+                }
+                Ok(receiver)
+            }
+        }
+    }
+
+    /// How the windows of a collection are encoded.
+    fn window_coder(&self, transform: &Planned<'a>, collection: &str) -> Result<WindowCoder, Failure> {
+        let d = self.descriptor;
+        let windowing = d.pcollections.get(collection).map(|c| &c.windowing_strategy_id);
+        let Some(strategy) = windowing.and_then(|id| d.windowing_strategies.get(id)) else {
+            return Ok(WindowCoder::Global);
+        };
+        let coder = self.coder(&strategy.window_coder_id, 0);
+        coder
+            .and_then(|coder| windows_of(&coder))
+            .map_err(|reason| Failure::message(name(transform), reason))
+    }
+
+    /// How the runner encodes a collection that it sends; a collection inside of the stage is not encoded.
+    fn input_form(&self, collection: &str) -> Result<Option<WireForm>, Failure> {
+        let mut sources = self.planned.iter().filter(|p| matches!(p.role, Role::Source));
+        match sources.find(|p| p.proto.outputs.values().any(|id| id == collection)) {
+            None => Ok(None),
+            Some(source) => {
+                let element = self.type_of(source, collection)?;
+                Ok(Some(self.wire(source, element, collection)?.0))
             }
         }
     }
@@ -388,8 +464,52 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
+    /// A stage that asks about windows: from source to sink, without types.
+    fn windows_source(
+        &mut self,
+        source: &Planned<'a>,
+        asking: &Planned<'a>,
+        question: Question,
+    ) -> Result<Box<dyn Source>, Failure> {
+        let bad = |reason: String| Failure::message(name(asking), reason);
+        let payload = asking.proto.spec.as_ref().map(|s| s.payload.clone());
+        let spec = FunctionSpec::decode(payload.unwrap_or_default()).map_err(|e| bad(e.to_string()))?;
+        let window_fn = self.registry.window_fn(&spec).map_err(bad)?;
+        let port = source.proto.spec.as_ref().map(|s| s.payload.clone());
+        let port = RemoteGrpcPort::decode(port.unwrap_or_default()).map_err(|e| bad(e.to_string()))?;
+        let wire = self.coder(&port.coder_id, 0).map_err(bad)?;
+        // A windowed value of KV of a nonce and a window, or windows.
+        let asked = wire.components.first().and_then(|kv| kv.components.get(1));
+        let asked = match question {
+            Question::Map => asked,
+            Question::Merge => asked.and_then(|windows| windows.components.first()),
+        };
+        let asked = asked.ok_or_else(|| bad(format!("its question is encoded as {}", show(&wire))))?;
+        let asked = windows_of(asked).map_err(bad)?;
+        let output = self.only_output(asking)?;
+        let mut sinks = self.planned.iter().filter(|p| matches!(p.role, Role::Sink));
+        let sink = sinks.find(|p| p.proto.inputs.values().any(|id| id == output));
+        let sink = sink.ok_or_else(|| bad("nobody reads its answers".to_owned()))?;
+        let answers = Rc::new(RefCell::new(SinkBuffer::default()));
+        self.sinks.push((sink.id.to_owned(), answers.clone()));
+        Ok(Box::new(WindowsSource {
+            question,
+            window_fn,
+            name: name(asking).to_owned(),
+            asked,
+            answers,
+        }))
+    }
+
     fn source(&mut self, transform: &Planned<'a>) -> Result<Box<dyn Source>, Failure> {
         let output = self.only_output(transform)?;
+        for asking in self.planned {
+            if let Role::Windows(question) = asking.role
+                && asking.proto.inputs.values().any(|id| id == output)
+            {
+                return self.windows_source(transform, asking, question);
+            }
+        }
         let edge = self.edge(transform, output)?;
         let element = self.type_of(transform, output)?.clone();
         let (form, windows) = self.wire(transform, &element, output)?;
@@ -429,11 +549,7 @@ impl<'a> Builder<'a, '_> {
                 coder_urns::WINDOWED_VALUE
             )));
         }
-        let windows = match &*window.urn {
-            coder_urns::GLOBAL_WINDOW => WindowCoder::Global,
-            coder_urns::INTERVAL_WINDOW => WindowCoder::Interval,
-            other => return Err(bad(format!("windows by coder {other} are not known to this SDK"))),
-        };
+        let windows = windows_of(window).map_err(bad)?;
         let own = element.coder();
         if same(value, &own) {
             return Ok((WireForm::Plain, windows));
@@ -470,6 +586,12 @@ impl<'a> Builder<'a, '_> {
             components: components.collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// The windows of a coder.
+fn windows_of(coder: &CoderSpec) -> Result<WindowCoder, String> {
+    let coder = Coder::from_spec(coder, &no_schemas).map_err(|e| format!("its windows' coder: {e}"))?;
+    Ok(WindowCoder::from_coder(coder))
 }
 
 /// Whether both encode alike. Payloads of Rust types are names for messages.

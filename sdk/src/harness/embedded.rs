@@ -21,7 +21,7 @@ use super::executor::{BundleStart, Executor};
 use super::failure::Failure;
 use super::monitor::BundleMonitor;
 use super::node::Registry;
-use super::side::WorkerShared;
+use super::state_cache::WorkerShared;
 
 /// Starts [`EmbeddedWorker`]s.
 pub struct EmbeddedFactory {
@@ -252,9 +252,16 @@ impl Worker for EmbeddedWorker {
         .boxed()
     }
 
-    fn finalize(&self, _instruction: String) -> BoxFuture<'static, Result<(), WorkerError>> {
-        // No response asks for it.
-        ready(Ok(())).boxed()
+    fn finalize(&self, instruction: String) -> BoxFuture<'static, Result<(), WorkerError>> {
+        let shared = self.pool.shared.clone();
+        async move {
+            // User code may block.
+            let called = tokio::task::spawn_blocking(move || shared.finalize(&instruction)).await;
+            called
+                .unwrap_or_else(|_| Err("a finalizer could not be called".to_owned()))
+                .map_err(WorkerError::Failed)
+        }
+        .boxed()
     }
 
     fn monitoring_infos(

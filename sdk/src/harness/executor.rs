@@ -12,11 +12,13 @@ use purlin_runner::worker::{BundleOutcome, StateHandler};
 use rustc_hash::FxHashMap;
 
 use super::build;
+use super::bundle::BundleCell;
 use super::failure::Failure;
 use super::io::{SinkBuffer, Source, SourceError};
+use super::keyed::TimerSink;
 use super::monitor::BundleMonitor;
 use super::node::Registry;
-use super::side::{BundleCell, WorkerShared};
+use super::state_cache::WorkerShared;
 use crate::metrics::{STEP, enter};
 
 /// What a bundle comes with.
@@ -35,6 +37,7 @@ pub struct BundleStart {
 pub struct Executor {
     pub(super) sources: FxHashMap<String, Box<dyn Source>>,
     pub(super) sinks: Vec<(String, Rc<RefCell<SinkBuffer>>)>,
+    pub(super) timers: Vec<(String, Rc<RefCell<dyn TimerSink>>)>,
     pub(super) bundle: Rc<BundleCell>,
     pub(super) monitor: Arc<BundleMonitor>,
 }
@@ -103,15 +106,32 @@ impl Executor {
     /// Processes timers that fire.
     ///
     /// # Errors
-    /// When the transform has no such timers.
+    /// When user code fails or panics, or the transform has no such timers.
     pub fn timers(&mut self, transform: &str, family: &str, data: &Bytes) -> Result<(), Failure> {
         if data.is_empty() {
             return Ok(());
         }
-        Err(Failure::message(
-            transform,
-            format!("timers came for \"{family}\", which it does not have"),
-        ))
+        let Some((_, sink)) = self.timers.iter().find(|(id, _)| id == transform) else {
+            return Err(Failure::message(
+                transform,
+                format!("timers came for \"{family}\", which it does not have"),
+            ));
+        };
+        guarded(&self.monitor, || sink.borrow_mut().fire(family, data))
+    }
+
+    /// Takes the timers that were set or cleared: by transform id and family.
+    pub fn take_timers(&mut self) -> Vec<(String, String, Bytes)> {
+        let mut all = Vec::new();
+        for (transform, sink) in &self.timers {
+            let taken = sink.borrow_mut().take();
+            all.extend(
+                taken
+                    .into_iter()
+                    .map(|(family, data)| (transform.clone(), family, data)),
+            );
+        }
+        all
     }
 
     /// Takes the output that is ready: whole elements, by sink transform id.
@@ -140,15 +160,17 @@ impl Executor {
         guarded(monitor, || {
             sources.values_mut().try_for_each(|source| source.finish())
         })?;
-        self.bundle.end();
+        let (residual_roots, requires_finalization) = self.bundle.end();
         let response = ProcessBundleResponse {
             monitoring_infos: self.monitor.monitoring_infos(),
+            residual_roots,
+            requires_finalization,
             ..ProcessBundleResponse::default()
         };
         Ok(BundleOutcome {
             response,
             outputs: self.collect(SinkBuffer::take_all),
-            timers: Vec::new(),
+            timers: self.take_timers(),
         })
     }
 }

@@ -41,6 +41,12 @@ impl SinkBuffer {
         }
     }
 
+    /// Appends whole elements.
+    pub(super) fn write(&mut self, elements: &[u8]) {
+        self.current.extend_from_slice(elements);
+        self.written();
+    }
+
     /// Takes the full pieces.
     pub fn take_pieces(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.pieces)
@@ -109,7 +115,7 @@ impl Default for ReadIndex {
 impl ReadIndex {
     /// Begins the next element. False: it was given away.
     #[inline]
-    fn begin(&self) -> bool {
+    pub(super) fn begin(&self) -> bool {
         // Both sides write theirs and then read the other's, in one total order: either this sees the stop or the
         // split sees the element begun.
         let index = self.begun.load(Ordering::Relaxed);

@@ -1,27 +1,41 @@
 //! Executes stages: what an SDK harness does, embedded or behind the Fn API.
 
 mod build;
+mod bundle;
+mod cells;
 mod combine;
 mod edge;
 mod element;
 pub mod embedded;
 mod executor;
 mod failure;
+mod finalize;
 pub mod grpc;
 mod io;
+mod keyed;
+mod keyed_state;
 mod monitor;
 mod node;
 mod ops;
 mod par_do;
 mod side;
+mod splittable;
+mod state_cache;
+mod windows;
 
+pub(crate) use bundle::BundleCell;
+pub use cells::MapEntry;
 pub(crate) use combine::CombineNode;
 pub use edge::{AnyEdge, AnyReceiver, Edge, ElementCount, Receiver};
 pub use element::{ElementType, any_receiver};
 pub use executor::{BundleStart, Executor};
 pub use failure::Failure;
+pub(crate) use finalize::Finalizer;
+pub(crate) use keyed::StatefulNode;
+pub use keyed_state::KeyedState;
 pub use monitor::BundleMonitor;
 pub use node::{CLOSURE_COMBINE_FN, CLOSURE_DO_FN, ClosurePayload, Node, Registry, Signature, StepBuilder};
 pub(crate) use par_do::{MAIN, ParDoNode, SideSpec};
 pub(crate) use side::SideReaders;
-pub use side::WorkerShared;
+pub(crate) use splittable::SplittableNode;
+pub use state_cache::WorkerShared;

@@ -1,19 +1,25 @@
 //! User code by the path in a payload, and how it becomes a step of a stage.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use prost::Message;
-use purlin_coders::Element;
+use purlin_coders::{Element, WindowCoder};
 use purlin_proto::pipeline::FunctionSpec;
 use rustc_hash::FxHashMap;
 
+use crate::windowing::{CustomFn, WindowFn, window_fn_from_spec};
+
+use super::bundle::BundleCell;
 use super::edge::{AnyReceiver, Edge, ElementCount};
 use super::element::ElementType;
 use super::failure::Failure;
-use super::side::BundleCell;
+use super::io::WireForm;
+use super::keyed::TimerSink;
+use super::monitor::BundleMonitor;
 
 /// URN of a DoFn that is found by its path.
 pub const CLOSURE_DO_FN: &str = "purlin:dofn:closure:v1";
@@ -70,6 +76,17 @@ pub struct StepBuilder<'a> {
     pub(super) outputs: FxHashMap<String, Box<dyn Any>>,
     pub(super) bundle: &'a Rc<BundleCell>,
     pub(super) windowing: &'a crate::windowing::TimestampCombiner,
+    /// How the main input's windows are encoded.
+    pub(super) windows: WindowCoder,
+    /// How the runner encodes the main input, where it comes from there.
+    pub(super) input_form: Option<WireForm>,
+    /// What the runner calls the main input.
+    pub(super) input_tag: &'a str,
+    /// What the runner calls the outputs.
+    pub(super) output_tags: Vec<String>,
+    /// What takes the step's timers, if anything does.
+    pub(super) timer_sink: Option<Rc<RefCell<dyn TimerSink>>>,
+    pub(super) monitor: &'a Arc<BundleMonitor>,
 }
 
 impl StepBuilder<'_> {
@@ -89,6 +106,15 @@ impl StepBuilder<'_> {
 
     pub(crate) fn bundle(&self) -> Rc<BundleCell> {
         self.bundle.clone()
+    }
+
+    pub(super) fn windows(&self) -> WindowCoder {
+        self.windows.clone()
+    }
+
+    /// The step has timers, which go there.
+    pub(super) fn timers(&mut self, sink: Rc<RefCell<dyn TimerSink>>) {
+        self.timer_sink = Some(sink);
     }
 
     pub(crate) fn timestamp_combiner(&self) -> crate::windowing::TimestampCombiner {
@@ -121,11 +147,32 @@ impl StepBuilder<'_> {
 #[derive(Clone, Default)]
 pub struct Registry {
     nodes: FxHashMap<String, Arc<dyn Node>>,
+    window_fns: FxHashMap<String, CustomFn>,
 }
 
 impl Registry {
-    pub(crate) fn new(nodes: FxHashMap<String, Arc<dyn Node>>) -> Registry {
-        Registry { nodes }
+    pub(crate) fn new(
+        nodes: FxHashMap<String, Arc<dyn Node>>,
+        window_fns: FxHashMap<String, CustomFn>,
+    ) -> Registry {
+        Registry { nodes, window_fns }
+    }
+
+    /// The window function that a spec describes.
+    pub(super) fn window_fn(&self, spec: &FunctionSpec) -> Result<WindowFn, String> {
+        window_fn_from_spec(spec, |spec| {
+            let payload = ClosurePayload::decode(spec.payload.clone())
+                .map_err(|e| format!("the payload of its window function cannot be read: {e}"))?;
+            let found = self.window_fns.get(&payload.path);
+            match found.filter(|found| found.payload() == spec.payload) {
+                Some(found) => Ok(WindowFn::Custom(found.clone())),
+                None => Err(format!(
+                    "this worker's pipeline has no window function \"{}\" of type {}; worker and launcher must be the \
+                     same build, and build the same pipeline each time",
+                    payload.path, payload.type_name
+                )),
+            }
+        })
     }
 
     /// The code of a payload.

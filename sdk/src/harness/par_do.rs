@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use purlin_coders::{Header, Windows};
+use purlin_coders::{Element, Header, Windows};
 use purlin_proto::urns::transforms;
 
 use super::edge::{AnyReceiver, Receiver};
@@ -26,6 +26,48 @@ pub(crate) struct SideSpec {
     pub tag: String,
     pub name: String,
     pub window_fn: WindowFn,
+}
+
+/// What a step of this input and these outputs looks like.
+pub(super) fn signature<O: Element>(input: ElementType, tags: &[TagSpec]) -> Signature {
+    let mut outputs = vec![(MAIN.to_owned(), ElementType::of::<O>())];
+    outputs.extend(tags.iter().map(|tag| (tag.name.to_string(), tag.element.clone())));
+    Signature { input, outputs }
+}
+
+/// The outputs and side inputs of a step.
+pub(super) fn ends<O: Element>(
+    tags: &[TagSpec],
+    sides: &[SideSpec],
+    finalizes: bool,
+    step: &mut StepBuilder<'_>,
+) -> Result<(Outputs<O>, SideReaders), Failure> {
+    let mut tagged = Vec::new();
+    for tag in tags {
+        tagged.push((tag.id, (tag.edge)(&tag.name, step)?));
+    }
+    let name: Arc<str> = step.name().into();
+    let outputs = Outputs {
+        main: step.output::<O>(MAIN)?,
+        tagged,
+        failure: None,
+        step: step.step(),
+        name,
+        finalizers: finalizes.then(|| step.bundle()),
+    };
+    let readers = sides.iter().map(|side| SideReader {
+        view: side.view,
+        tag: side.tag.clone(),
+        name: side.name.clone(),
+        window_fn: side.window_fn.clone(),
+        last: None,
+    });
+    let sides = SideReaders {
+        transform_id: step.transform_id().to_owned(),
+        bundle: step.bundle(),
+        readers: readers.collect(),
+    };
+    Ok((outputs, sides))
 }
 
 /// A DoFn in the registry.
@@ -51,44 +93,11 @@ impl<D: DoFn> Node for ParDoNode<D> {
     }
 
     fn signature(&self, urn: &str) -> Option<Signature> {
-        let mut outputs = vec![(MAIN.to_owned(), ElementType::of::<D::Out>())];
-        outputs.extend(
-            self.tags
-                .iter()
-                .map(|tag| (tag.name.to_string(), tag.element.clone())),
-        );
-        (urn == transforms::PAR_DO).then(|| Signature {
-            input: ElementType::of::<D::In>(),
-            outputs,
-        })
+        (urn == transforms::PAR_DO).then(|| signature::<D::Out>(ElementType::of::<D::In>(), &self.tags))
     }
 
     fn build(&self, _urn: &str, step: &mut StepBuilder<'_>) -> Result<AnyReceiver, Failure> {
-        let mut tagged = Vec::new();
-        for tag in &self.tags {
-            tagged.push((tag.id, (tag.edge)(&tag.name, step)?));
-        }
-        let name: Arc<str> = step.name().into();
-        let main = step.output::<D::Out>(MAIN)?;
-        let outputs = Outputs {
-            main,
-            tagged,
-            failure: None,
-            step: step.step(),
-            name: name.clone(),
-        };
-        let readers = self.sides.iter().map(|side| SideReader {
-            view: side.view,
-            tag: side.tag.clone(),
-            name: side.name.clone(),
-            window_fn: side.window_fn.clone(),
-            last: None,
-        });
-        let sides = SideReaders {
-            transform_id: step.transform_id().to_owned(),
-            bundle: step.bundle(),
-            readers: readers.collect(),
-        };
+        let (outputs, sides) = ends::<D::Out>(&self.tags, &self.sides, D::FINALIZES_BUNDLES, step)?;
         STEP.set(step.step());
         let dofn = self
             .prototype
@@ -131,13 +140,7 @@ impl<D: DoFn> ParDoOp<D> {
         };
         let result = self.dofn.process(value, &mut ctx);
         // A failure behind an output came first.
-        if self.outputs.failure.is_some() {
-            return Err(self
-                .outputs
-                .failure
-                .take()
-                .unwrap_or_else(|| Failure::message("", "")));
-        }
+        self.outputs.check()?;
         result.map_err(|e| self.fail(e))
     }
 
@@ -180,9 +183,7 @@ impl<D: DoFn> Receiver<D::In> for ParDoOp<D> {
         let result = self.dofn.finish_bundle(&mut FinishContext {
             outputs: &mut self.outputs,
         });
-        if let Some(failure) = self.outputs.failure.take() {
-            return Err(failure);
-        }
+        self.outputs.check()?;
         result.map_err(|e| self.fail(e))?;
         self.outputs.finish()
     }

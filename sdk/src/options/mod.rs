@@ -267,7 +267,15 @@ impl PipelineOptions {
         crate::harness::grpc::serve(&built);
         match self.runner {
             RunnerKind::Direct => {
+                let max_bundle_elements = self.experiment("max_bundle_elements").map(|text| {
+                    text.parse().map_err(|e| {
+                        RunError::Runner(format!(
+                            "--experiments=max_bundle_elements={text} is not a number of elements: {e}"
+                        ))
+                    })
+                });
                 let options = DirectOptions {
+                    max_bundle_elements: max_bundle_elements.transpose()?,
                     job_name: self.job_name(),
                     parallelism: Some(self.direct_workers()),
                     pipeline_options: self.to_struct(),

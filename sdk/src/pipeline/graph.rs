@@ -8,7 +8,7 @@ use purlin_coders::CoderSpec;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::harness::Node;
-use crate::windowing::Windowing;
+use crate::windowing::{CustomFn, Windowing};
 
 /// Index of a PCollection in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +71,8 @@ pub(crate) struct Graph {
     pub coders: CoderTable,
     pub problems: Vec<String>,
     pub nodes: FxHashMap<String, Arc<dyn Node>>,
+    /// Window functions of the user's own, by name.
+    pub window_fns: FxHashMap<String, CustomFn>,
     pub views: u64,
     /// To be called when a run has ended, however it did.
     pub at_end: Vec<AtEnd>,
@@ -90,6 +92,7 @@ impl Graph {
             coders: CoderTable::default(),
             problems: Vec::new(),
             nodes: FxHashMap::default(),
+            window_fns: FxHashMap::default(),
             views: 0,
             at_end: Vec::new(),
             names: FxHashSet::default(),

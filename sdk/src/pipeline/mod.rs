@@ -20,7 +20,7 @@ pub use value::{CollectionRef, PBegin, PValue};
 
 use crate::error::BuildError;
 use crate::harness::Node;
-use crate::windowing::Windowing;
+use crate::windowing::{CustomFn, Windowing};
 
 /// A pipeline: a graph of transforms that is built first and run afterwards.
 ///
@@ -113,6 +113,22 @@ impl Pipeline {
     /// Makes user code findable by the current transform's name, which is returned.
     pub(crate) fn register(&self, node: Arc<dyn Node>) -> String {
         self.lock().register(node)
+    }
+
+    /// Makes a window function of the user's own findable by its name.
+    pub(crate) fn register_window_fn(&self, window_fn: &CustomFn) {
+        let known = self
+            .lock()
+            .window_fns
+            .entry(window_fn.name().to_owned())
+            .or_insert_with(|| window_fn.clone())
+            .clone();
+        if known != *window_fn {
+            self.problem(format!(
+                "two window functions of different types have the name \"{}\"",
+                window_fn.name()
+            ));
+        }
     }
 
     /// Marks the transform that is being expanded as one that runs in the SDK's environment.

@@ -52,6 +52,8 @@ pub(crate) fn capabilities() -> Vec<String> {
         coder_urns::NULLABLE,
         coder_urns::GLOBAL_WINDOW,
         coder_urns::INTERVAL_WINDOW,
+        coder_urns::CUSTOM_WINDOW,
+        coder_urns::TIMER,
         coder_urns::WINDOWED_VALUE,
     ];
     let others = [
@@ -66,6 +68,7 @@ pub(crate) fn capabilities() -> Vec<String> {
         transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS,
         transforms::COMBINE_PER_KEY_CONVERT_TO_ACCUMULATORS,
         transforms::COMBINE_GROUPED_VALUES,
+        transforms::TRUNCATE_SIZED_RESTRICTION,
     ];
     coders
         .iter()
@@ -164,7 +167,7 @@ pub(crate) fn build(graph: &Graph) -> Result<BuiltPipeline, BuildError> {
     };
     Ok(BuiltPipeline {
         proto,
-        registry: Arc::new(Registry::new(graph.nodes.clone())),
+        registry: Arc::new(Registry::new(graph.nodes.clone(), graph.window_fns.clone())),
     })
 }
 

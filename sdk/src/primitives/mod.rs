@@ -1,14 +1,19 @@
 //! Beam's primitive transforms, and the composites that every runner knows.
 
+mod async_par_do;
 mod combine;
 mod create;
 mod elementwise;
+mod ends;
 mod flatten;
 mod group;
 mod impulse;
 mod par_do;
 mod reshuffle;
+mod splittable;
+mod stateful;
 
+pub use async_par_do::AsyncParDo;
 pub use combine::{CombineGlobally, CombinePerKey};
 pub use create::Create;
 pub use elementwise::{Filter, FlatMap, Map, TryFlatMap, TryMap};
@@ -17,3 +22,5 @@ pub use group::GroupByKey;
 pub use impulse::Impulse;
 pub use par_do::{ParDo, SomeTags};
 pub use reshuffle::Reshuffle;
+pub use splittable::SplittableParDo;
+pub use stateful::StatefulParDo;

@@ -1,17 +1,18 @@
 //! `beam:transform:pardo:v1`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
 use purlin_coders::Element;
-use purlin_proto::pipeline::{FunctionSpec, ParDoPayload, SideInput as SideInputProto};
-use purlin_proto::urns::{side_inputs, transforms};
+use purlin_proto::pipeline::ParDoPayload;
+use purlin_proto::urns::transforms;
+
+use super::ends::{Sides, check_tags};
 
 use crate::dofn::{Context, ContextFn, DoFn, OutputTags};
 use crate::error::DoFnResult;
-use crate::harness::{CLOSURE_DO_FN, ClosurePayload, MAIN, Node, ParDoNode, SideSpec};
-use crate::pipeline::{CollectionId, PCollection, PTransform};
+use crate::harness::{CLOSURE_DO_FN, ClosurePayload, MAIN, Node, ParDoNode};
+use crate::pipeline::{PCollection, PTransform};
 use crate::side_input::{SideInput, View};
 
 /// Calls a [`DoFn`] for each element.
@@ -37,14 +38,7 @@ pub struct ParDo<D, Tags = ()> {
     name: String,
     dofn: D,
     tags: Tags,
-    sides: Vec<Declared>,
-}
-
-#[derive(Clone)]
-struct Declared {
-    spec: SideSpec,
-    collection: CollectionId,
-    pipeline: u64,
+    sides: Sides,
 }
 
 impl<D: DoFn> ParDo<D> {
@@ -54,7 +48,7 @@ impl<D: DoFn> ParDo<D> {
             name: name.to_owned(),
             dofn,
             tags: (),
-            sides: Vec::new(),
+            sides: Sides::default(),
         }
     }
 }
@@ -75,17 +69,7 @@ impl<D: DoFn, Tags: OutputTags> ParDo<D, Tags> {
     /// Lets the DoFn read a side input.
     #[must_use]
     pub fn with_side_input<V: View>(mut self, view: &SideInput<V>) -> Self {
-        let spec = SideSpec {
-            view: view.id(),
-            tag: format!("side{}", self.sides.len()),
-            name: view.name().to_owned(),
-            window_fn: view.window_fn().clone(),
-        };
-        self.sides.push(Declared {
-            spec,
-            collection: view.collection(),
-            pipeline: view.pipeline(),
-        });
+        self.sides.declare(view);
         self
     }
 
@@ -103,41 +87,16 @@ impl<D: DoFn, Tags: OutputTags> ParDo<D, Tags> {
     fn add(self, input: &PCollection<D::In>) -> (PCollection<D::Out>, Tags::Collections) {
         let pipeline = input.pipeline();
         let specs = self.tags.specs();
-        for (index, tag) in specs.iter().enumerate() {
-            if &*tag.name == MAIN || specs[..index].iter().any(|other| other.name == tag.name) {
-                pipeline.problem(format!("it has two outputs of the name \"{}\"", tag.name));
-            }
-        }
-        let mut side_inputs = HashMap::new();
-        for side in &self.sides {
-            if side.pipeline != pipeline.id() {
-                pipeline.problem(format!(
-                    "its side input \"{}\" belongs to another pipeline",
-                    side.spec.name
-                ));
-                continue;
-            }
-            pipeline.add_side_input(&side.spec.tag, side.collection);
-            let spec = |urn: &str| {
-                Some(FunctionSpec {
-                    urn: urn.to_owned(),
-                    payload: Default::default(),
-                })
-            };
-            let proto = SideInputProto {
-                access_pattern: spec(side_inputs::ITERABLE),
-                view_fn: spec("purlin:view_fn:v1"),
-                window_mapping_fn: Some(side.spec.window_fn.to_spec()),
-            };
-            side_inputs.insert(side.spec.tag.clone(), proto);
-        }
-        let sides = self.sides.into_iter().map(|side| side.spec).collect();
+        check_tags(pipeline, &specs);
+        let (side_inputs, sides) = self.sides.add(pipeline);
         let node = Arc::new(ParDoNode::new(self.dofn, specs, sides));
         let type_name = node.type_name().to_owned();
         let path = pipeline.register(node);
         let payload = ParDoPayload {
             do_fn: Some(ClosurePayload { path, type_name }.to_spec(CLOSURE_DO_FN)),
             side_inputs,
+            requests_finalization: D::FINALIZES_BUNDLES,
+            requires_stable_input: D::REQUIRES_STABLE_INPUT,
             ..ParDoPayload::default()
         };
         pipeline.set_spec(transforms::PAR_DO, payload.encode_to_vec());

@@ -23,6 +23,8 @@ pub struct DirectOptions {
     pub job_name: String,
     /// So many bundles are processed at the same time. `None`: as many as there are processors.
     pub parallelism: Option<usize>,
+    /// A bundle has so many elements at most. `None`: the engine chooses.
+    pub max_bundle_elements: Option<u64>,
     /// Pipeline options as the job sees them.
     pub pipeline_options: prost_types::Struct,
 }
@@ -44,6 +46,11 @@ impl DirectRunner {
             slots_per_worker: u32::try_from(slots).unwrap_or(u32::MAX),
             ..PlanOptions::default()
         };
+        let mut plan_options = plan_options;
+        if let Some(most) = options.max_bundle_elements {
+            plan_options.engine.max_bundle_elements = most.max(1);
+            plan_options.engine.min_bundle_elements = 1;
+        }
         let plan = plan(&built.proto, &plan_options).map_err(|e| RunError::Translate(e.to_string()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

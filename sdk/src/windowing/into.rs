@@ -46,6 +46,11 @@ impl<T: Element> PTransform<PCollection<T>> for WindowInto {
         if let Trigger::ElementCount(0) = self.windowing.trigger {
             pipeline.problem("a trigger by element count needs a count of at least 1");
         }
+        if let WindowFn::Custom(custom) = &self.windowing.window_fn {
+            pipeline.register_window_fn(custom);
+            // Runners cannot assign such windows.
+            pipeline.in_environment();
+        }
         let payload = WindowIntoPayload {
             window_fn: Some(self.windowing.window_fn.to_spec()),
         };

@@ -11,6 +11,8 @@
 //! assert_eq!(hourly.window_fn().to_string(), "fixed(3600s)");
 //! ```
 
+mod calendar;
+mod custom;
 mod into;
 mod proto;
 mod trigger;
@@ -18,8 +20,10 @@ mod trigger;
 use std::fmt;
 use std::time::Duration;
 
-use purlin_coders::{CoderSpec, Timestamp, Window, WindowCoder, Windows, urns};
+use purlin_coders::{CoderSpec, Timestamp, Window, Windows, urns};
 
+pub use calendar::CalendarWindows;
+pub use custom::{CustomFn, CustomWindowFn, IntervalWindow, Merged, WindowType};
 pub use into::WindowInto;
 pub(crate) use proto::window_fn_from_spec;
 pub use trigger::{AfterEndOfWindow, TimestampTransform, Trigger};
@@ -50,6 +54,8 @@ pub enum WindowFn {
         /// Smallest gap between two sessions, in milliseconds.
         gap_ms: i64,
     },
+    /// A window function of the user's own.
+    Custom(CustomFn),
 }
 
 fn interval(start: i64, length: i64) -> Window {
@@ -64,6 +70,7 @@ impl WindowFn {
     pub fn assign(&self, timestamp: Timestamp) -> Windows {
         let at = timestamp.millis();
         match *self {
+            WindowFn::Custom(ref custom) => custom.inner().assign(timestamp),
             WindowFn::Global => Windows::GLOBAL,
             WindowFn::Fixed { size_ms, offset_ms } => {
                 Windows::One(interval(at - (at - offset_ms).rem_euclid(size_ms), size_ms))
@@ -86,33 +93,47 @@ impl WindowFn {
 
     /// The side-input window that belongs to a main-input window: the latest that holds its maximum timestamp.
     pub fn side_input_window(&self, main: &Window) -> Window {
+        self.try_side_input_window(main).unwrap_or(Window::Global)
+    }
+
+    pub(crate) fn try_side_input_window(&self, main: &Window) -> Option<Window> {
+        if let WindowFn::Custom(custom) = self {
+            return custom.inner().side_input_window(main);
+        }
         match self.assign(main.max_timestamp()) {
-            Windows::One(window) => window,
-            Windows::Many(windows) => windows.into_iter().next().unwrap_or(Window::Global),
+            Windows::One(window) => Some(window),
+            Windows::Many(windows) => windows.into_iter().next(),
+        }
+    }
+
+    /// Which windows merge, and to what. Beam's own window functions are merged by runners.
+    pub(crate) fn merge(&self, windows: &[Window]) -> Result<Vec<(Window, Vec<Window>)>, String> {
+        match self {
+            WindowFn::Custom(custom) => custom.inner().merge(windows),
+            other => Err(format!("windows by {other} are merged by the runner")),
         }
     }
 
     /// Whether windows of one key merge.
     pub fn merges(&self) -> bool {
-        matches!(self, WindowFn::Sessions { .. })
+        match self {
+            WindowFn::Custom(custom) => custom.inner().merges(),
+            other => matches!(other, WindowFn::Sessions { .. }),
+        }
     }
 
     /// Whether each element is in exactly one window.
     pub fn assigns_to_one_window(&self) -> bool {
-        !matches!(self, WindowFn::Sliding { .. })
-    }
-
-    /// How its windows are encoded.
-    pub fn window_coder(&self) -> WindowCoder {
         match self {
-            WindowFn::Global => WindowCoder::Global,
-            _ => WindowCoder::Interval,
+            WindowFn::Custom(custom) => custom.inner().assigns_to_one_window(),
+            other => !matches!(other, WindowFn::Sliding { .. }),
         }
     }
 
     pub(crate) fn window_coder_spec(&self) -> CoderSpec {
         match self {
             WindowFn::Global => CoderSpec::atom(urns::GLOBAL_WINDOW),
+            WindowFn::Custom(custom) => custom.window_coder(),
             _ => CoderSpec::atom(urns::INTERVAL_WINDOW),
         }
     }
@@ -139,6 +160,7 @@ impl fmt::Display for WindowFn {
         let d = |ms: i64| format!("{:?}", Duration::from_millis(ms.unsigned_abs()));
         match *self {
             WindowFn::Global => f.write_str("global"),
+            WindowFn::Custom(ref custom) => f.write_str(custom.name()),
             WindowFn::Fixed { size_ms, .. } => write!(f, "fixed({})", d(size_ms)),
             WindowFn::Sliding {
                 size_ms, period_ms, ..
@@ -234,6 +256,16 @@ impl Windowing {
         Windowing::new(WindowFn::Sessions { gap_ms: millis(gap) })
     }
 
+    /// Windows of a function of the user's own.
+    pub fn custom<F: CustomWindowFn>(window_fn: F) -> Windowing {
+        Windowing::new(WindowFn::Custom(CustomFn::new(window_fn)))
+    }
+
+    /// Days, weeks, months or years.
+    pub fn calendar(windows: CalendarWindows) -> Windowing {
+        Windowing::custom(windows)
+    }
+
     /// Moves the windows' starts by this much from the epoch (fixed and sliding windows).
     #[must_use]
     pub fn offset(mut self, offset: Duration) -> Windowing {
@@ -241,7 +273,7 @@ impl Windowing {
             WindowFn::Fixed { offset_ms, .. } | WindowFn::Sliding { offset_ms, .. } => {
                 *offset_ms = millis(offset)
             }
-            WindowFn::Global | WindowFn::Sessions { .. } => {}
+            WindowFn::Global | WindowFn::Sessions { .. } | WindowFn::Custom(_) => {}
         }
         self
     }

@@ -31,10 +31,14 @@ fn ms(seconds: i64, nanos: i32) -> i64 {
         .saturating_add(i64::from(nanos) / 1_000_000)
 }
 
+/// URN of a window function that is found by its name.
+pub(crate) const CUSTOM_WINDOW_FN: &str = "purlin:window_fn:closure:v1";
+
 impl WindowFn {
     pub(crate) fn to_spec(&self) -> FunctionSpec {
         let (urn, payload) = match *self {
             WindowFn::Global => (window_fns::GLOBAL_WINDOWS, Vec::new()),
+            WindowFn::Custom(ref custom) => (CUSTOM_WINDOW_FN, custom.payload().to_vec()),
             WindowFn::Fixed { size_ms, offset_ms } => (
                 window_fns::FIXED_WINDOWS,
                 FixedWindowsPayload {
@@ -71,8 +75,11 @@ impl WindowFn {
     }
 }
 
-/// The window function that a spec describes.
-pub(crate) fn window_fn_from_spec(spec: &FunctionSpec) -> Result<WindowFn, String> {
+/// The window function that a spec describes; `custom` finds those of the user's own.
+pub(crate) fn window_fn_from_spec(
+    spec: &FunctionSpec,
+    custom: impl FnOnce(&FunctionSpec) -> Result<WindowFn, String>,
+) -> Result<WindowFn, String> {
     let bad =
         |e: prost::DecodeError| format!("the payload of window function {} cannot be read: {e}", spec.urn);
     let d = |d: Option<prost_types::Duration>| d.map_or(0, |d| ms(d.seconds, d.nanos));
@@ -100,6 +107,7 @@ pub(crate) fn window_fn_from_spec(spec: &FunctionSpec) -> Result<WindowFn, Strin
                 gap_ms: d(p.gap_size),
             }
         }
+        CUSTOM_WINDOW_FN => custom(spec)?,
         other => return Err(format!("window function {other} is not known to this SDK")),
     };
     match window_fn.problem() {

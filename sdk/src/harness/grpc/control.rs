@@ -301,9 +301,16 @@ impl Shared {
                     Response::ProcessBundleProgress(response)
                 })
             }
-            // No response of this harness asks for it: there is nothing to call.
-            Some(Request::FinalizeBundle(_)) => {
-                Ok(Response::FinalizeBundle(fnapi::FinalizeBundleResponse {}))
+            Some(Request::FinalizeBundle(finalize)) => {
+                let shared = self.clone();
+                // User code may block.
+                tokio::task::spawn_blocking(move || {
+                    let called = shared.worker.finalize(&finalize.instruction_id);
+                    let response =
+                        called.map(|()| Response::FinalizeBundle(fnapi::FinalizeBundleResponse {}));
+                    shared.answer(answer(id, response));
+                });
+                return;
             }
             Some(Request::MonitoringInfos(ids)) => {
                 let monitoring_info = self.short_ids.infos(&ids.monitoring_info_id);

@@ -1,0 +1,219 @@
+//! The bundle that an executor processes, as its steps see it: state requests, caches, finalizers.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use purlin_proto::fn_execution::process_bundle_request::{CacheToken, cache_token};
+use purlin_proto::fn_execution::{
+    self as fnapi, DelayedBundleApplication, state_key, state_request, state_response,
+};
+use purlin_runner::worker::StateHandler;
+
+use super::finalize::Finalizer;
+use super::state_cache::{WorkerShared, cache_key};
+use crate::error::BoxError;
+
+/// The bundle that an executor processes.
+pub(crate) struct BundleCell {
+    current: RefCell<Current>,
+    pub(super) shared: Arc<WorkerShared>,
+}
+
+#[derive(Default)]
+struct Current {
+    instruction: String,
+    state: Option<Arc<dyn StateHandler>>,
+    tokens: Vec<CacheToken>,
+    /// The token of user state, if there is one.
+    state_token: Option<Bytes>,
+    /// What is to be known of state once the bundle has succeeded, by name in the cache and token.
+    written: Vec<(Bytes, Bytes, Option<Bytes>)>,
+    finalizers: Vec<Finalizer>,
+    residuals: Vec<DelayedBundleApplication>,
+    requests: u64,
+}
+
+impl BundleCell {
+    pub fn new(shared: Arc<WorkerShared>) -> BundleCell {
+        BundleCell {
+            current: RefCell::default(),
+            shared,
+        }
+    }
+
+    pub fn start(&self, instruction: String, state: Arc<dyn StateHandler>, tokens: Vec<CacheToken>) {
+        let requests = self.current.borrow().requests;
+        let state_token = tokens.iter().find_map(|token| match &token.r#type {
+            Some(cache_token::Type::UserState(_)) => Some(token.token.clone()),
+            _ => None,
+        });
+        *self.current.borrow_mut() = Current {
+            instruction,
+            state: Some(state),
+            tokens,
+            state_token,
+            requests,
+            ..Current::default()
+        };
+    }
+
+    /// The bundle has succeeded: what it wrote may be cached, and its finalizers wait. Gives the residuals, and whether
+    /// there are finalizers.
+    pub fn end(&self) -> (Vec<DelayedBundleApplication>, bool) {
+        let mut current = self.current.borrow_mut();
+        current.state = None;
+        let written = std::mem::take(&mut current.written);
+        for (name, token, data) in written {
+            self.shared.put_state(name, token, data);
+        }
+        let finalizers = std::mem::take(&mut current.finalizers);
+        let finalizes = !finalizers.is_empty();
+        if finalizes {
+            self.shared.finalizers.put(&current.instruction, finalizers);
+        }
+        (std::mem::take(&mut current.residuals), finalizes)
+    }
+
+    pub fn finalizer(&self, finalizer: Finalizer) {
+        self.current.borrow_mut().finalizers.push(finalizer);
+    }
+
+    /// Work that the bundle leaves for later.
+    pub fn residual(&self, residual: DelayedBundleApplication) {
+        self.current.borrow_mut().residuals.push(residual);
+    }
+
+    pub(super) fn side_token(&self, transform: &str, tag: &str) -> Option<Bytes> {
+        self.current
+            .borrow()
+            .tokens
+            .iter()
+            .find_map(|token| match &token.r#type {
+                Some(cache_token::Type::SideInput(s))
+                    if s.transform_id == transform && s.side_input_id == tag =>
+                {
+                    Some(token.token.clone())
+                }
+                _ => None,
+            })
+    }
+
+    fn request(
+        &self,
+        key: state_key::Type,
+        request: state_request::Request,
+    ) -> Result<state_response::Response, BoxError> {
+        let (handler, request) = {
+            let mut current = self.current.borrow_mut();
+            current.requests += 1;
+            let handler = current
+                .state
+                .clone()
+                .ok_or("state and side inputs can be used while a bundle runs only")?;
+            let request = fnapi::StateRequest {
+                id: format!("{}-{}", current.instruction, current.requests),
+                instruction_id: current.instruction.clone(),
+                state_key: Some(fnapi::StateKey { r#type: Some(key) }),
+                request: Some(request),
+            };
+            (handler, request)
+        };
+        let response = handler.handle(request);
+        if !response.error.is_empty() {
+            return Err(response.error.into());
+        }
+        response
+            .response
+            .ok_or_else(|| "the runner's answer to a state request is empty".into())
+    }
+
+    /// Reads everything behind a state key.
+    pub fn read(&self, key: state_key::Type) -> Result<Bytes, BoxError> {
+        let mut chunks: Vec<Bytes> = Vec::new();
+        let mut continuation_token = Bytes::new();
+        loop {
+            let get = state_request::Request::Get(fnapi::StateGetRequest { continuation_token });
+            let state_response::Response::Get(got) = self.request(key.clone(), get)? else {
+                return Err("the runner answered a read of state with something else".into());
+            };
+            if !got.data.is_empty() {
+                chunks.push(got.data);
+            }
+            continuation_token = got.continuation_token;
+            if continuation_token.is_empty() {
+                break;
+            }
+        }
+        Ok(match <[Bytes; 1]>::try_from(chunks) {
+            Ok([one]) => one,
+            Err(many) => many.concat().into(),
+        })
+    }
+
+    /// As [`BundleCell::read`], for what this worker may know from an earlier bundle. `map` are the keys of the map that
+    /// it is a value of.
+    pub fn read_cached(
+        &self,
+        key: state_key::Type,
+        map: Option<&state_key::Type>,
+    ) -> Result<Bytes, BoxError> {
+        let Some(token) = self.token_for(map) else {
+            return self.read(key);
+        };
+        let name = cache_key(&key);
+        if let Some(data) = self.shared.state(&name, &token) {
+            return Ok(data);
+        }
+        let data = self.read(key)?;
+        self.shared.put_state(name, token, Some(data.clone()));
+        Ok(data)
+    }
+
+    pub fn append(&self, key: state_key::Type, data: Bytes) -> Result<(), BoxError> {
+        let append = state_request::Request::Append(fnapi::StateAppendRequest { data });
+        self.request(key, append).map(drop)
+    }
+
+    pub fn clear(&self, key: state_key::Type) -> Result<(), BoxError> {
+        let clear = state_request::Request::Clear(fnapi::StateClearRequest {});
+        self.request(key, clear).map(drop)
+    }
+
+    /// State was written; `now` is what it then is, where that is known.
+    pub fn written(&self, key: &state_key::Type, now: Option<Bytes>, map: Option<&state_key::Type>) {
+        if let Some(token) = self.token_for(map) {
+            let name = cache_key(key);
+            // What was known is not so any more, even if the bundle fails.
+            self.shared.put_state(name.clone(), token.clone(), None);
+            self.current.borrow_mut().written.push((name, token, now));
+        }
+    }
+
+    /// A whole map was cleared: nothing of it is known any more.
+    pub fn forget_map(&self, keys: &state_key::Type) {
+        let token = self.current.borrow().state_token.clone();
+        if let Some(token) = token {
+            self.shared.put_state(cache_key(keys), token, None);
+        }
+    }
+
+    /// The token under which the values of a map are known: they are forgotten together, when the map is cleared.
+    fn token_for(&self, map: Option<&state_key::Type>) -> Option<Bytes> {
+        let token = self.current.borrow().state_token.clone()?;
+        let Some(map) = map else { return Some(token) };
+        let name = cache_key(map);
+        let epoch = match self.shared.state(&name, &token) {
+            Some(epoch) => epoch,
+            None => {
+                static NEXT: AtomicU64 = AtomicU64::new(0);
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                let epoch = Bytes::copy_from_slice(&number.to_be_bytes());
+                self.shared.put_state(name, token.clone(), Some(epoch.clone()));
+                epoch
+            }
+        };
+        Some([&token[..], &epoch[..]].concat().into())
+    }
+}
