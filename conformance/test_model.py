@@ -23,6 +23,7 @@ from apache_beam.testing import util
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms import deduplicate, trigger, userstate, window
 from apache_beam.transforms.fully_qualified_named_transform import FullyQualifiedNamedTransform
+from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
@@ -450,3 +451,180 @@ def test_a_bounded_job_drains_to_its_end():
   p | beam.Create(range(3)) | beam.Map(lambda x: time.sleep(1) or x)
   result = p.run()
   drain(result)
+
+
+# State and timers that Beam's suites do not reach.
+
+
+class Ordered(beam.DoFn):
+  LIST = userstate.OrderedListStateSpec('list', coders.StrUtf8Coder())
+  DONE = userstate.TimerSpec('done', userstate.TimeDomain.WATERMARK)
+
+  def process(
+      self, element, events=beam.DoFn.StateParam(LIST), done=beam.DoFn.TimerParam(DONE), w=beam.DoFn.WindowParam):
+    _, (at, value) = element
+    events.add((Timestamp(at), value))
+    done.set(w.end)
+
+  @userstate.on_timer(DONE)
+  def on_done(self, events=beam.DoFn.StateParam(LIST)):
+    yield [value for _, value in events.read()]
+    yield [value for _, value in events.read_range(Timestamp(2), Timestamp(5))]
+    events.clear_range(Timestamp(0), Timestamp(4))
+    yield [(int(at), value) for at, value in events.read()]
+
+
+def test_ordered_list_state():
+  with pipeline() as p:
+    read = (
+        p | beam.Create([('k', (5, 'e')), ('k', (1, 'a')), ('k', (4, 'd')), ('k', (2, 'b'))])
+        | beam.WindowInto(window.FixedWindows(10)) | beam.ParDo(Ordered()))
+    check(read, [['a', 'b', 'd', 'e'], ['b', 'd'], [(4, 'd'), (5, 'e')]])
+
+
+class Loop(beam.DoFn):
+  """A timer that sets itself again, and tells how often state has seen it."""
+  TIMES = userstate.CombiningValueStateSpec('times', combine_fn=sum)
+  TICK = userstate.TimerSpec('tick', userstate.TimeDomain.WATERMARK)
+
+  def process(self, element, t=beam.DoFn.TimestampParam, tick=beam.DoFn.TimerParam(TICK)):
+    tick.set(t + 1)
+
+  @userstate.on_timer(TICK)
+  def on_tick(
+      self, key=beam.DoFn.KeyParam, t=beam.DoFn.TimestampParam, times=beam.DoFn.StateParam(TIMES),
+      tick=beam.DoFn.TimerParam(TICK)):
+    times.add(1)
+    if times.read() < 5:
+      tick.set(t + 1)
+    yield (key, times.read(), int(t))
+
+
+def test_looping_timers():
+  with pipeline() as p:
+    ticks = (
+        p | beam.Create([('a', 0), ('b', 10)]) | beam.MapTuple(lambda k, t: TimestampedValue((k, t), t))
+        | beam.WindowInto(window.FixedWindows(100)) | beam.ParDo(Loop()))
+    check(ticks, [('a', n, n) for n in range(1, 6)] + [('b', n, 10 + n) for n in range(1, 6)])
+
+
+def test_batches_of_sharded_keys_do_not_wait_for_ever():
+  with pipeline('--streaming') as p:
+    batches = (
+        p | beam.Create([('k', i) for i in range(5)])
+        | beam.GroupIntoBatches.WithShardedKey(2, max_buffering_duration_secs=1)
+        | beam.FlatMapTuple(lambda key, values: [len(values) <= 2] + list(values)))
+    check(batches | beam.Filter(lambda x: x is not True and x is not False), range(5), 'values')
+    check(batches | beam.Filter(lambda x: x is False), [], 'sizes')
+
+
+# Sources in real time, and splits of what is slow.
+
+
+def test_a_periodic_impulse_follows_the_clock():
+  begin = time.time()
+  with pipeline('--streaming') as p:
+    first = time.time()
+    counts = (
+        p | PeriodicImpulse(first, first + 4, fire_interval=1, apply_windowing=True)
+        | beam.Map(lambda _: ('k', 1)) | beam.CombinePerKey(sum))
+    check(counts, [('k', 1)] * 4)
+  assert time.time() - begin >= 3
+
+
+class Finite(Endless):
+  def initial_restriction(self, element):
+    return OffsetRange(0, element)
+
+  def restriction_size(self, element, restriction):
+    return restriction.size()
+
+
+class Slow(beam.DoFn):
+  CALLS = beam.metrics.Metrics.counter('model', 'calls')
+
+  def process(self, element, tracker=beam.DoFn.RestrictionParam(Finite())):
+    self.CALLS.inc()
+    at = tracker.current_restriction().start
+    while tracker.try_claim(at):
+      time.sleep(0.05)
+      yield at
+      at += 1
+
+
+def test_what_is_slow_is_split():
+  p = pipeline()
+  check(p | beam.Create([100]) | beam.ParDo(Slow()), range(100))
+  result = p.run()
+  result.wait_until_finish()
+  calls, = result.metrics().query(beam.metrics.MetricsFilter().with_name('calls'))['counters']
+  assert calls.committed > 1
+
+
+# Attempts.
+
+
+class FailsOnce(beam.DoFn):
+  SEEN = beam.metrics.Metrics.counter('model', 'seen')
+
+  def __init__(self, path):
+    self.path = path
+
+  def process(self, element):
+    self.SEEN.inc()
+    if element == 2 and not os.path.exists(self.path):
+      open(self.path, 'w', encoding='utf-8').close()
+      raise ValueError('once')
+    yield element
+
+
+def test_a_failed_attempt_is_not_in_committed_metrics(tmp_path):
+  p = pipeline()
+  check(p | beam.Create([1, 2, 3], reshuffle=False) | beam.ParDo(FailsOnce(str(tmp_path / 'failed'))), [1, 2, 3])
+  result = p.run()
+  result.wait_until_finish()
+  seen, = result.metrics().query(beam.metrics.MetricsFilter().with_name('seen'))['counters']
+  assert seen.committed == 3
+  # The SDK tells the metrics of a failed attempt only where it was asked in time.
+  assert seen.attempted >= 3
+
+
+# Side inputs that change, and side inputs that are large.
+
+
+def test_a_triggered_side_input_is_read_as_it_is_by_then():
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    stream = p | (
+        TestStream().advance_watermark_to(0, tag='main').advance_watermark_to(0, tag='side')
+        .add_elements([TimestampedValue(1, 0)], tag='side')
+        .add_elements([TimestampedValue('x', 0)], tag='main')
+        .add_elements([TimestampedValue(2, 0)], tag='side')
+        .add_elements([TimestampedValue('y', 0)], tag='main')
+        .advance_watermark_to_infinity(tag='main').advance_watermark_to_infinity(tag='side'))
+    side = stream['side'] | beam.WindowInto(
+        window.GlobalWindows(), trigger=trigger.Repeatedly(trigger.AfterCount(1)),
+        accumulation_mode=trigger.AccumulationMode.ACCUMULATING) | beam.CombineGlobally(sum).without_defaults()
+    # A function that does not ask for its window gets what the SDK read of a global side input first, for ever.
+    seen = stream['main'] | beam.Map(
+        lambda x, side, w=beam.DoFn.WindowParam: (x, sorted(side)), beam.pvalue.AsList(side))
+    check(seen, [('x', [1]), ('y', [1, 3])])
+
+
+def test_a_side_input_larger_than_a_message():
+  with pipeline() as p:
+    large = p | 'Large' >> beam.Create(range(40)) | beam.Map(lambda i: bytes([i]) * (1 << 20))
+    total = p | beam.Create([0]) | beam.Map(lambda _, parts: sum(map(len, parts)), beam.pvalue.AsIter(large))
+    check(total, [40 << 20])
+
+
+# Environments that differ in their resource hints.
+
+
+def test_resource_hints_do_not_keep_transforms_apart_from_their_data():
+  with pipeline() as p:
+    counts = (
+        p | beam.Create(['a', 'b', 'a'])
+        | beam.Map(lambda x: (x, 1)).with_resource_hints(min_ram='1GB')
+        | beam.CombinePerKey(sum).with_resource_hints(min_ram='2GB')
+        | beam.MapTuple(lambda k, n: k * n).with_resource_hints(min_ram='3GB'))
+    check(counts, ['aa', 'b'])
