@@ -173,7 +173,7 @@ def run(suite, extra):
   with open(os.path.join(LOGS, suite + '.log'), 'w') as log:
     pytest = subprocess.Popen(
         [PYTHON, '-m', 'pytest', '-c', os.path.join(HERE, 'pytest.ini'), '-q',
-         '--timeout=' + os.environ.get('TEST_TIMEOUT', str(TIME_LIMITS.get(suite, 60))), '--junitxml=' + junit,
+         '--timeout=' + os.environ.get('TEST_TIMEOUT', str(TIME_LIMITS.get(suite, 180))), '--junitxml=' + junit,
          *arguments, *extra], cwd=HERE, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
       pytest.wait(limit)

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Everything that must pass, in the order in which it is quickest to know. `make test` runs this.
+"""Everything that must pass. `make test` runs this.
 
     tests/all.py             all steps
     tests/all.py fmt clippy  some of them
 
-The last line counts the tests of all steps.
+Two lanes of steps run side by side, as neither keeps all cores busy: one builds and tests in the development profile, the other
+builds the release binaries and uses them. Each line says which step it is of; the last line counts the tests of all steps.
 """
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -23,6 +25,7 @@ STEPS = {
     'end-to-end': [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'tests'],
     'conformance': ['python3', 'conformance/run.py'],
 }
+LANES = [['fmt', 'clippy', 'unit'], ['build', 'end-to-end', 'conformance']]
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 
@@ -49,7 +52,10 @@ def count(output):
 
 
 def step(name):
-  print('== %s: %s' % (name, ' '.join(STEPS[name]).replace(ROOT + '/', '')), flush=True)
+  def say(text):
+    print('%-11s | %s' % (name, text), flush=True)
+
+  say(' '.join(STEPS[name]).replace(ROOT + '/', ''))
   begin = time.time()
   process = subprocess.Popen(
       STEPS[name], cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
@@ -57,14 +63,14 @@ def step(name):
   for line in process.stdout:
     output.append(line)
     # Cargo names every test; those that pass are only counted.
-    if not re.match(r'test .* \.\.\. (ok|ignored)$|running \d+ tests?$|\s*$|\s*Doc-tests|\s*Running ', line):
-      print(line, end='', flush=True)
+    if not re.match(r'test .* \.\.\. (ok|ignored)$|running \d+ tests?$|\s*$|\s*Doc-tests|\s*Running |\s*Compiling ', line):
+      say(line.rstrip('\n'))
   passed, failed, skipped = count(''.join(output))
   if process.wait() != 0 and failed == 0:
     failed = 1
   if name in ('fmt', 'clippy', 'build') and process.returncode == 0:
     passed = 1
-  print('== %s: %s, %.0f s' % (name, 'failed' if failed else 'passed', time.time() - begin), flush=True)
+  say('%s, %.0f s' % ('failed' if failed else 'passed', time.time() - begin))
   return passed, failed, skipped
 
 
@@ -73,7 +79,10 @@ def main():
   unknown = [name for name in names if name not in STEPS]
   if unknown:
     sys.exit('no step %s; there are %s' % (', '.join(unknown), ', '.join(STEPS)))
-  counts = {name: step(name) for name in names}
+  lanes = [[name for name in lane if name in names] for lane in LANES]
+  with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+    done = pool.map(lambda lane: {name: step(name) for name in lane}, lanes)
+    counts = {name: numbers for lane in done for name, numbers in lane.items()}
   for name, (passed, failed, skipped) in counts.items():
     print('%-12s %4d passed %4d failed %4d skipped' % (name, passed, failed, skipped))
   passed, failed, skipped = (sum(column) for column in zip(*counts.values()))
