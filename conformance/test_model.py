@@ -16,11 +16,13 @@ from apache_beam import coders
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc, beam_runner_api_pb2
+from apache_beam.runners import pipeline_context
 from apache_beam.runners.portability import expansion_service
 from apache_beam.runners.worker import worker_pool_main
 from apache_beam.testing import util
 from apache_beam.testing.test_stream import TestStream
+from apache_beam.testing.test_stream_service import TestStreamServiceController
 from apache_beam.transforms import deduplicate, trigger, userstate, window
 from apache_beam.transforms.fully_qualified_named_transform import FullyQualifiedNamedTransform
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
@@ -271,6 +273,53 @@ def test_a_test_stream_of_several_outputs():
         stream['main'] | 'Main' >> beam.WindowInto(window.FixedWindows(10))
         | beam.Map(lambda x, side: (x, list(side)), beam.pvalue.AsList(side)))
     check(seen, [('x', [('side', 1)])])
+
+
+class Served:
+  """What TestStreamServiceController reads the events of a stream from."""
+  def __init__(self, stream):
+    self.payload = beam_runner_api_pb2.TestStreamPayload.FromString(stream.to_runner_api_parameter(
+        pipeline_context.PipelineContext())[1].SerializeToString())
+
+  def read_multiple(self, labels):
+    assert labels == [('full', None)], labels
+    return iter(self.payload.events)
+
+
+def test_a_test_stream_whose_events_an_endpoint_serves():
+  script = (
+      TestStream(coder=coders.StrUtf8Coder()).advance_watermark_to(0)
+      .add_elements([TimestampedValue('a', 1), TimestampedValue('b', 2)]).advance_watermark_to(10)
+      .advance_processing_time(5).add_elements([TimestampedValue('c', 11)]).advance_watermark_to_infinity())
+  server = TestStreamServiceController(Served(script))
+  server.start()
+  try:
+    with pipeline('--streaming') as p:
+      sums = (
+          p | TestStream(coder=coders.StrUtf8Coder(), endpoint=server.endpoint)
+          | beam.Map(lambda x: ('k', x)) | beam.WindowInto(window.FixedWindows(10))
+          | beam.GroupByKey() | beam.MapTuple(lambda k, xs: sorted(xs)))
+      check(sums, [['a', 'b'], ['c']])
+  finally:
+    server.stop()
+
+
+def test_several_test_streams_share_a_clock():
+  """Their steps follow each other by the processing time that they have come to."""
+  def stream(first, wait, second):
+    return (
+        TestStream(coder=coders.StrUtf8Coder()).advance_watermark_to(0).add_elements([first])
+        .advance_processing_time(wait).add_elements([second]).advance_watermark_to_infinity())
+
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    both = (p | 'A' >> stream('a1', 10, 'a2'), p | 'B' >> stream('b1', 5, 'b2')) | beam.Flatten()
+    panes = (
+        both | beam.Map(lambda x: ('k', x))
+        | beam.WindowInto(
+            window.GlobalWindows(), trigger=trigger.Repeatedly(trigger.AfterCount(1)),
+            accumulation_mode=trigger.AccumulationMode.ACCUMULATING)
+        | beam.GroupByKey() | beam.MapTuple(lambda k, xs: list(xs)))
+    check(panes, [['a1'], ['a1', 'b1'], ['a1', 'b1', 'b2'], ['a1', 'b1', 'b2', 'a2']])
 
 
 def test_elements_that_are_too_late_are_dropped():

@@ -93,6 +93,41 @@ fn pipelines_of_python() {
     }
 }
 
+/// SDKs differ in whether they say where a transform runs that the runner executes itself.
+#[test]
+fn transforms_of_the_runners_may_carry_an_environment_or_not() {
+    let native = [
+        urns::transforms::IMPULSE,
+        urns::transforms::GROUP_BY_KEY,
+        urns::transforms::RESHUFFLE,
+        urns::transforms::FLATTEN,
+    ];
+    for name in ["wordcount_plain", "flatten"] {
+        let plans = [true, false].map(|with| {
+            let mut pipeline = read(name);
+            let components = pipeline.components.as_mut().unwrap();
+            let environment = components.environments.keys().next().unwrap().clone();
+            let environment = if with { environment } else { String::new() };
+            for transform in components.transforms.values_mut() {
+                let urn = transform.spec.as_ref().map_or("", |spec| spec.urn.as_str());
+                if native.contains(&urn) {
+                    transform.environment_id.clone_from(&environment);
+                }
+            }
+            describe(&plan(&pipeline, &options()).unwrap())
+        });
+        assert_eq!(plans[0], plans[1]);
+    }
+}
+
+/// A Reshuffle of Python's has a GroupByKey and four ParDos inside, which are not run.
+#[test]
+fn what_the_runner_knows_stands_for_its_subtransforms() {
+    let plan = plan(&read("stateful"), &options()).unwrap().to_string();
+    assert!(plan.contains("Redistribute Reshuffle"), "{plan}");
+    assert!(!plan.contains("AddRandomKeys"), "{plan}");
+}
+
 fn problems(mutate: impl FnOnce(&mut Pipeline), expected: Expect) {
     let mut pipeline = read("wordcount");
     mutate(&mut pipeline);
