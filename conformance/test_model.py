@@ -638,6 +638,12 @@ def test_a_failed_attempt_is_not_in_committed_metrics(tmp_path):
   assert seen.attempted >= 3
 
 
+def test_the_number_of_attempts_is_an_option(tmp_path):
+  with pytest.raises(Exception, match='the bundle failed once'):
+    with pipeline('--max_bundle_attempts=1') as p:
+      p | beam.Create([2]) | beam.ParDo(FailsOnce(str(tmp_path / 'failed')))
+
+
 # Side inputs that change, and side inputs that are large.
 
 

@@ -140,7 +140,12 @@ impl Engine {
             }
         } else {
             if attempt >= self.config.max_attempts {
-                let error = format!("{error}\nthe bundle failed {attempt} times");
+                let times = if attempt == 1 {
+                    "once".to_string()
+                } else {
+                    format!("{attempt} times")
+                };
+                let error = format!("{error}\nthe bundle failed {times}");
                 return self.fail(error);
             }
             attempt = attempt.saturating_add(1);

@@ -1,5 +1,6 @@
 //! Splittable DoFns: residuals, splits, drain and truncation.
 
+use bytes::Bytes;
 use purlin_coders::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
@@ -347,4 +348,73 @@ fn a_drain_ends_test_streams() {
     let mut hand = Hand::start(build.engine());
     hand.tell(Event::Drain);
     assert_eq!(hand.finished(), Some(Outcome::Drained));
+}
+
+#[test]
+fn a_splittable_transform_may_keep_state_by_key() {
+    let mut build = Build::new(2);
+    let impulse = build.impulse();
+    // Sized elements and restrictions: ((keyed element, restriction), size).
+    let sized = Coder::kv(Coder::kv(pair(), Coder::Utf8), Coder::Double);
+    let restrictions = build.user("Split", impulse, sized, user());
+    let read = UserTransform {
+        splittable: true,
+        stateful: true,
+        ..user()
+    };
+    let transform = build.transform("Read", &[restrictions], &[], TransformKind::User(read));
+    let mut hand = Hand::start(build.engine());
+    let restriction = |key: &str, value: &str, from: &str| {
+        let value = [kv(key, value), utf8(from), 1f64.to_be_bytes().to_vec()].concat();
+        at(start_of_time(), Window::Global, &value)
+    };
+    let first = hand.one();
+    let input = [restriction("k", "a", "0"), restriction("z", "b", "0")].concat();
+    hand.finish(&first, &[(restrictions, input)]);
+    // Each key has a bundle of its own, or both are in one: state is by key.
+    let bundles = std::mem::take(&mut hand.started);
+    let key = |key: &str| StateKey {
+        transform,
+        state: "s".into(),
+        window: Bytes::new(),
+        key: utf8(key).into(),
+        part: StatePart::Bag,
+    };
+    let of_k = bundles.iter().find(|bundle| {
+        let data = elements(bundle);
+        data.windows(2).any(|bytes| bytes == utf8("k"))
+    });
+    let of_k = of_k.unwrap().clone();
+    let seen = Bytes::from_static(b"seen");
+    hand.engine.state_append(of_k.id, key("k"), seen.clone()).unwrap();
+    for bundle in &bundles {
+        let rest = Residual {
+            element: restriction("k", "a", "1").into(),
+            delay_ms: 300,
+            watermark: None,
+        };
+        let residuals = if bundle.id == of_k.id {
+            vec![rest]
+        } else {
+            Vec::new()
+        };
+        let result = BundleResult {
+            residuals,
+            ..BundleResult::default()
+        };
+        hand.tell(Event::BundleFinished {
+            bundle: bundle.id,
+            result,
+        });
+    }
+    assert!(hand.started.is_empty());
+    assert_eq!(hand.finished(), None);
+    hand.now += 300;
+    hand.tell(Event::Tick);
+    let again = hand.one();
+    assert_eq!(elements(&again), restriction("k", "a", "1"));
+    assert_eq!(hand.engine.state_get(again.id, &key("k")).unwrap(), [seen]);
+    assert!(hand.engine.state_get(again.id, &key("z")).unwrap().is_empty());
+    hand.finish(&again, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use purlin_coders::Timestamp;
+use purlin_coders::{Timestamp, Window};
 use purlin_engine::{
     Action, Bundle, BundleId, BundleInput, Engine, EngineConfig, Event, Outcome, Residual, Split,
+    TransformKind,
 };
 
-use crate::oracle::Element;
+use crate::oracle::{Element, side_window};
 use crate::pipeline::{Op, Pipeline};
 use crate::rng::Rng;
 use crate::worker::{Fault, Run, decode, encode};
@@ -19,6 +20,8 @@ enum Later {
     Split(BundleId),
     Tick,
     Drain,
+    /// An SDK answers a question about windows of its own.
+    Answer(Event),
 }
 
 struct Live {
@@ -97,6 +100,7 @@ impl<'a> Driver<'a> {
                 Later::Split(id) => self.answer(id),
                 Later::Tick => self.tell(Event::Tick),
                 Later::Drain => self.tell(Event::Drain),
+                Later::Answer(event) => self.tell(event),
             }
             steps += 1;
             if steps > 200_000 {
@@ -130,7 +134,31 @@ impl<'a> Driver<'a> {
                     self.report.outcome = Some(outcome);
                 }
                 Action::Abandon(_) | Action::Finalize(_) => {}
-                Action::MergeWindows { .. } | Action::MapWindows { .. } => panic!("no custom windows here"),
+                Action::MergeWindows { request, windows, .. } => {
+                    let merged = overlapping(windows);
+                    let delay = self.rng.range(0, 30);
+                    self.after(delay, Later::Answer(Event::WindowsMerged { request, merged }));
+                }
+                Action::MapWindows {
+                    request,
+                    transform,
+                    side_input,
+                    windows,
+                } => {
+                    let TransformKind::User(user) =
+                        &self.pipeline.graph.transforms[transform.0 as usize].kind
+                    else {
+                        panic!("{transform:?} has no side inputs")
+                    };
+                    let collection = user.side_inputs[side_input].collection;
+                    let side = &self.pipeline.graph.collections[collection.0 as usize];
+                    let windows = windows
+                        .iter()
+                        .map(|main| side_window(&side.windowing.window_fn, main));
+                    let windows = windows.collect();
+                    let delay = self.rng.range(0, 30);
+                    self.after(delay, Later::Answer(Event::WindowsMapped { request, windows }));
+                }
             }
         }
     }
@@ -351,4 +379,30 @@ impl<'a> Driver<'a> {
         }
         self.tell(Event::BundleFinished { bundle: id, result });
     }
+}
+
+/// Windows that overlap, and the one that they become.
+fn overlapping(mut windows: Vec<Window>) -> Vec<(Window, Vec<Window>)> {
+    let ends = |window: &Window| match window {
+        Window::Interval { start, end } => (*start, *end),
+        other => panic!("{other:?} does not merge"),
+    };
+    windows.sort_by_key(ends);
+    let mut merged: Vec<(Window, Vec<Window>)> = Vec::new();
+    for window in windows {
+        let (start, end) = ends(&window);
+        match merged.last_mut() {
+            Some((all, parts)) if start < ends(all).1 => {
+                let (first, last) = ends(all);
+                *all = Window::Interval {
+                    start: first,
+                    end: last.max(end),
+                };
+                parts.push(window);
+            }
+            _ => merged.push((window.clone(), vec![window])),
+        }
+    }
+    merged.retain(|(_, parts)| parts.len() > 1);
+    merged
 }

@@ -24,6 +24,14 @@ pub fn fixed(size: i64, at: Timestamp) -> Window {
     }
 }
 
+/// The side-input window of a window of the main input.
+pub fn side_window(window_fn: &WindowFn, main: &Window) -> Window {
+    match window_fn {
+        WindowFn::Fixed { size_ms, .. } => fixed(*size_ms, main.max_timestamp()),
+        _ => Window::Global,
+    }
+}
+
 pub fn session(gap: i64, at: Timestamp) -> Window {
     Window::Interval {
         start: at,
@@ -127,7 +135,7 @@ fn collection(
         TransformKind::GroupByKey => {
             let windowing = &pipeline.graph.collections[transform.inputs[0].0 as usize].windowing;
             match windowing.window_fn {
-                WindowFn::Sessions { .. } => merge(input),
+                WindowFn::Sessions { .. } | WindowFn::Custom { .. } => merge(input),
                 _ => input,
             }
         }
@@ -218,10 +226,7 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
             let (window_fn, side) = side.unwrap();
             let all = matches!(op, Op::SideAdd);
             let add = |e: Element| {
-                let window = match window_fn {
-                    WindowFn::Fixed { size_ms, .. } => fixed(size_ms, e.window.max_timestamp()),
-                    _ => Window::Global,
-                };
+                let window = side_window(&window_fn, &e.window);
                 let sum: i64 = side
                     .iter()
                     .filter(|side| side.window == window && (all || side.key == e.key))

@@ -242,6 +242,12 @@ impl<'a> Builder<'a> {
         };
         let gap = [2, 7, 30][self.rng.below(3) as usize];
         let windowed = self.user(Op::Sessions(gap), input, user());
+        if self.rng.chance(40) {
+            // The same, but only the SDK knows how they merge.
+            let windowing = &mut self.graph.collections[windowed.0 as usize].windowing;
+            windowing.window_fn = WindowFn::Custom { merging: true };
+            windowing.environment = Some(EnvironmentId(0));
+        }
         let sums = self.group(windowed);
         // Nothing but a grouping takes windows that merge.
         self.user(Op::Window(size_ms), sums, user())
@@ -259,7 +265,11 @@ impl<'a> Builder<'a> {
             tag: "side".into(),
             collection,
             access,
-            mapping: WindowMapping::Standard,
+            mapping: if self.rng.chance(30) {
+                WindowMapping::Sdk
+            } else {
+                WindowMapping::Standard
+            },
         };
         let user = UserTransform {
             side_inputs: vec![side],

@@ -10,7 +10,7 @@ use purlin_engine::{
     SideInputPart, Stage, StateKey, StatePart, TransformId,
 };
 
-use crate::oracle::{Element, fixed, loops, session};
+use crate::oracle::{Element, fixed, loops, session, side_window};
 use crate::pipeline::{Op, Pipeline};
 
 pub fn encode(element: &Element) -> Bytes {
@@ -332,10 +332,7 @@ impl<'a> Run<'a> {
                 let window_fn = &self.pipeline.graph.collections[collection.0 as usize]
                     .windowing
                     .window_fn;
-                let window = match window_fn {
-                    purlin_engine::WindowFn::Fixed { size_ms, .. } => fixed(*size_ms, end),
-                    _ => Window::Global,
-                };
+                let window = side_window(window_fn, &element.window);
                 let all = matches!(self.pipeline.ops[&id], Op::SideAdd);
                 let part = if all {
                     SideInputPart::Iterable

@@ -17,6 +17,8 @@ pub(crate) struct PipelineOptions {
     job_name: Option<String>,
     workers: u32,
     streaming: bool,
+    /// How often a bundle is tried; none: as the engine does by itself.
+    attempts: Option<u32>,
 }
 
 impl PipelineOptions {
@@ -33,6 +35,14 @@ impl PipelineOptions {
                     reason: format!("{n} is not between 0 and {MAX_WORKERS}"),
                 })?,
         };
+        let attempts = match integer(&all, "max_bundle_attempts")? {
+            None => None,
+            Some(0) => Some(u32::MAX),
+            Some(n) => Some(u32::try_from(n).map_err(|_| JobError::Option {
+                option: "max_bundle_attempts".into(),
+                reason: format!("{n} is not between 0 (endlessly) and {}", u32::MAX),
+            })?),
+        };
         let job_name = text(&all, "job_name").filter(|name| !name.is_empty());
         let streaming = match find(&all, "streaming") {
             Some(Kind::BoolValue(streaming)) => *streaming,
@@ -44,6 +54,7 @@ impl PipelineOptions {
             job_name,
             workers,
             streaming,
+            attempts,
         })
     }
 
@@ -56,11 +67,15 @@ impl PipelineOptions {
     }
 
     pub(crate) fn plan_options(&self) -> PlanOptions {
-        PlanOptions {
+        let mut options = PlanOptions {
             workers: self.workers,
             pack_combiners: !self.streaming,
             ..Default::default()
+        };
+        if let Some(attempts) = self.attempts {
+            options.engine.max_attempts = attempts;
         }
+        options
     }
 
     /// What [`PipelineOptions::read`] reads, for clients.
@@ -86,6 +101,12 @@ impl PipelineOptions {
                 Enum::Integer,
                 "1",
                 "How many workers each environment has; 0 for as many as the machine has cores.",
+            ),
+            option(
+                "max_bundle_attempts",
+                Enum::Integer,
+                "4",
+                "How often a bundle is tried before the job fails, in batch and streaming; 0 for endlessly.",
             ),
             option(
                 "streaming",
@@ -178,6 +199,20 @@ mod tests {
         );
         assert_eq!(read("sdk_worker_parallelism", Kind::NullValue(0)), 1);
         assert!(read("sdk_worker_parallelism", Kind::StringValue("0".into())) >= 1);
+    }
+
+    #[test]
+    fn bundles_are_tried_as_often_as_the_options_say() {
+        let read = |pairs: &[(&str, Kind)]| {
+            let options = PipelineOptions::read(options(pairs)).unwrap();
+            options.plan_options().engine.max_attempts
+        };
+        assert_eq!(read(&[]), 4);
+        let name = "beam:option:max_bundle_attempts:v1";
+        assert_eq!(read(&[(name, Kind::StringValue("1".into()))]), 1);
+        assert_eq!(read(&[(name, Kind::NumberValue(0.0))]), u32::MAX);
+        let wrong = PipelineOptions::read(options(&[(name, Kind::NumberValue(-1.0))])).unwrap_err();
+        assert!(wrong.to_string().contains("max_bundle_attempts"), "{wrong}");
     }
 
     #[test]
