@@ -59,8 +59,8 @@ pub mod prelude {
     pub use crate::dofn::{AsyncDoFn, Context, DoFn, FinishContext, KeyedContext, OutputTag, StatefulDoFn};
     pub use crate::error::{BoxError, BuildError, DoFnResult, RunError};
     pub use crate::io::{
-        Compression, EmptyMatch, FileMetadata, MatchAll, MatchFiles, ReadAllText, ReadFiles, ReadText,
-        WriteText,
+        Compression, EmptyMatch, FileMetadata, MatchAll, MatchFiles, ReadAllJson, ReadAllText, ReadCsv,
+        ReadFiles, ReadJson, ReadText, ReadTfRecord, WriteCsv, WriteJson, WriteText, WriteTfRecord,
     };
     pub use crate::metrics::Metrics;
     pub use crate::options::PipelineOptions;

@@ -1,6 +1,5 @@
 //! Compressed files.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 
 use flate2::read::MultiGzDecoder;
@@ -52,11 +51,11 @@ impl Compression {
     }
 
     /// Reads what the file holds.
-    pub(super) fn reader(self, file: File) -> io::Result<Box<dyn Read>> {
+    pub(super) fn reader(self, file: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
         Ok(match self {
             Compression::Gzip => Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(128 << 10, file))),
             Compression::Zstd => Box::new(zstd::Decoder::new(file)?),
-            Compression::Auto | Compression::Uncompressed => Box::new(file),
+            Compression::Auto | Compression::Uncompressed => file,
         })
     }
 }

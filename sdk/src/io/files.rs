@@ -1,11 +1,11 @@
 //! Finding files.
 
-use std::fs;
 use std::io;
-use std::time::UNIX_EPOCH;
 
 use purlin_coders::{CoderSpec, DecodeError, Element, typed};
 use serde::{Deserialize, Serialize};
+
+use super::fs;
 
 /// What is known of a file without opening it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -70,9 +70,21 @@ pub enum MatchError {
     Folder(String),
     /// The pattern is of a file system that is not known.
     #[error(
-        "\"{0}\" is not a path of a local file; only local files can be read and written so far: copy it here first"
+        "\"{0}\" is not a path of a local file, and this program was built without object stores: add the feature \
+         \"object-store\" of the crate purlin, which knows s3://, gs:// and az://, or copy the files here first"
     )]
     Scheme(String),
+    /// There is no object of that name.
+    #[error("there is no object \"{0}\"; check bucket and name, or use a pattern such as \"{0}*\"")]
+    MissingObject(String),
+    /// The store cannot be used.
+    #[error("cannot use \"{url}\": {reason}")]
+    Store {
+        /// The URL.
+        url: String,
+        /// Why, and which setting is concerned.
+        reason: String,
+    },
     /// The pattern cannot be understood.
     #[error("the pattern \"{pattern}\" cannot be understood: {reason}")]
     Pattern {
@@ -91,14 +103,13 @@ pub enum MatchError {
     },
 }
 
-/// Whether a path names a file system, such as `gs://`.
-pub(super) fn has_scheme(path: &str) -> bool {
-    path.split_once("://").is_some_and(|(scheme, _)| {
-        !scheme.is_empty()
-            && scheme
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-    })
+impl MatchError {
+    pub(super) fn pattern(pattern: &str, error: &glob::PatternError) -> MatchError {
+        MatchError::Pattern {
+            pattern: pattern.to_owned(),
+            reason: format!("{} at position {}", error.msg, error.pos),
+        }
+    }
 }
 
 fn working_folder() -> String {
@@ -108,54 +119,10 @@ fn working_folder() -> String {
     )
 }
 
-fn metadata(path: String) -> Result<Option<FileMetadata>, MatchError> {
-    let found = match fs::metadata(&path) {
-        Ok(found) => found,
-        // A link to nowhere, or a file that has just gone.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(MatchError::Unreadable { path, source }),
-    };
-    let modified = found
-        .modified()
-        .ok()
-        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    Ok((!found.is_dir()).then(|| FileMetadata {
-        path,
-        size: found.len(),
-        last_modified_millis: modified.map_or(0, |since| since.as_millis() as i64),
-    }))
-}
-
 /// The files that a pattern matches, by name.
 pub(super) fn find(pattern: &str, empty: EmptyMatch) -> Result<Vec<FileMetadata>, MatchError> {
-    if has_scheme(pattern) {
-        return Err(MatchError::Scheme(pattern.to_owned()));
-    }
-    // A name that looks like a pattern may well be a file's.
-    if let Ok(Some(file)) = metadata(pattern.to_owned()) {
-        return Ok(vec![file]);
-    }
+    let files = fs::find(pattern)?;
     let wildcard = pattern.contains(['*', '?', '[']);
-    let mut files = Vec::new();
-    if wildcard {
-        let paths = glob::glob(pattern).map_err(|error| MatchError::Pattern {
-            pattern: pattern.to_owned(),
-            reason: format!("{} at position {}", error.msg, error.pos),
-        })?;
-        for path in paths {
-            let path = path.map_err(|error| MatchError::Unreadable {
-                path: error.path().display().to_string(),
-                source: error.into(),
-            })?;
-            let Some(path) = path.to_str() else {
-                return Err(MatchError::Unreadable {
-                    path: path.display().to_string(),
-                    source: io::Error::new(io::ErrorKind::InvalidData, "its name is not UTF-8"),
-                });
-            };
-            files.extend(metadata(path.to_owned())?);
-        }
-    }
     let allowed = empty == EmptyMatch::Allow || (wildcard && empty == EmptyMatch::AllowIfWildcard);
     if !files.is_empty() || allowed {
         return Ok(files);
@@ -167,10 +134,13 @@ pub(super) fn find(pattern: &str, empty: EmptyMatch) -> Result<Vec<FileMetadata>
             folder: working_folder(),
         });
     }
-    if fs::metadata(&pattern).is_ok_and(|found| found.is_dir()) {
+    let Some(path) = fs::as_local(&pattern) else {
+        return Err(MatchError::MissingObject(pattern));
+    };
+    if std::fs::metadata(path).is_ok_and(|found| found.is_dir()) {
         return Err(MatchError::Folder(pattern.trim_end_matches('/').to_owned()));
     }
-    let parent = std::path::Path::new(&pattern)
+    let parent = std::path::Path::new(path)
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let hint = match parent {
@@ -187,6 +157,7 @@ pub(super) fn find(pattern: &str, empty: EmptyMatch) -> Result<Vec<FileMetadata>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn names(files: Vec<FileMetadata>) -> Vec<String> {
         files
@@ -233,7 +204,8 @@ mod tests {
         assert!(find(&at("x"), EmptyMatch::Allow).unwrap().is_empty());
         let text = fails(&at(""), EmptyMatch::Disallow);
         assert!(text.contains("is a folder; its files are"), "{text}");
-        assert!(fails("gs://bucket/x", EmptyMatch::Allow).contains("only local files"));
+        #[cfg(not(feature = "object-store"))]
+        assert!(fails("gs://bucket/x", EmptyMatch::Allow).contains("object-store"));
         assert!(fails("a/***", EmptyMatch::Allow).contains("cannot be understood"));
     }
 }

@@ -3,20 +3,34 @@
 //! | for | transforms |
 //! |---|---|
 //! | text, line by line | [`ReadText`], [`ReadAllText`], [`WriteText`] |
+//! | rows as serde types | [`ReadCsv`], [`WriteCsv`]; [`ReadJson`], [`ReadAllJson`], [`WriteJson`] (JSON lines) |
+//! | byte strings | [`ReadTfRecord`], [`WriteTfRecord`] |
 //! | whole files | [`MatchFiles`], [`MatchAll`], [`ReadFiles`] |
+//! | formats of your own | [`ReadRecords`] with a [`FileSource`], [`WriteFiles`] with a [`FileSink`] |
 //!
 //! Files are those of the machine that a worker runs on. Patterns are globs: `*` and `?` match within a name, `[ab]` one of
 //! several characters, `**` folders of any depth; a file whose name is the pattern itself is always found.
 
 mod compression;
+mod csv;
 mod files;
+mod fs;
+mod json;
 mod lines;
 mod read_files;
+mod read_records;
 mod read_text;
-mod write_text;
+mod tfrecord;
+mod write;
 
 pub use compression::Compression;
+pub use csv::{CsvSink, CsvSource, ReadCsv, WriteCsv};
 pub use files::{EmptyMatch, FileMetadata, MatchError};
+pub use json::{JsonLine, JsonSink, ReadAllJson, ReadJson, WriteJson};
 pub use read_files::{MatchAll, MatchFiles, ReadFiles};
-pub use read_text::{ReadAllText, ReadText, ReadTextError};
-pub use write_text::{WriteText, WriteTextError};
+pub use read_records::{FileSource, ReadRecords, SourceFile};
+pub use read_text::{LineFormat, Plain, ReadAllLines, ReadAllText, ReadLines, ReadText, ReadTextError};
+pub use tfrecord::{ReadTfRecord, TfRecordError, TfRecordSink, TfRecordSource, WriteTfRecord};
+pub use write::{
+    DestinationFn, FileSink, KeyedBy, OneDestination, TextSink, WriteError, WriteFiles, WriteText,
+};

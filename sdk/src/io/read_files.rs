@@ -1,13 +1,12 @@
 //! Files as elements.
 
-use std::fs::File;
 use std::io::Read;
 
 use bytes::Bytes;
 use purlin_coders::Element;
 
-use super::Compression;
 use super::files::{EmptyMatch, FileMetadata, find};
+use super::{Compression, fs};
 use crate::pipeline::{PBegin, PCollection, PTransform};
 use crate::primitives::Impulse;
 
@@ -57,6 +56,9 @@ impl PTransform<PBegin> for MatchFiles {
 
     fn expand(self, input: PBegin) -> PCollection<FileMetadata> {
         let MatchFiles { pattern, empty } = self;
+        if let Err(error) = fs::check(&pattern) {
+            input.pipeline().problem(error);
+        }
         input
             .pipeline()
             .apply(Impulse)
@@ -172,7 +174,7 @@ where
             let read = || {
                 let compression = self.compression.of(&file.path)?;
                 let mut bytes = Vec::new();
-                let opened = File::open(&file.path)?;
+                let opened = fs::open(&file.path, 0)?;
                 if compression == Compression::Uncompressed {
                     bytes.reserve_exact(usize::try_from(file.size).unwrap_or(0));
                 }

@@ -1,13 +1,14 @@
 //! Text files, line by line.
 
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io;
 
-use super::Compression;
-use super::files::{EmptyMatch, FileMetadata, MatchError, find, has_scheme};
+use purlin_coders::Element;
+
+use super::files::{EmptyMatch, FileMetadata, find};
 use super::lines::Lines;
+use super::{Compression, fs};
 use crate::dofn::{Context, DoFn};
-use crate::error::DoFnResult;
+use crate::error::{BoxError, DoFnResult};
 use crate::pipeline::{PBegin, PCollection, PTransform};
 use crate::primitives::Impulse;
 
@@ -28,11 +29,40 @@ use crate::primitives::Impulse;
 /// p.run();
 /// # Ok::<(), std::io::Error>(())
 /// ```
+pub type ReadText = ReadLines<Plain>;
+
+/// What the lines of text files hold: [`ReadText`] or [`ReadJson`](super::ReadJson).
 #[derive(Clone, Debug)]
-pub struct ReadText {
+pub struct ReadLines<P> {
     pattern: String,
     empty: EmptyMatch,
     how: How,
+    format: P,
+}
+
+/// What a line is.
+pub trait LineFormat: Clone + Send + 'static {
+    /// What comes out.
+    type Record: Element;
+    /// The transform's name.
+    const NAME: &'static str;
+    /// Reads a line; `None`: it holds nothing.
+    ///
+    /// # Errors
+    /// When it is not in this format.
+    fn parse(&self, line: &str) -> Result<Option<Self::Record>, BoxError>;
+}
+
+/// Lines as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+
+impl LineFormat for Plain {
+    type Record = String;
+    const NAME: &'static str = "ReadText";
+    fn parse(&self, line: &str) -> Result<Option<String>, BoxError> {
+        Ok(Some(line.to_owned()))
+    }
 }
 
 /// How to read a file.
@@ -81,15 +111,33 @@ pub enum ReadTextError {
         /// Where the line starts, in the decompressed data.
         offset: u64,
     },
+    /// A line is not in the format.
+    #[error("\"{path}\" cannot be read in the line that starts at byte {offset}: {source}")]
+    Format {
+        /// Which file.
+        path: String,
+        /// Where the line starts, in the decompressed data.
+        offset: u64,
+        /// Why.
+        source: BoxError,
+    },
 }
 
-impl ReadText {
+impl ReadLines<Plain> {
     /// The lines of the files that match this pattern.
     pub fn from(pattern: &str) -> ReadText {
-        ReadText {
+        ReadLines::of(pattern, Plain)
+    }
+}
+
+impl<P: LineFormat> ReadLines<P> {
+    /// Lines of this format, of the files that match this pattern.
+    pub fn of(pattern: &str, format: P) -> ReadLines<P> {
+        ReadLines {
             pattern: pattern.to_owned(),
             empty: EmptyMatch::Disallow,
             how: How::default(),
+            format,
         }
     }
 
@@ -122,23 +170,28 @@ impl ReadText {
     }
 }
 
-impl PTransform<PBegin> for ReadText {
-    type Output = PCollection<String>;
+impl<P: LineFormat> PTransform<PBegin> for ReadLines<P> {
+    type Output = PCollection<P::Record>;
 
     fn name(&self) -> String {
-        "ReadText".into()
+        P::NAME.into()
     }
 
-    fn expand(self, input: PBegin) -> PCollection<String> {
-        let ReadText { pattern, empty, how } = self;
-        if has_scheme(&pattern) {
-            input.pipeline().problem(MatchError::Scheme(pattern.clone()));
+    fn expand(self, input: PBegin) -> PCollection<P::Record> {
+        let ReadLines {
+            pattern,
+            empty,
+            how,
+            format,
+        } = self;
+        if let Err(error) = fs::check(&pattern) {
+            input.pipeline().problem(error);
         }
         let files = input
             .pipeline()
             .apply(Impulse)
             .try_flat_map("Match", move |_: Vec<u8>| find(&pattern, empty));
-        read(files, how)
+        read(files, how, format)
     }
 }
 
@@ -156,18 +209,30 @@ impl PTransform<PBegin> for ReadText {
 /// p.run();
 /// # Ok::<(), std::io::Error>(())
 /// ```
+pub type ReadAllText = ReadAllLines<Plain>;
+
+/// What the lines of the files that match the patterns of a collection hold.
 #[derive(Clone, Debug)]
-pub struct ReadAllText {
+pub struct ReadAllLines<P> {
     empty: EmptyMatch,
     how: How,
+    format: P,
 }
 
-impl ReadAllText {
+impl ReadAllLines<Plain> {
     /// A file that is named without wildcards must be there, unless told otherwise.
     pub fn new() -> ReadAllText {
-        ReadAllText {
+        ReadAllLines::of(Plain)
+    }
+}
+
+impl<P: LineFormat> ReadAllLines<P> {
+    /// Lines of this format.
+    pub fn of(format: P) -> ReadAllLines<P> {
+        ReadAllLines {
             empty: EmptyMatch::AllowIfWildcard,
             how: How::default(),
+            format,
         }
     }
 
@@ -200,24 +265,25 @@ impl ReadAllText {
     }
 }
 
-impl Default for ReadAllText {
+impl Default for ReadAllLines<Plain> {
     fn default() -> Self {
         ReadAllText::new()
     }
 }
 
-impl PTransform<PCollection<String>> for ReadAllText {
-    type Output = PCollection<String>;
+impl<P: LineFormat> PTransform<PCollection<String>> for ReadAllLines<P> {
+    type Output = PCollection<P::Record>;
 
     fn name(&self) -> String {
-        "ReadAllText".into()
+        P::NAME.replacen("Read", "ReadAll", 1)
     }
 
-    fn expand(self, input: PCollection<String>) -> PCollection<String> {
+    fn expand(self, input: PCollection<String>) -> PCollection<P::Record> {
         let empty = self.empty;
         read(
             input.try_flat_map("Match", move |pattern: String| find(&pattern, empty)),
             self.how,
+            self.format,
         )
     }
 }
@@ -225,7 +291,7 @@ impl PTransform<PCollection<String>> for ReadAllText {
 /// Path, start and end of a range; the end of a file's last range is `u64::MAX`.
 type Range = (String, u64, u64);
 
-fn read(files: PCollection<FileMetadata>, how: How) -> PCollection<String> {
+fn read<P: LineFormat>(files: PCollection<FileMetadata>, how: How, format: P) -> PCollection<P::Record> {
     let split = how.clone();
     files
         .try_flat_map("Split", move |file: FileMetadata| {
@@ -235,7 +301,7 @@ fn read(files: PCollection<FileMetadata>, how: How) -> PCollection<String> {
             })
         })
         .reshuffle("Reshuffle")
-        .par_do("Read", ReadRange { how })
+        .par_do("Read", ReadRange { how, format })
 }
 
 /// Cuts a file into ranges.
@@ -246,7 +312,7 @@ fn ranges(file: &FileMetadata, how: &How) -> io::Result<Vec<Range>> {
     let mut start = 0;
     if how.skip > 0 {
         // The ranges start behind the header, so none of them has to know of it.
-        let mut lines = Lines::new(File::open(&file.path)?, 0);
+        let mut lines = Lines::new(fs::open(&file.path, 0)?, 0);
         for _ in 0..how.skip {
             lines.next_line()?;
         }
@@ -266,20 +332,25 @@ fn ranges(file: &FileMetadata, how: &How) -> io::Result<Vec<Range>> {
 }
 
 #[derive(Clone)]
-struct ReadRange {
+struct ReadRange<P> {
     how: How,
+    format: P,
 }
 
-impl DoFn for ReadRange {
+impl<P: LineFormat> DoFn for ReadRange<P> {
     type In = Range;
-    type Out = String;
+    type Out = P::Record;
     const OBSERVES_WINDOW: bool = false;
 
-    fn process(&mut self, (path, start, end): Range, ctx: &mut Context<'_, String>) -> DoFnResult {
-        match read_range(&path, start, end, &self.how, |line| ctx.output(line)) {
+    fn process(&mut self, (path, start, end): Range, ctx: &mut Context<'_, P::Record>) -> DoFnResult {
+        let parse = |line: &str| self.format.parse(line);
+        match read_range(&path, start, end, &self.how, parse, |record| ctx.output(record)) {
             Ok(()) => Ok(()),
             Err(Problem::Io(source)) => Err(ReadTextError::Io { path, source }.into()),
             Err(Problem::NotUtf8(offset)) => Err(ReadTextError::NotUtf8 { path, offset }.into()),
+            Err(Problem::Format(offset, source)) => {
+                Err(ReadTextError::Format { path, offset, source }.into())
+            }
         }
     }
 }
@@ -290,6 +361,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 enum Problem {
     Io(io::Error),
     NotUtf8(u64),
+    Format(u64, BoxError),
 }
 
 impl From<io::Error> for Problem {
@@ -298,37 +370,37 @@ impl From<io::Error> for Problem {
     }
 }
 
-/// Gives the lines that start in a range.
-fn read_range(
+/// Gives what the lines hold that start in a range.
+fn read_range<T>(
     path: &str,
     start: u64,
     end: u64,
     how: &How,
-    mut give: impl FnMut(String),
+    parse: impl Fn(&str) -> Result<Option<T>, BoxError>,
+    give: impl FnMut(T),
 ) -> Result<(), Problem> {
-    let mut file = File::open(path)?;
     let compression = how.compression.of(path)?;
     if compression != Compression::Uncompressed {
-        let mut lines = Lines::new(compression.reader(file)?, 0);
+        let mut lines = Lines::new(compression.reader(fs::open(path, 0)?)?, 0);
         for _ in 0..how.skip {
             lines.next_line()?;
         }
-        return give_lines(lines, u64::MAX, give);
-    }
-    if start == 0 {
-        return give_lines(Lines::new(file, 0), end, give);
+        return give_lines(lines, u64::MAX, parse, give);
     }
     // The line that holds the byte before the range started there or earlier: what follows it is the range's first.
-    file.seek(SeekFrom::Start(start - 1))?;
-    let mut lines = Lines::new(file, start - 1);
-    lines.next_line()?;
-    give_lines(lines, end, &mut give)
+    let before = start.saturating_sub(1);
+    let mut lines = Lines::new(fs::open(path, before)?, before);
+    if start > 0 {
+        lines.next_line()?;
+    }
+    give_lines(lines, end, parse, give)
 }
 
-fn give_lines<R: io::Read>(
+fn give_lines<R: io::Read, T>(
     mut lines: Lines<R>,
     end: u64,
-    mut give: impl FnMut(String),
+    parse: impl Fn(&str) -> Result<Option<T>, BoxError>,
+    mut give: impl FnMut(T),
 ) -> Result<(), Problem> {
     while lines.offset() < end {
         let offset = lines.offset();
@@ -336,9 +408,9 @@ fn give_lines<R: io::Read>(
         if offset == 0 {
             line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         }
-        match std::str::from_utf8(line) {
-            Ok(line) => give(line.to_owned()),
-            Err(_) => return Err(Problem::NotUtf8(offset)),
+        let line = std::str::from_utf8(line).map_err(|_| Problem::NotUtf8(offset))?;
+        if let Some(record) = parse(line).map_err(|error| Problem::Format(offset, error))? {
+            give(record);
         }
     }
     Ok(())
@@ -356,7 +428,8 @@ mod tests {
         };
         let mut lines = Vec::new();
         for (path, start, end) in ranges(&file, how).unwrap() {
-            assert!(read_range(&path, start, end, how, |line| lines.push(line)).is_ok());
+            let parse = |line: &str| Plain.parse(line);
+            assert!(read_range(&path, start, end, how, parse, |line| lines.push(line)).is_ok());
         }
         lines
     }

@@ -1,14 +1,13 @@
 //! Where files go, and what they are called.
 
-use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::WriteTextError;
-use crate::io::Compression;
+use super::WriteError;
+use crate::io::{Compression, fs};
 
 /// What to write.
 #[derive(Clone, Debug)]
@@ -18,10 +17,9 @@ pub(super) struct Target {
     /// `None`: as the size wants it, unless `single`.
     pub shards: Option<usize>,
     pub single: bool,
-    pub header: Option<String>,
-    pub footer: Option<String>,
     pub compression: Compression,
-    pub line_end: String,
+    /// Whether all elements go to the same files.
+    pub one_destination: bool,
 }
 
 impl Target {
@@ -31,19 +29,26 @@ impl Target {
             suffix: String::new(),
             shards: None,
             single: false,
-            header: None,
-            footer: None,
             compression: Compression::Auto,
-            line_end: "\n".to_owned(),
+            one_destination: true,
         }
     }
 
-    /// Path of a shard, by its number and how many there are. `None`: as it is called without sharding.
-    pub fn file_name(&self, shard: Option<(usize, usize)>) -> String {
+    /// How many files there are to be of each destination; `None`: as many as suits them.
+    pub fn shard_count(&self) -> Option<usize> {
+        if self.single {
+            Some(1)
+        } else {
+            self.shards.map(|shards| shards.max(1))
+        }
+    }
+
+    /// Path of a shard of a destination, by its number and how many there are. `None`: as it is called without sharding.
+    pub fn file_name(&self, destination: &str, shard: Option<(usize, usize)>) -> String {
         let Target { prefix, suffix, .. } = self;
         match shard {
-            None => format!("{prefix}{suffix}"),
-            Some((shard, shards)) => format!("{prefix}-{shard:05}-of-{shards:05}{suffix}"),
+            None => format!("{prefix}{destination}{suffix}"),
+            Some((shard, shards)) => format!("{prefix}{destination}-{shard:05}-of-{shards:05}{suffix}"),
         }
     }
 
@@ -58,8 +63,8 @@ impl Target {
 
     /// What can be known to be wrong before anything runs, on whatever machine.
     pub fn check(&self) -> Result<(), String> {
-        let output = self.file_name(None);
-        if self.prefix.is_empty() || (self.single && output.ends_with('/')) {
+        let output = self.file_name("", None);
+        if self.prefix.is_empty() || (self.single && self.one_destination && output.ends_with('/')) {
             return Err(format!("cannot write \"{output}\": name a file"));
         }
         if self.shards == Some(0) {
@@ -67,12 +72,16 @@ impl Target {
                 "cannot write \"{output}\" as 0 files: ask for at least one"
             ));
         }
-        if self.single && Path::new(&output).is_dir() {
+        let Some(local) = fs::as_local(self.folder()) else {
+            return Ok(());
+        };
+        if self.single && self.one_destination && Path::new(fs::as_local(&output).unwrap_or(&output)).is_dir()
+        {
             return Err(format!(
                 "cannot write \"{output}\": it is a folder; name a file in it"
             ));
         }
-        for folder in Path::new(self.folder()).ancestors() {
+        for folder in Path::new(local).ancestors() {
             if folder.is_file() {
                 let folder = folder.display();
                 return Err(format!(
@@ -83,26 +92,25 @@ impl Target {
         Ok(())
     }
 
-    pub fn error(&self, action: &'static str, path: &Path, source: io::Error) -> WriteTextError {
-        WriteTextError::Io {
-            output: self.file_name(None),
+    pub fn error(&self, action: &'static str, path: &str, source: io::Error) -> WriteError {
+        WriteError::Io {
+            output: self.file_name("", None),
             action,
-            path: path.display().to_string(),
+            path: path.to_owned(),
             source,
         }
     }
 
     /// Makes a folder that no other run uses, beside the files to come: renaming does not copy there.
-    pub fn create_temp_folder(&self) -> Result<String, WriteTextError> {
+    pub fn create_temp_folder(&self) -> Result<String, WriteError> {
         let folder = self.folder();
         let create = || {
-            fs::create_dir_all(folder)?;
             let temp = format!("{folder}/.purlin-temp-{:016x}", unique());
-            fs::create_dir(&temp)?;
+            fs::create_folder(&temp)?;
             Ok(temp)
         };
-        create().map_err(|source| WriteTextError::Folder {
-            output: self.file_name(None),
+        create().map_err(|source| WriteError::Folder {
+            output: self.file_name("", None),
             folder: folder.to_owned(),
             source,
         })
@@ -134,9 +142,7 @@ pub(super) fn unique() -> u64 {
 
 /// Removes a temporary folder with all that is in it. That it is gone already, or stays, fails nobody: the files are there.
 pub(super) fn remove_temp_folder(folder: &str) {
-    if let Err(error) = fs::remove_dir_all(folder)
-        && error.kind() != io::ErrorKind::NotFound
-    {
+    if let Err(error) = fs::remove_folder(folder) {
         tracing::warn!(folder, %error, "cannot remove the folder of temporary files; remove it by hand");
     }
 }
@@ -144,13 +150,17 @@ pub(super) fn remove_temp_folder(folder: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn files_are_numbered() {
         let mut target = Target::new("out/counts");
         target.suffix = ".txt".to_owned();
-        assert_eq!(target.file_name(Some((1, 3))), "out/counts-00001-of-00003.txt");
-        assert_eq!(target.file_name(None), "out/counts.txt");
+        assert_eq!(
+            target.file_name("", Some((1, 3))),
+            "out/counts-00001-of-00003.txt"
+        );
+        assert_eq!(target.file_name("", None), "out/counts.txt");
         assert_eq!(target.folder(), "out");
         assert_eq!(Target::new("/x").folder(), "/");
         assert_eq!(Target::new("x").folder(), ".");
