@@ -32,6 +32,12 @@ type Result<T> = std::result::Result<T, DecodeError>;
 /// | `Vec<T>` | `iterable` |
 /// | `Box<T>`, `Arc<T>` | that of `T` |
 /// | [`Serde<T>`] | `length_prefix` of `purlin:coder:serde:v1` |
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an element of a PCollection",
+    label = "not an `Element`",
+    note = "elements are whole numbers, floats, `bool`, `String`, `Bytes`, and pairs, tuples, `Option`s and `Vec`s of elements",
+    note = "for a type of your own: `#[derive(Schema)]` (other SDKs read it) or `#[derive(purlin::Element)]` with serde's derives"
+)]
 pub trait Element: Sized + Clone + Send + 'static {
     /// The coder of the type.
     fn coder() -> CoderSpec;

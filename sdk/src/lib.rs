@@ -104,3 +104,23 @@ pub mod __private {
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
 }
+
+/// The code in `docs/guide` is tested with that of the reference.
+#[cfg(doctest)]
+mod guide {
+    macro_rules! chapters {
+        ($($name:ident: $file:literal),* $(,)?) => {
+            $(#[doc = include_str!(concat!("../../docs/guide/", $file))] mod $name {})*
+        };
+    }
+    chapters! {
+        pipelines: "pipelines.md",
+        transforms: "transforms.md",
+        windows: "windows.md",
+        state: "state.md",
+        schemas: "schemas.md",
+        io: "io.md",
+        testing: "testing.md",
+        running: "running.md",
+    }
+}

@@ -29,6 +29,11 @@ use super::PValue;
 /// let counts = p.apply(Create::new(["a b a".to_string()])).apply(CountWords);
 /// # p.build().unwrap();
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be applied to `{In}`",
+    label = "a transform of another input",
+    note = "root transforms such as `Create` and `ReadText` are applied to the pipeline, others to PCollections of the right element type"
+)]
 pub trait PTransform<In> {
     /// What comes out.
     type Output: PValue;

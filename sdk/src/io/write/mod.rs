@@ -238,6 +238,9 @@ where
         } else if let Err(error) = target.check() {
             pipeline.problem(error);
         }
+        for problem in sink.check() {
+            pipeline.problem(problem);
+        }
         if !input.is_bounded() {
             pipeline.problem(format!(
                 "{} writes its files when all elements are there, but this collection may never end",

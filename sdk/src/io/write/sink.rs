@@ -42,6 +42,11 @@ pub trait FileSink<T>: Clone + Send + 'static {
     /// Whether several files, one after the other, make a file, but for the header and the footer.
     const CONCATENATES: bool;
 
+    /// What is wrong with the settings, or with the type of the elements: known when the pipeline is built.
+    fn check(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Appends what a file starts with. Not for the header of a format that concatenates.
     ///
     /// # Errors
