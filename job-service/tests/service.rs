@@ -612,8 +612,19 @@ async fn the_web_port_answers() {
     let mut client = Client::connect(format!("http://{}", service.job_url()))
         .await
         .unwrap();
+    let job = prepare(&mut client, impulse()).await.unwrap().preparation_id;
+    run(&mut client, &job).await.unwrap();
+    events(&mut client, &job).await;
     prepare(&mut client, impulse()).await.unwrap();
+    let (one, workers, page) = (
+        format!("/jobs/{job}"),
+        format!("/jobs/{job}/workers"),
+        format!("/job/{job}"),
+    );
     for (path, expected) in [
+        (one.as_str(), "\"pcollections\":{"),
+        (&workers, "[]"),
+        (&page, "DONE"),
         ("/health", "\"running_jobs\":0"),
         ("/jobs", "\"state\":\"STOPPED\""),
         ("/", "te st"),

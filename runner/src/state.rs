@@ -1,5 +1,7 @@
 //! State requests of a bundle: the Fn API's keys and pages, answered by the engine.
 
+mod backed;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,6 +9,8 @@ use bytes::Bytes;
 use purlin_coders::Coder;
 use purlin_engine::{BundleId, SideInputKey, SideInputPart, StateKey, StatePart, TransformId};
 use purlin_proto::fn_execution::{self as fnapi, state_key, state_request, state_response};
+
+pub(crate) use backed::Iterables;
 
 use crate::job::Shared;
 use crate::worker::StateHandler;
@@ -20,6 +24,8 @@ const MOST_READS: usize = 4096;
 pub(crate) struct BundleState {
     shared: Arc<Shared>,
     bundle: BundleId,
+    /// Ends of iterables that the bundle's input names.
+    iterables: Iterables,
     reads: Mutex<Reads>,
 }
 
@@ -34,13 +40,15 @@ struct Reads {
 enum Asked {
     State { key: StateKey, entries: Option<Coder> },
     SideInput { key: SideInputKey },
+    Iterable { token: Bytes },
 }
 
 impl BundleState {
-    pub(crate) fn new(shared: Arc<Shared>, bundle: BundleId) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, bundle: BundleId, iterables: Iterables) -> Self {
         BundleState {
             shared,
             bundle,
+            iterables,
             reads: Mutex::default(),
         }
     }
@@ -55,7 +63,7 @@ impl BundleState {
             state_request::Request::Get(get) => self.get(asked, &get.continuation_token),
             state_request::Request::Append(append) => {
                 let Asked::State { key, .. } = asked else {
-                    return Err("side inputs cannot be written".to_owned());
+                    return Err("side inputs and iterables cannot be written".to_owned());
                 };
                 let appended = self.shared.engine().state_append(self.bundle, key, append.data);
                 appended.map_err(|error| error.to_string())?;
@@ -63,7 +71,7 @@ impl BundleState {
             }
             state_request::Request::Clear(_) => {
                 let Asked::State { key, .. } = asked else {
-                    return Err("side inputs cannot be cleared".to_owned());
+                    return Err("side inputs and iterables cannot be cleared".to_owned());
                 };
                 let cleared = self.shared.engine().state_clear(self.bundle, &key);
                 cleared.map_err(|error| error.to_string())?;
@@ -162,12 +170,12 @@ impl BundleState {
                 k.window,
                 SideInputPart::MultimapEntries,
             ),
-            Type::Runner(_) => Err("no state-backed iterable was sent".to_owned()),
+            Type::Runner(k) => Ok(Asked::Iterable { token: k.key }),
         }
     }
 
     fn get(&self, asked: Asked, token: &Bytes) -> Result<state_response::Response, String> {
-        if !token.is_empty() {
+        if !token.is_empty() && !matches!(asked, Asked::Iterable { .. }) {
             return self.page(token);
         }
         let (pieces, element) = match &asked {
@@ -182,6 +190,7 @@ impl BundleState {
                     _ => (pieces, None),
                 }
             }
+            Asked::Iterable { token: iterable } => return self.iterables.get(iterable, token),
             Asked::SideInput { key } => {
                 let engine = self.shared.engine();
                 let pieces = engine

@@ -56,6 +56,10 @@ pub trait Worker: Send + Sync + 'static {
         &self,
         request: fnapi::SampleDataRequest,
     ) -> BoxFuture<'static, Result<fnapi::SampleDataResponse, WorkerError>>;
+    /// The worker's own account of its threads, bundles and caches, or why there is none.
+    fn status(&self) -> BoxFuture<'static, Result<String, String>> {
+        Box::pin(async { Err("it runs inside of this process and keeps no status".to_owned()) })
+    }
     /// Stops the worker and waits for its end.
     fn stop(&self) -> BoxFuture<'static, ()>;
     /// Resolves when the worker is lost (never, for a worker that cannot be).

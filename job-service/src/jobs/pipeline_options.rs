@@ -19,6 +19,7 @@ pub(crate) struct PipelineOptions {
     streaming: bool,
     /// How often a bundle is tried; none: as the engine does by itself.
     attempts: Option<u32>,
+    state_backed_iterable_bytes: Option<usize>,
 }
 
 impl PipelineOptions {
@@ -49,12 +50,22 @@ impl PipelineOptions {
             Some(Kind::StringValue(text)) => text.eq_ignore_ascii_case("true"),
             _ => false,
         };
+        let name = "state_backed_iterable_bytes";
+        let state_backed_iterable_bytes = integer(&all, name)?
+            .map(|bytes| {
+                usize::try_from(bytes).map_err(|_| JobError::Option {
+                    option: name.into(),
+                    reason: format!("{bytes} is no number of bytes"),
+                })
+            })
+            .transpose()?;
         Ok(Self {
             all,
             job_name,
             workers,
             streaming,
             attempts,
+            state_backed_iterable_bytes,
         })
     }
 
@@ -67,10 +78,14 @@ impl PipelineOptions {
     }
 
     pub(crate) fn plan_options(&self) -> PlanOptions {
+        let defaults = PlanOptions::default();
         let mut options = PlanOptions {
             workers: self.workers,
             pack_combiners: !self.streaming,
-            ..Default::default()
+            state_backed_iterable_bytes: self
+                .state_backed_iterable_bytes
+                .unwrap_or(defaults.state_backed_iterable_bytes),
+            ..defaults
         };
         if let Some(attempts) = self.attempts {
             options.engine.max_attempts = attempts;
@@ -107,6 +122,13 @@ impl PipelineOptions {
                 Enum::Integer,
                 "4",
                 "How often a bundle is tried before the job fails, in batch and streaming; 0 for endlessly.",
+            ),
+            option(
+                "state_backed_iterable_bytes",
+                Enum::Integer,
+                "16777216",
+                "The values of a key that a GroupByKey gives, where they are more bytes than this, are fetched by the \
+                 worker page by page as it iterates over them, if its SDK can do that.",
             ),
             option(
                 "streaming",
@@ -213,6 +235,18 @@ mod tests {
         assert_eq!(read(&[(name, Kind::NumberValue(0.0))]), u32::MAX);
         let wrong = PipelineOptions::read(options(&[(name, Kind::NumberValue(-1.0))])).unwrap_err();
         assert!(wrong.to_string().contains("max_bundle_attempts"), "{wrong}");
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        let name = "state_backed_iterable_bytes";
+        let read = |kind: Kind| PipelineOptions::read(options(&[(name, kind)]));
+        let plan = read(Kind::StringValue("1000".into())).unwrap().plan_options();
+        assert_eq!(plan.state_backed_iterable_bytes, 1000);
+        let default = PipelineOptions::read(Struct::default()).unwrap().plan_options();
+        assert_eq!(default.state_backed_iterable_bytes, 16 << 20);
+        let error = read(Kind::NumberValue(-1.0)).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
     }
 
     #[test]

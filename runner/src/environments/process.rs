@@ -77,6 +77,7 @@ impl Environments {
         command.arg("-c").arg(&line).envs(HashMap::from([
             ("CONTROL_API_SERVICE_DESCRIPTOR", endpoint.as_str()),
             ("LOGGING_API_SERVICE_DESCRIPTOR", endpoint.as_str()),
+            ("STATUS_API_SERVICE_DESCRIPTOR", endpoint.as_str()),
             ("PIPELINE_OPTIONS", options.as_str()),
             ("WORKER_ID", request.worker_id.as_str()),
         ]));

@@ -12,14 +12,16 @@ use tonic::Status;
 
 use super::collector::{Collector, ProtocolError};
 use super::state::{Answers, StateQueue};
+use super::status::StatusDesk;
+use super::window::{self, DataSender, Outbound};
 use super::{WorkerIdentity, lock, send};
 use crate::translate::with_endpoints;
 use crate::worker::{BundleOutcome, BundleWork, WorkerError};
 
-/// Messages that wait for a worker's data stream; a bundle that sends more waits, and takes turns with others.
-pub(crate) const SEND_WINDOW: usize = 4;
 /// Up to this much input travels within the request, where the SDK takes that.
 const EMBED_BYTES: usize = 256 << 10;
+/// The largest input that goes in one message, 1.9 GiB. It is one element: more of them are cut.
+const MOST_BYTES: usize = 2_040_109_465;
 /// A worker that has answered a bundle and sends nothing more must close its streams within this time.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -41,7 +43,8 @@ pub(crate) struct Link {
     embeds: bool,
     table: Mutex<Table>,
     presence: watch::Sender<Presence>,
-    data: watch::Sender<Option<mpsc::Sender<Result<fnapi::Elements, Status>>>>,
+    data: watch::Sender<Option<DataSender>>,
+    pub(crate) status: StatusDesk,
     next: AtomicU64,
 }
 
@@ -129,6 +132,7 @@ impl Link {
             table: Mutex::default(),
             presence: watch::Sender::new(Presence::Awaited),
             data: watch::Sender::new(None),
+            status: StatusDesk::default(),
             next: AtomicU64::new(0),
         }
     }
@@ -160,8 +164,8 @@ impl Link {
     }
 
     /// A data stream has come. Returns what is to be sent on it.
-    pub(crate) fn attach_data(&self) -> Result<mpsc::Receiver<Result<fnapi::Elements, Status>>, Status> {
-        let (tx, rx) = mpsc::channel(SEND_WINDOW);
+    pub(crate) fn attach_data(&self) -> Result<Outbound, Status> {
+        let (tx, rx) = window::channel();
         let mut taken = false;
         if self.over_reason().is_some() {
             return Err(self.over());
@@ -191,6 +195,14 @@ impl Link {
         }
         let (tx, rx) = mpsc::channel(64);
         Ok((tx, rx))
+    }
+
+    /// A status stream has come. Returns what is to be asked on it.
+    pub(crate) fn attach_status(&self) -> Result<super::status::Questions, Status> {
+        match self.over_reason() {
+            Some(_) => Err(self.over()),
+            None => Ok(self.status.attach()),
+        }
     }
 
     fn over_reason(&self) -> Option<String> {
@@ -244,6 +256,7 @@ impl Link {
             )
         };
         self.data.send_replace(None);
+        self.status.close();
         for waiting in pending.into_values() {
             let _ = waiting.send(Err(self.lost_error()));
         }
@@ -469,7 +482,14 @@ impl Link {
             _ => return Err(self.lost_error()),
         };
         for message in messages {
-            if sender.send(Ok(message)).await.is_err() {
+            let bytes = send::size(&message);
+            if bytes > MOST_BYTES {
+                return Err(WorkerError::Failed(format!(
+                    "an element of {bytes} bytes is too large for gRPC, which passes up to 1.9 GiB; make elements \
+                     smaller, for example by writing large values to files and passing their names"
+                )));
+            }
+            if sender.send(message).await.is_err() {
                 return Err(self.lost_error());
             }
         }

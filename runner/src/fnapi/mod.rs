@@ -5,10 +5,10 @@
 //!                                          │ process()        control  requests out, answers in
 //!                                          ▼                  data     elements and timers, both ways
 //!                                   Link: bundles by          state    requests in, answers out
-//!                                   instruction id            logging, provision
+//!                                   instruction id            logging, provision, status
 //! ```
 //! A worker's data stream is always read: outputs are gathered as they come. Pressure is the number of bundles that
-//! the engine gives out, and the few messages that may wait for a worker's data stream.
+//! the engine gives out, and the few bytes that may wait for a worker's data stream ([`window`]).
 
 mod collector;
 mod link;
@@ -16,8 +16,10 @@ mod send;
 mod server;
 mod services;
 mod state;
+mod status;
 #[cfg(test)]
 mod tests;
+mod window;
 mod worker;
 
 use std::collections::HashMap;

@@ -8,6 +8,7 @@ use purlin_proto::fn_execution::beam_fn_control_server::BeamFnControlServer;
 use purlin_proto::fn_execution::beam_fn_data_server::BeamFnDataServer;
 use purlin_proto::fn_execution::beam_fn_logging_server::BeamFnLoggingServer;
 use purlin_proto::fn_execution::beam_fn_state_server::BeamFnStateServer;
+use purlin_proto::fn_execution::beam_fn_worker_status_server::BeamFnWorkerStatusServer;
 use purlin_proto::fn_execution::provision_service_server::ProvisionServiceServer;
 use purlin_proto::{fn_execution as fnapi, pipeline, urns};
 use tokio::net::TcpListener;
@@ -161,6 +162,7 @@ impl FnApiServer {
             .add_service(service!(BeamFnDataServer))
             .add_service(service!(BeamFnStateServer))
             .add_service(service!(BeamFnLoggingServer))
+            .add_service(service!(BeamFnWorkerStatusServer))
             .add_service(service!(ProvisionServiceServer));
         let (stop, mut stopped) = watch::channel(false);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -205,7 +207,7 @@ impl FnApiServer {
         let provision = fnapi::ProvisionInfo {
             pipeline_options: Some(request.pipeline_options.clone()),
             retrieval_token: request.retrieval_token.clone(),
-            status_endpoint: None,
+            status_endpoint: endpoint(&self.url),
             logging_endpoint: endpoint(&self.url),
             artifact_endpoint: endpoint(&self.artifact_endpoint),
             control_endpoint: endpoint(&self.url),

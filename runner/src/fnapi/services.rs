@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use purlin_proto::fn_execution::provision_service_server;
 use purlin_proto::fn_execution::{self as fnapi, beam_fn_control_server, beam_fn_data_server};
-use purlin_proto::fn_execution::{beam_fn_logging_server, beam_fn_state_server, provision_service_server};
+use purlin_proto::fn_execution::{
+    beam_fn_logging_server, beam_fn_state_server, beam_fn_worker_status_server,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::link::{Link, Presence};
+use super::window::Outbound;
 use super::{Hub, lock};
 
 /// The implementation behind every service of the server.
@@ -106,7 +110,7 @@ impl beam_fn_control_server::BeamFnControl for Services {
 
 #[tonic::async_trait]
 impl beam_fn_data_server::BeamFnData for Services {
-    type DataStream = ReceiverStream<Result<fnapi::Elements, Status>>;
+    type DataStream = Outbound;
 
     async fn data(
         &self,
@@ -126,7 +130,7 @@ impl beam_fn_data_server::BeamFnData for Services {
             };
             link.lose(&end_of("data", end));
         });
-        Ok(Response::new(ReceiverStream::new(outbound)))
+        Ok(Response::new(outbound))
     }
 }
 
@@ -180,6 +184,27 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
             }
         });
         Ok(Response::new(ReceiverStream::new(controls)))
+    }
+}
+
+#[tonic::async_trait]
+impl beam_fn_worker_status_server::BeamFnWorkerStatus for Services {
+    type WorkerStatusStream = UnboundedReceiverStream<Result<fnapi::WorkerStatusRequest, Status>>;
+
+    async fn worker_status(
+        &self,
+        request: Request<Streaming<fnapi::WorkerStatusResponse>>,
+    ) -> Result<Response<Self::WorkerStatusStream>, Status> {
+        let link = self.caller(request.metadata())?;
+        let questions = link.attach_status()?;
+        let mut inbound = Inbound::new(&link, request);
+        tokio::spawn(async move {
+            // A worker without this stream is none the worse for it.
+            while let Ok(Some(answer)) = inbound.next().await {
+                link.status.answered(answer);
+            }
+        });
+        Ok(Response::new(UnboundedReceiverStream::new(questions)))
     }
 }
 

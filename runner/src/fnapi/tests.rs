@@ -8,6 +8,7 @@ use purlin_proto::fn_execution::beam_fn_control_client::BeamFnControlClient;
 use purlin_proto::fn_execution::beam_fn_data_client::BeamFnDataClient;
 use purlin_proto::fn_execution::beam_fn_logging_client::BeamFnLoggingClient;
 use purlin_proto::fn_execution::beam_fn_state_client::BeamFnStateClient;
+use purlin_proto::fn_execution::beam_fn_worker_status_client::BeamFnWorkerStatusClient;
 use purlin_proto::fn_execution::provision_service_client::ProvisionServiceClient;
 use purlin_proto::fn_execution::{self as fnapi, instruction_request, instruction_response};
 use purlin_proto::{pipeline, urns};
@@ -117,7 +118,8 @@ impl Sdk {
 
     async fn data(&self) -> Data {
         let (out, rx) = mpsc::unbounded_channel();
-        let mut client = BeamFnDataClient::new(self.channel.clone());
+        let mut client =
+            BeamFnDataClient::new(self.channel.clone()).max_decoding_message_size(super::MAX_MESSAGE_BYTES);
         let input = client
             .data(tagged(&self.id, UnboundedReceiverStream::new(rx)))
             .await
@@ -421,6 +423,7 @@ async fn provision_info_is_the_workers_own() {
     let info = info.into_inner().info.unwrap();
     assert_eq!(info.retrieval_token, "token");
     assert_eq!(info.control_endpoint.unwrap().url, server.url());
+    assert_eq!(info.status_endpoint.unwrap().url, server.url());
     assert!(
         info.runner_capabilities
             .iter()
@@ -445,4 +448,109 @@ async fn a_taken_port_is_named() {
         error.contains(&port.to_string()) && error.contains("choose another port"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_worker_is_asked_how_it_is() {
+    let server = server().await;
+    let (worker, sdk) = worker(&server, "w", &[]).await;
+    let none = worker.status().await.unwrap_err();
+    assert!(none.contains("no status stream"), "{none}");
+    let (answers, rx) = mpsc::unbounded_channel();
+    let mut client = BeamFnWorkerStatusClient::new(sdk.channel.clone());
+    let mut questions = client
+        .worker_status(tagged("w", UnboundedReceiverStream::new(rx)))
+        .await
+        .unwrap()
+        .into_inner();
+    for (error, info) in [("", "all is well"), ("cannot tell", "")] {
+        let asked = tokio::spawn(worker.status());
+        let question = questions.message().await.unwrap().unwrap();
+        let answer = |id: String| fnapi::WorkerStatusResponse {
+            id,
+            error: error.into(),
+            status_info: info.into(),
+        };
+        // An answer to nothing is no harm.
+        answers.send(answer("nobody".into())).unwrap();
+        answers.send(answer(question.id)).unwrap();
+        let expected = if error.is_empty() {
+            Ok(info.to_owned())
+        } else {
+            Err(error.to_owned())
+        };
+        assert_eq!(asked.await.unwrap(), expected);
+    }
+    let asked = tokio::spawn(worker.status());
+    questions.message().await.unwrap().unwrap();
+    worker.lose("gone");
+    assert_eq!(asked.await.unwrap(), Err("it has gone".to_owned()));
+}
+
+/// A worker that does not read its input but writes its output is read to the end; what waits for it is bounded.
+#[tokio::test]
+async fn a_worker_that_does_not_read_is_still_read() {
+    let server = server().await;
+    let (worker, mut sdk) = worker(&server, "w", &[]).await;
+    let mut data = sdk.data().await;
+    let input = (0..48)
+        .map(|n| WorkInput::Elements(Bytes::from(vec![n; 2 << 20])))
+        .collect();
+    let mut stuck = tokio::spawn(worker.process(work("stuck", input)));
+    let free = tokio::spawn(worker.process(work("free", vec![])));
+    for _ in 0..2 {
+        sdk.request().await;
+    }
+    for n in 0..64 {
+        let piece = Bytes::from(vec![n; 1 << 20]);
+        let out = fnapi::Elements {
+            data: ["stuck", "free"]
+                .map(|id| data_entry(id, "sink", piece.clone(), false))
+                .into(),
+            timers: vec![],
+        };
+        data.out.send(out).unwrap();
+    }
+    sdk.done("free");
+    // The free bundle has no input but its end, which waits in line; its outputs do not.
+    data.out.send(closes("free")).unwrap();
+    let outcome = free.await.unwrap().unwrap();
+    assert_eq!(outcome.outputs.len(), 64);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), &mut stuck)
+            .await
+            .is_err()
+    );
+    // It reads at last, and all of it comes, in order.
+    let mut read = 0;
+    while read < 48 {
+        let message = data.input.message().await.unwrap().unwrap();
+        for entry in message.data.iter().filter(|entry| !entry.data.is_empty()) {
+            assert!(entry.data.iter().all(|&byte| byte == read), "piece {read}");
+            read += 1;
+        }
+    }
+    sdk.done("stuck");
+    data.out.send(closes("stuck")).unwrap();
+    assert_eq!(stuck.await.unwrap().unwrap().outputs.len(), 64);
+}
+
+#[tokio::test]
+async fn an_element_of_hundreds_of_megabytes_goes_both_ways() {
+    let server = server().await;
+    let (worker, mut sdk) = worker(&server, "w", &[]).await;
+    let mut data = sdk.data().await;
+    let element = Bytes::from(vec![3; 256 << 20]);
+    let bundle = tokio::spawn(worker.process(work("b", vec![WorkInput::Elements(element.clone())])));
+    let (id, _) = sdk.request().await;
+    let input = data.input.message().await.unwrap().unwrap();
+    assert!(input.data[0].data == element && !input.data[0].is_last);
+    let out = fnapi::Elements {
+        data: vec![data_entry(&id, "sink", element.clone(), false)],
+        timers: vec![],
+    };
+    data.out.send(out).unwrap();
+    data.out.send(closes(&id)).unwrap();
+    sdk.done(&id);
+    assert!(bundle.await.unwrap().unwrap().outputs == [("sink".to_owned(), element)]);
 }

@@ -156,6 +156,11 @@ impl Worker for GrpcWorker {
         })
     }
 
+    fn status(&self) -> BoxFuture<'static, Result<String, String>> {
+        let link = self.link.clone();
+        async move { link.status.ask().await }.boxed()
+    }
+
     fn stop(&self) -> BoxFuture<'static, ()> {
         self.detach();
         let end = lock(&self.on_stop).take();

@@ -181,6 +181,7 @@ impl Actor {
             (None, Some(Outcome::Cancelled)) => JobState::Cancelled,
             (None, Some(Outcome::Failed) | None) => JobState::Failed,
         };
+        self.shared.keep_samples().await;
         self.log.set(state);
         self.shared.workers.stop().await;
         while self.tasks.join_next().await.is_some() {}

@@ -15,7 +15,7 @@ use purlin_proto::pipeline::MonitoringInfo;
 
 use super::Shared;
 use super::workers::JobWorker;
-use crate::state::BundleState;
+use crate::state::{BundleState, Iterables};
 use crate::translate::StagePlan;
 use crate::worker::{BundleOutcome, BundleWork, WorkInput, WorkerError};
 
@@ -43,6 +43,8 @@ pub(super) struct StageIo {
     /// What each sink writes.
     sinks: HashMap<String, (CollectionId, CollectionFormat)>,
     sink_ids: Vec<String>,
+    /// How the main input is encoded.
+    input: Option<CollectionFormat>,
 }
 
 impl StageIo {
@@ -53,6 +55,7 @@ impl StageIo {
         StageIo {
             sinks: sinks.collect(),
             sink_ids: stage.sinks.iter().map(|(id, _)| id.clone()).collect(),
+            input: engine.format(stage.input).cloned(),
         }
     }
 }
@@ -79,27 +82,34 @@ pub(super) fn work(shared: &Arc<Shared>, bundle: &Bundle) -> Option<BundleWork> 
             token: token(*number),
         });
     }
-    let input = bundle.input.iter().map(|input| match input {
-        BundleInput::Elements(data) => Some(WorkInput::Elements(data.clone())),
-        BundleInput::Timers {
-            transform,
-            family,
-            data,
-        } => Some(WorkInput::Timers {
-            transform: shared.transforms.get(transform.0 as usize)?.0.clone(),
-            family: family.clone(),
-            data: data.clone(),
-        }),
-    });
+    let mut iterables = Iterables::new(bundle.id);
+    let mut pieces = Vec::with_capacity(bundle.input.len());
+    for input in &bundle.input {
+        match input {
+            BundleInput::Elements(data) => match &io.input {
+                Some(format) => pieces.extend(iterables.pieces(data, format, stage.state_backed)),
+                None => pieces.push(WorkInput::Elements(data.clone())),
+            },
+            BundleInput::Timers {
+                transform,
+                family,
+                data,
+            } => pieces.push(WorkInput::Timers {
+                transform: shared.transforms.get(transform.0 as usize)?.0.clone(),
+                family: family.clone(),
+                data: data.clone(),
+            }),
+        }
+    }
     Some(BundleWork {
         instruction: instruction(bundle.id),
         descriptor: Arc::clone(&stage.descriptor),
-        input: input.collect::<Option<_>>()?,
+        input: pieces,
         timer_families: stage.timer_families.clone(),
         source: stage.source.clone(),
         sinks: io.sink_ids.clone(),
         cache_tokens: tokens,
-        state: Arc::new(BundleState::new(Arc::clone(shared), bundle.id)),
+        state: Arc::new(BundleState::new(Arc::clone(shared), bundle.id, iterables)),
     })
 }
 

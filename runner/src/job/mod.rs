@@ -16,6 +16,7 @@ mod workers;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use purlin_coders::Coder;
@@ -33,6 +34,11 @@ use bundle::StageIo;
 use log::EventLog;
 use metrics::MetricsStore;
 use workers::Workers;
+
+/// Samples of a PCollection that are kept.
+const MOST_SAMPLES: usize = 10;
+/// How long workers may take to tell their samples when a job ends.
+const SAMPLES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a job is called and what its workers are told.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +90,7 @@ impl Job {
             states,
             workers,
             metrics: Mutex::default(),
+            samples: Mutex::default(),
         });
         let (ended, end) = watch::channel(false);
         let actor = Actor::new(Arc::clone(&shared), Arc::clone(&log), inputs.clone());
@@ -115,9 +122,60 @@ pub(crate) struct Shared {
     states: HashSet<(String, String)>,
     workers: Workers,
     metrics: Mutex<MetricsStore>,
+    /// Samples that the workers gave, the last ones of each PCollection.
+    samples: Mutex<SampleDataResponse>,
+}
+
+/// What a worker tells of itself.
+#[derive(Clone, Debug)]
+pub struct WorkerStatus {
+    /// The worker.
+    pub worker_id: String,
+    /// Its environment in the pipeline.
+    pub environment_id: String,
+    /// Text for people, or why there is none.
+    pub status: Result<String, String>,
 }
 
 impl Shared {
+    /// Samples of all workers, with those that they gave before: an SDK tells a sample once.
+    async fn samples(&self, pcollection_ids: Vec<String>) -> SampleDataResponse {
+        for worker in self.workers.running() {
+            match worker.worker.samples(SampleDataRequest::default()).await {
+                Ok(response) => self.add_samples(response),
+                Err(error) => tracing::debug!(%error, "a worker gave no samples"),
+            }
+        }
+        let mut kept = self
+            .samples
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if !pcollection_ids.is_empty() {
+            kept.element_samples.retain(|id, _| pcollection_ids.contains(id));
+        }
+        kept
+    }
+
+    fn add_samples(&self, more: SampleDataResponse) {
+        let mut kept = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, list) in more.element_samples {
+            let own = &mut kept.element_samples.entry(id).or_default().elements;
+            own.extend(list.elements);
+            let over = own.len().saturating_sub(MOST_SAMPLES);
+            own.drain(..over);
+        }
+    }
+
+    /// Keeps what samples there are, before the workers end.
+    async fn keep_samples(&self) {
+        if !self.workers.sample() {
+            return;
+        }
+        // A worker that does not answer in time has none.
+        let _ = tokio::time::timeout(SAMPLES_TIMEOUT, self.samples(Vec::new())).await;
+    }
+
     /// The engine. Every use is short; no user code runs under the lock.
     pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
@@ -241,27 +299,22 @@ impl JobHandle {
         }
     }
 
-    /// Samples of elements by PCollection id, of all workers that keep some. No ids: of all PCollections.
+    /// Samples of elements by PCollection id, of all workers that keep some: the last ten, also after the job's end.
+    /// No ids: of all PCollections.
     pub async fn samples(&self, pcollection_ids: Vec<String>) -> SampleDataResponse {
-        let mut all = SampleDataResponse::default();
-        for worker in self.shared.workers.running().await {
-            let request = SampleDataRequest {
-                pcollection_ids: pcollection_ids.clone(),
-            };
-            match worker.worker.samples(request).await {
-                Ok(response) => {
-                    for (id, list) in response.element_samples {
-                        all.element_samples
-                            .entry(id)
-                            .or_default()
-                            .elements
-                            .extend(list.elements);
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "a worker gave no samples"),
+        self.shared.samples(pcollection_ids).await
+    }
+
+    /// What the running workers tell of themselves.
+    pub async fn worker_statuses(&self) -> Vec<WorkerStatus> {
+        let ask = |worker: Arc<workers::JobWorker>| async move {
+            WorkerStatus {
+                worker_id: worker.id.clone(),
+                environment_id: worker.environment.clone(),
+                status: worker.worker.status().await,
             }
-        }
-        all
+        };
+        futures::future::join_all(self.shared.workers.running().into_iter().map(ask)).await
     }
 
     /// Stops the job. Returns at once.

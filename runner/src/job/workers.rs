@@ -16,6 +16,9 @@ static NEXT_WORKER: AtomicU64 = AtomicU64::new(1);
 
 /// A worker of the job, with what is known of it.
 pub(super) struct JobWorker {
+    pub id: String,
+    /// Id of its environment.
+    pub environment: String,
     pub worker: Arc<dyn Worker>,
     /// Its short ids of metrics, as far as they are resolved.
     pub short_ids: Mutex<HashMap<String, MonitoringInfo>>,
@@ -140,8 +143,11 @@ impl Workers {
             environment = own.id,
             "starting a worker"
         );
+        let id = request.worker_id.clone();
         let worker = self.factory.start(request).await?;
         let worker = Arc::new(JobWorker {
+            id,
+            environment: own.id.clone(),
             worker,
             short_ids: Mutex::default(),
         });
@@ -162,13 +168,24 @@ impl Workers {
         }
     }
 
-    /// The workers that run now.
-    pub(super) async fn running(&self) -> Vec<Arc<JobWorker>> {
-        let mut running = Vec::new();
-        for slot in self.slots.iter().flatten() {
-            running.extend(slot.lock().await.clone());
+    /// The workers that run now; those that start are not waited for.
+    pub(super) fn running(&self) -> Vec<Arc<JobWorker>> {
+        let slots = self.slots.iter().flatten();
+        slots.filter_map(|slot| slot.try_lock().ok()?.clone()).collect()
+    }
+
+    /// Whether workers keep samples: the experiment `enable_data_sampling`, under the names that SDKs give it.
+    pub(super) fn sample(&self) -> bool {
+        use prost_types::value::Kind;
+        let fields = &self.settings.pipeline_options.fields;
+        let given = ["beam:option:experiments:v1", "experiments"]
+            .iter()
+            .find_map(|name| fields.get(*name));
+        let named = |kind: Option<&Kind>| matches!(kind, Some(Kind::StringValue(name)) if name == "enable_data_sampling");
+        match given.and_then(|value| value.kind.as_ref()) {
+            Some(Kind::ListValue(list)) => list.values.iter().any(|value| named(value.kind.as_ref())),
+            one => named(one),
         }
-        running
     }
 
     /// Stops all workers and waits for their end; none starts any more.

@@ -37,6 +37,9 @@ const COMMON: &[&str] = &[
     urns::STATE_BACKED_ITERABLE,
 ];
 
+/// How the version of the Go SDK begins, which knows no outer context.
+const GO_SDK: &str = "beam:version:sdk_base:go";
+
 /// Nesting beyond this is a forged pipeline's.
 const MAX_DEPTH: usize = 100;
 /// Components, counted with repetition, beyond this are a forged pipeline's (a few shared ids can spell out 2^n).
@@ -65,6 +68,8 @@ pub(crate) struct Coders {
     windows: HashMap<String, Result<(String, WindowCoder), String>>,
     identities: HashMap<(String, Bytes, Vec<u32>), u32>,
     made: HashMap<(String, Vec<String>), String>,
+    /// Whether elements that an SDK puts into a pipeline are in the nested context.
+    nested: bool,
 }
 
 impl Coders {
@@ -73,7 +78,12 @@ impl Coders {
         environments: impl Iterator<Item = &'a pipeline::Environment>,
     ) -> Self {
         let mut known: HashSet<&'static str> = COMMON.iter().copied().collect();
+        let mut nested = false;
         for environment in environments {
+            nested |= environment
+                .capabilities
+                .iter()
+                .any(|known| known.starts_with(GO_SDK));
             known.retain(|urn| {
                 environment
                     .capabilities
@@ -89,6 +99,7 @@ impl Coders {
             windows: HashMap::new(),
             identities: HashMap::new(),
             made: HashMap::new(),
+            nested,
         }
     }
 
@@ -298,10 +309,15 @@ impl Coders {
         }
     }
 
-    /// The wire form of a value that `id` encoded in the outer context, in the nested context; `None` where its parts
-    /// cannot be told apart.
+    /// The wire form of a value that an SDK put into the pipeline (by coder `id`, in the outer context, save for the
+    /// Go SDK), in the nested context; `None` where its parts cannot be told apart.
     pub(super) fn nest(&mut self, id: &str, outer: &Bytes) -> Option<Bytes> {
         let wire = self.wire(id).ok()?;
+        if self.nested {
+            let mut rest = &outer[..];
+            wire.coder.skip(&mut rest, true).ok()?;
+            return rest.is_empty().then(|| outer.clone());
+        }
         let mut out = Vec::with_capacity(outer.len() + 4);
         if wire.id == id {
             let mut rest = &outer[..];

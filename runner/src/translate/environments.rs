@@ -17,6 +17,13 @@ pub struct PlanEnvironment {
     pub proto: Environment,
 }
 
+impl PlanEnvironment {
+    /// Whether the SDK says that it knows a coder or a protocol.
+    pub fn knows(&self, urn: &str) -> bool {
+        self.proto.capabilities.iter().any(|known| known == urn)
+    }
+}
+
 /// The environments of a pipeline, without doubles.
 pub(super) struct Environments {
     pub list: Vec<PlanEnvironment>,

@@ -41,6 +41,9 @@ pub struct PlanOptions {
     pub slots_per_worker: u32,
     /// Whether sibling combiners become one where the pipeline asks for it. Beam's runners do so in batch jobs only.
     pub pack_combiners: bool,
+    /// The values of a key that a GroupByKey gives, where they are more bytes than this, are fetched by the worker as
+    /// it iterates, if its SDK can do that.
+    pub state_backed_iterable_bytes: usize,
     /// Settings of the engine; its `truncates` are filled by the plan.
     pub engine: EngineConfig,
 }
@@ -51,6 +54,7 @@ impl Default for PlanOptions {
         PlanOptions {
             workers: 1,
             slots_per_worker: cores.clamp(2, 32),
+            state_backed_iterable_bytes: 16 << 20,
             pack_combiners: true,
             engine: EngineConfig::default(),
         }
@@ -201,7 +205,7 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
     })?;
     let mut stages = Vec::with_capacity(engine.stages().len());
     for stage in engine.stages() {
-        match builder.stage(stage, &ids) {
+        match builder.stage(stage, &ids, options.state_backed_iterable_bytes) {
             Ok(stage) => stages.push(stage),
             Err(message) => builder.problems.add("", message),
         }

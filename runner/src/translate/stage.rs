@@ -10,6 +10,7 @@ use purlin_proto::fn_execution::{ProcessBundleDescriptor, RemoteGrpcPort};
 use purlin_proto::pipeline::{self, FunctionSpec, PTransform, ParDoPayload, StateSpec, state_spec};
 use purlin_proto::urns::{coders as coder_urns, runner_transforms, transforms as urns};
 
+use super::coders::urn as coder_urn;
 use super::graph::{Builder, side_collections};
 use super::leaves::{Leaf, Op, urn};
 
@@ -30,6 +31,10 @@ pub struct StagePlan {
     pub timer_families: Vec<(String, String)>,
     /// Ids of the transforms that read the main input: residuals come back for these.
     pub roots: Vec<String>,
+    /// The collection that the data source reads.
+    pub input: CollectionId,
+    /// Where the worker can fetch the values of an iterable: how many bytes of them, at most, come with their key.
+    pub state_backed: Option<usize>,
 }
 
 /// The coders that a state names.
@@ -49,7 +54,12 @@ pub(super) fn state_coders(spec: &StateSpec) -> Vec<&str> {
 
 impl Builder<'_> {
     /// The descriptor of a stage. `ids` are the collections' ids by number.
-    pub(super) fn stage(&mut self, stage: &Stage, ids: &[String]) -> Result<StagePlan, String> {
+    pub(super) fn stage(
+        &mut self,
+        stage: &Stage,
+        ids: &[String],
+        state_backed_bytes: usize,
+    ) -> Result<StagePlan, String> {
         let missing = || format!("stage \"{}\" names what the pipeline lacks", stage.name);
         let collection = |id: CollectionId| ids.get(id.0 as usize).cloned().ok_or_else(missing);
         let environment = stage.environment.ok_or_else(missing)?.0 as usize;
@@ -111,7 +121,13 @@ impl Builder<'_> {
             id
         };
         let source = unused(&descriptor.transforms, format!("{input}/Read"));
-        let port = self.port(&input)?;
+        let backed = plan_environment.knows(coder_urns::STATE_BACKED_ITERABLE);
+        let backed_port = if backed { self.backed_port(&input) } else { None };
+        let state_backed = backed_port.is_some().then_some(state_backed_bytes);
+        let port = match backed_port {
+            Some(port) => port,
+            None => self.port(&input)?,
+        };
         let read = io_transform(
             runner_transforms::DATA_SOURCE,
             format!("{input}/Read"),
@@ -142,6 +158,8 @@ impl Builder<'_> {
             sinks,
             timer_families,
             roots,
+            input: stage.input,
+            state_backed,
         })
     }
 
@@ -154,6 +172,23 @@ impl Builder<'_> {
         Ok(self
             .coders
             .make(coder_urns::WINDOWED_VALUE, &[&format.wire.id, &format.window_id]))
+    }
+
+    /// As [`Builder::port`], of a key's values of which a part may stay with the runner.
+    fn backed_port(&mut self, id: &str) -> Option<String> {
+        let format = self.formats.get(id)?;
+        let (key, values) = self.coders.kv(&format.wire.id)?;
+        let values = self.coders.get(&values)?;
+        let [value] = values.component_coder_ids.as_slice() else {
+            return None;
+        };
+        if coder_urn(values) != coder_urns::ITERABLE {
+            return None;
+        }
+        let (value, window) = (value.clone(), format.window_id.clone());
+        let values = self.coders.make(coder_urns::STATE_BACKED_ITERABLE, &[&value]);
+        let pair = self.coders.make(coder_urns::KV, &[&key, &values]);
+        Some(self.coders.make(coder_urns::WINDOWED_VALUE, &[&pair, &window]))
     }
 
     fn add_collection(

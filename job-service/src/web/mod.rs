@@ -1,4 +1,7 @@
-//! The web port: `/health` and `/jobs` for programs, `/` for people.
+//! The web port: `/health`, `/jobs`, `/jobs/{id}` and `/jobs/{id}/workers` for programs, `/` and `/job/{id}` for people.
+//! It answers GET requests and changes nothing.
+
+mod job;
 
 use std::sync::Arc;
 
@@ -8,7 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::jobs::Jobs;
+use crate::jobs::{JobRecord, Jobs};
 use crate::time::rfc3339;
 
 /// The pages.
@@ -17,6 +20,9 @@ pub(crate) fn router(jobs: Arc<Jobs>) -> Router {
         .route("/", get(page))
         .route("/health", get(health))
         .route("/jobs", get(list))
+        .route("/jobs/{id}", get(job::job))
+        .route("/jobs/{id}/workers", get(job::workers))
+        .route("/job/{id}", get(job::page))
         .with_state(jobs)
 }
 
@@ -27,20 +33,20 @@ async fn health(State(jobs): State<Arc<Jobs>>) -> Json<Value> {
 }
 
 async fn list(State(jobs): State<Arc<Jobs>>) -> Json<Value> {
-    let jobs = jobs.all();
-    let jobs = jobs.iter().map(|job| {
-        let (state, since) = job.state();
-        let error = job.handle().and_then(|handle| handle.error());
-        json!({
-            "id": job.id,
-            "name": job.name,
-            "state": state.as_str_name(),
-            "since": rfc3339(since),
-            "prepared": rfc3339(job.prepared_at),
-            "error": error,
-        })
-    });
-    Json(Value::Array(jobs.collect()))
+    Json(Value::Array(jobs.all().iter().map(|job| summary(job)).collect()))
+}
+
+fn summary(job: &JobRecord) -> Value {
+    let (state, since) = job.state();
+    let error = job.handle().and_then(|handle| handle.error());
+    json!({
+        "id": job.id,
+        "name": job.name,
+        "state": state.as_str_name(),
+        "since": rfc3339(since),
+        "prepared": rfc3339(job.prepared_at),
+        "error": error,
+    })
 }
 
 async fn page(State(jobs): State<Arc<Jobs>>) -> Html<String> {
@@ -48,7 +54,7 @@ async fn page(State(jobs): State<Arc<Jobs>>) -> Html<String> {
         let (state, since) = job.state();
         let error = job.handle().and_then(|handle| handle.error()).unwrap_or_default();
         format!(
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><pre>{}</pre></td></tr>",
+            "<tr><td><a href=\"/job/{0}\">{0}</a></td><td>{1}</td><td>{2}</td><td>{3}</td><td><pre>{4}</pre></td></tr>",
             escape(&job.id),
             escape(&job.name),
             state.as_str_name(),

@@ -1,0 +1,277 @@
+//! One job: its PCollections with their counts, sizes and samples, its transforms' times, its workers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Html;
+use purlin_coders::wire;
+use purlin_proto::fn_execution::SampledElement;
+use purlin_proto::pipeline::MonitoringInfo;
+use purlin_proto::urns::{metric_labels, metrics};
+use purlin_runner::job::{JobHandle, WorkerStatus};
+use serde_json::{Value, json};
+
+use super::escape;
+use crate::jobs::{JobRecord, Jobs};
+use crate::time::rfc3339;
+
+/// How long workers may take to tell their samples.
+const SAMPLES_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a sample that are shown.
+const SHOWN_BYTES: usize = 200;
+
+type NotFound = (StatusCode, String);
+
+fn find(jobs: &Jobs, id: &str) -> Result<Arc<JobRecord>, NotFound> {
+    jobs.get(id)
+        .map_err(|error| (StatusCode::NOT_FOUND, error.to_string()))
+}
+
+/// What is known of a PCollection.
+#[derive(Default)]
+struct Collection {
+    elements: Option<u64>,
+    /// Number of elements whose size was measured, sum, least and most of their bytes.
+    bytes: Option<[u64; 4]>,
+    samples: Vec<SampledElement>,
+}
+
+/// What is known of a job while it runs, and after.
+#[derive(Default)]
+struct Details {
+    collections: BTreeMap<String, Collection>,
+    /// Milliseconds by transform and phase.
+    times: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+async fn details(handle: &JobHandle) -> Details {
+    let mut details = Details::default();
+    for info in handle.metrics().attempted {
+        details.add(&info);
+    }
+    if let Ok(samples) = tokio::time::timeout(SAMPLES_TIMEOUT, handle.samples(Vec::new())).await {
+        for (id, list) in samples.element_samples {
+            details.collections.entry(id).or_default().samples = list.elements;
+        }
+    }
+    details
+}
+
+impl Details {
+    fn add(&mut self, info: &MonitoringInfo) {
+        let label = |name: &str| info.labels.get(name).cloned();
+        let payload = &mut &info.payload[..];
+        match info.urn.as_str() {
+            metrics::ELEMENT_COUNT => {
+                if let (Some(id), Ok(count)) = (label(metric_labels::PCOLLECTION), wire::read_varint(payload))
+                {
+                    self.collections.entry(id).or_default().elements = Some(count);
+                }
+            }
+            metrics::SAMPLED_BYTE_SIZE => {
+                let mut next = || wire::read_varint(payload).ok();
+                if let (Some(id), Some(numbers)) = (
+                    label(metric_labels::PCOLLECTION),
+                    (|| Some([next()?, next()?, next()?, next()?]))(),
+                ) {
+                    self.collections.entry(id).or_default().bytes = Some(numbers);
+                }
+            }
+            urn => {
+                let phase = urn
+                    .strip_prefix("beam:metric:pardo_execution_time:")
+                    .and_then(|phase| phase.strip_suffix("_msecs:v1"));
+                if let (Some(phase), Some(transform), Ok(millis)) =
+                    (phase, label(metric_labels::TRANSFORM), wire::read_varint(payload))
+                {
+                    let times = self.times.entry(transform).or_default();
+                    *times.entry(phase.to_owned()).or_default() += millis;
+                }
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        let collections = self.collections.iter().map(|(id, collection)| {
+            let bytes = collection.bytes.map(|[measured, sum, least, most]| {
+                json!({ "measured": measured, "sum": sum, "min": least, "max": most })
+            });
+            let samples = collection.samples.iter().map(|sample| {
+                let error = sample.exception.as_ref().map(|exception| exception.error.clone());
+                json!({ "bytes": sample.element.len(), "element": shown(&sample.element), "error": error })
+            });
+            let about = json!({
+                "elements": collection.elements,
+                "bytes": bytes,
+                "samples": samples.collect::<Vec<_>>(),
+            });
+            (id.clone(), about)
+        });
+        json!({
+            "pcollections": collections.collect::<serde_json::Map<_, _>>(),
+            "transform_milliseconds": self.times,
+        })
+    }
+}
+
+/// Encoded bytes as text: what can be printed, and the others as `\xNN`.
+fn shown(element: &[u8]) -> String {
+    let end = element.len().min(SHOWN_BYTES);
+    let dots = if element.len() > end { "…" } else { "" };
+    format!("{}{dots}", element[..end].escape_ascii())
+}
+
+/// `/jobs/{id}`
+pub(super) async fn job(
+    State(jobs): State<Arc<Jobs>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, NotFound> {
+    let job = find(&jobs, &id)?;
+    let mut answer = super::summary(&job);
+    if let (Some(handle), Value::Object(fields)) = (job.handle(), &mut answer)
+        && let Value::Object(more) = details(&handle).await.json()
+    {
+        fields.extend(more);
+    }
+    Ok(Json(answer))
+}
+
+/// `/jobs/{id}/workers`
+pub(super) async fn workers(
+    State(jobs): State<Arc<Jobs>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, NotFound> {
+    let workers = statuses(&*find(&jobs, &id)?).await.into_iter().map(|worker| {
+        let (status, error) = match worker.status {
+            Ok(status) => (Some(status), None),
+            Err(error) => (None, Some(error)),
+        };
+        json!({
+            "id": worker.worker_id,
+            "environment": worker.environment_id,
+            "status": status,
+            "error": error,
+        })
+    });
+    Ok(Json(workers.collect()))
+}
+
+async fn statuses(job: &JobRecord) -> Vec<WorkerStatus> {
+    match job.handle() {
+        Some(handle) => handle.worker_statuses().await,
+        None => Vec::new(),
+    }
+}
+
+/// `/job/{id}`, for people.
+pub(super) async fn page(
+    State(jobs): State<Arc<Jobs>>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, NotFound> {
+    let job = find(&jobs, &id)?;
+    let (state, since) = job.state();
+    let details = match job.handle() {
+        Some(handle) => details(&handle).await,
+        None => Details::default(),
+    };
+    let number = |number: Option<u64>| number.map_or_else(String::new, |number| number.to_string());
+    let collections = details.collections.iter().map(|(id, collection)| {
+        let average = collection
+            .bytes
+            .and_then(|[measured, sum, ..]| sum.checked_div(measured));
+        let samples = collection.samples.iter().map(|sample| {
+            let error = sample.exception.as_ref().map_or("", |exception| &exception.error);
+            format!("<pre>{} {}</pre>", escape(&shown(&sample.element)), escape(error))
+        });
+        format!(
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escape(id),
+            number(collection.elements),
+            number(average),
+            samples.collect::<String>()
+        )
+    });
+    let times = details.times.iter().map(|(transform, phases)| {
+        let phases: Vec<String> = phases
+            .iter()
+            .map(|(phase, millis)| format!("{phase} {millis}"))
+            .collect();
+        format!(
+            "<tr><td>{}</td><td>{}</td></tr>",
+            escape(transform),
+            escape(&phases.join(", "))
+        )
+    });
+    let workers = statuses(&job).await.into_iter().map(|worker| {
+        let status = worker
+            .status
+            .unwrap_or_else(|error| format!("No status: {error}"));
+        format!(
+            "<h3>{} ({})</h3><pre>{}</pre>",
+            escape(&worker.worker_id),
+            escape(&worker.environment_id),
+            escape(&status)
+        )
+    });
+    Ok(Html(format!(
+        "<!doctype html><title>{name}</title><h1>{name}</h1><p>{id}: {state} since {since}</p>\
+         <h2>PCollections</h2><table border=1 cellpadding=4>\
+         <tr><th>Id</th><th>Elements</th><th>Bytes of one, on average</th><th>Samples</th></tr>{collections}</table>\
+         <h2>Milliseconds by transform</h2><table border=1 cellpadding=4>{times}</table>\
+         <h2>Workers</h2>{workers}",
+        name = escape(&job.name),
+        id = escape(&job.id),
+        state = state.as_str_name(),
+        since = rfc3339(since),
+        collections = collections.collect::<String>(),
+        times = times.collect::<String>(),
+        workers = workers.collect::<String>(),
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(urn: &str, label: &str, of: &str, payload: &'static [u8]) -> MonitoringInfo {
+        MonitoringInfo {
+            urn: urn.into(),
+            labels: [(label.to_owned(), of.to_owned())].into(),
+            payload: payload.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn metrics_are_told_by_collection_and_transform() {
+        let mut details = Details::default();
+        let (pcollection, transform) = (metric_labels::PCOLLECTION, metric_labels::TRANSFORM);
+        details.add(&info(metrics::ELEMENT_COUNT, pcollection, "p", &[5]));
+        details.add(&info(metrics::SAMPLED_BYTE_SIZE, pcollection, "p", &[2, 8, 3, 5]));
+        let process = "beam:metric:pardo_execution_time:process_bundle_msecs:v1";
+        details.add(&info(process, transform, "Do", &[9]));
+        // Broken payloads are not told.
+        details.add(&info(metrics::ELEMENT_COUNT, pcollection, "q", &[255]));
+        details.add(&info(metrics::SAMPLED_BYTE_SIZE, pcollection, "q", &[1]));
+        let sample = SampledElement {
+            element: vec![b'"'; 300].into(),
+            ..Default::default()
+        };
+        details
+            .collections
+            .entry("p".into())
+            .or_default()
+            .samples
+            .push(sample);
+        let json = details.json();
+        assert_eq!(json["pcollections"]["p"]["elements"], 5);
+        assert_eq!(json["pcollections"]["p"]["bytes"]["sum"], 8);
+        assert_eq!(json["pcollections"]["p"]["samples"][0]["bytes"], 300);
+        assert_eq!(json["transform_milliseconds"]["Do"]["process_bundle"], 9);
+        assert!(json["pcollections"].get("q").is_none());
+    }
+}
