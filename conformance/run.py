@@ -36,11 +36,13 @@ class Service:
       self.process = subprocess.Popen(
           [SERVICE, '--job_port=0', '--artifact_port=0', '--expansion_port=0', *flags],
           stdout=subprocess.PIPE, stderr=log, text=True)
-    self.endpoint = None
+    self.endpoint = self.web = None
     for line in self.process.stdout:
-      found = re.search(r'[Jj]ob.*?(\S+:\d+)\s*$', line)
-      if found:
+      found = re.search(r'(\S+:\d+)\s*$', line)
+      if found and not self.endpoint and re.search('[Jj]ob', line):
         self.endpoint = found.group(1)
+      elif found and 'Web' in line:
+        self.web = found.group(1).removeprefix('http://')
         break
     if not self.endpoint:
       sys.exit('the job service did not start; see %s' % self.log)
@@ -113,6 +115,15 @@ def model(service):
       'GRPC_ENABLE_FORK_SUPPORT': '1'}
 
 
+def wire(service):
+  return [os.path.join(HERE, 'test_wire.py'), '-k', 'WireTest'], {
+      'JOB_ENDPOINT': service.endpoint, 'WEB_ENDPOINT': service.web}
+
+
+def go(service):
+  return [os.path.join(HERE, 'test_go.py'), '-o', 'python_functions=test_*', '-rs'], {'JOB_ENDPOINT': service.endpoint}
+
+
 # In the order in which they run; a prism suite starts its own services.
 SUITES = {
     'examples': (examples, True),
@@ -125,6 +136,8 @@ SUITES = {
     'validatesrunner-streaming': (validates_runner('not ' + REAL_TIME, '--streaming'), True),
     'transcripts': (transcripts, True),
     'prism': (prism, False),
+    'wire': (wire, True),
+    'go': (go, True),
 }
 
 # Only when named. The source of this one lasts 20 minutes, on any runner: it emits by the clock.
@@ -188,9 +201,11 @@ def run(suite, extra):
   rows = results(junit)
   listed = expected(suite)
   passed = failed = skipped = 0
+  skips = set()
   for name, status, seconds, why in rows:
     if status == 'skipped':
       skipped += 1
+      skips.add(why)
     elif (status == 'failed') == (name in listed):
       passed += 1
     else:
@@ -204,6 +219,8 @@ def run(suite, extra):
   if not rows:
     failed += 1
     said.append('  %s: no test ran' % suite)
+  if rows and skipped == len(rows):
+    said.append('  %s: nothing ran: %s' % (suite, '; '.join(sorted(skips))))
   said.append('%s: %d as expected, %d not, %d skipped, %.0f s' % (suite, passed, failed, skipped, time.time() - begin))
   print('\n'.join(said), flush=True)
   return passed, failed, skipped

@@ -15,12 +15,12 @@ from concurrent import futures
 import grpc
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_interactive_api_pb2_grpc
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.portability.api import beam_job_api_pb2_grpc
 from apache_beam.portability.api import beam_runner_api_pb2
-from apache_beam.portability.api import beam_runner_api_pb2_grpc
-from apache_beam.portability.api import endpoints_pb2
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that
 from apache_beam.testing.util import equal_to
@@ -96,17 +96,16 @@ class Iterate(beam.DoFn):
     yield key, type(values).__name__ == 'list', first, second
 
 
-class Gate(beam.DoFn):
-  """Holds its bundle until a file is gone."""
-  def __init__(self, path):
-    self.path = path
+def Gate(path):
+  """Holds its bundle until a file is gone. Made here, so that it is pickled whole: workers do not import this file."""
+  class Hold(beam.DoFn):
+    def process(self, element):
+      Metrics.counter('gate', 'passed').inc()
+      yield element
+      while element == 0 and os.path.exists(path):
+        time.sleep(0.05)
 
-  def process(self, element):
-    from apache_beam.metrics import Metrics
-    Metrics.counter('gate', 'passed').inc()
-    yield element
-    while element == 0 and os.path.exists(self.path):
-      time.sleep(0.05)
+  return Hold()
 
 
 class WireTest(unittest.TestCase):
@@ -135,16 +134,15 @@ class WireTest(unittest.TestCase):
       assert_that(out, equal_to([(1, True, 100000, 1000)]))
 
   def test_a_page_that_is_kept_too_long_is_an_error(self):
-    kept = []
-
     class Keep(beam.DoFn):
       def process(self, element):
-        kept.append(element[1])
+        # Workers of LOOPBACK environments share this process.
+        sys.kept_values = element[1]
         yield 1
 
     class Read(beam.DoFn):
       def process(self, _):
-        yield sum(1 for _ in kept[0])
+        yield sum(1 for _ in sys.kept_values)
 
     with self.assertRaisesRegex(Exception, 'until the bundle ends'):
       with beam.Pipeline(options=options('--state_backed_iterable_bytes=1000')) as p:
@@ -221,7 +219,8 @@ class WireTest(unittest.TestCase):
 
     def told():
       workers = get('/jobs/%s/workers' % result._job_id)
-      return [worker for worker in workers if worker['status'] and 'Hold' in worker['status']]
+      # The line that it stands at.
+      return [worker for worker in workers if 'time.sleep(0.05)' in (worker['status'] or '')]
 
     [worker] = wait_for(told)
     self.assertIn('THREAD DUMP', worker['status'].upper())
@@ -249,7 +248,7 @@ class WireTest(unittest.TestCase):
       self.assertIn('sample-', page.read().decode())
 
   def test_a_test_stream_by_endpoint(self):
-    class Events(beam_runner_api_pb2_grpc.TestStreamServiceServicer):
+    class Events(beam_interactive_api_pb2_grpc.TestStreamServiceServicer):
       def Events(self, request, _):
         event = beam_runner_api_pb2.TestStreamPayload.Event
         coder = beam.coders.FastPrimitivesCoder()
@@ -263,12 +262,12 @@ class WireTest(unittest.TestCase):
 
     server = grpc.server(futures.ThreadPoolExecutor(2))
     port = server.add_insecure_port('localhost:0')
-    beam_runner_api_pb2_grpc.add_TestStreamServiceServicer_to_server(Events(), server)
+    beam_interactive_api_pb2_grpc.add_TestStreamServiceServicer_to_server(Events(), server)
     server.start()
     self.addCleanup(server.stop, 0)
     with beam.Pipeline(options=options('--streaming')) as p:
       out = (
-          p | TestStream(endpoint=endpoints_pb2.ApiServiceDescriptor(url='localhost:%d' % port))
+          p | TestStream(endpoint='localhost:%d' % port)
           | beam.WindowInto(window.FixedWindows(10)) | beam.Map(lambda text: (1, text)) | beam.GroupByKey()
           | beam.MapTuple(lambda _, texts: sorted(texts)))
       assert_that(out, equal_to([['e0', 'e5'], ['e10', 'e15']]))

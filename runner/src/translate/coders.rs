@@ -103,6 +103,11 @@ impl Coders {
         }
     }
 
+    /// Whether the SDK knows no outer context: elements that it puts into the pipeline are in the nested one.
+    pub(super) fn elements_are_nested(&self) -> bool {
+        self.nested
+    }
+
     pub(super) fn get(&self, id: &str) -> Option<&pipeline::Coder> {
         self.protos.get(id)
     }

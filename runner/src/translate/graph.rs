@@ -642,10 +642,16 @@ impl<'a> Builder<'a> {
         leaf: &Leaf,
         payload: &pipeline::TestStreamPayload,
     ) -> Result<engine::TestStream, String> {
+        // The Go SDK names the pipeline's first coder, whatever the elements are.
+        let own = match leaf.outputs().as_slice() {
+            [(_, id)] if self.coders.elements_are_nested() => self.pcollections.get(*id),
+            _ => None,
+        };
+        let coder = own.map_or(&payload.coder_id, |own| &own.coder_id).clone();
         let events = payload
             .events
             .iter()
-            .map(|event| test_stream_event(&mut self.coders, leaf, &payload.coder_id, event));
+            .map(|event| test_stream_event(&mut self.coders, leaf, &coder, event));
         Ok(engine::TestStream {
             events: events.collect::<Result<_, _>>()?,
             remote: payload
