@@ -536,11 +536,11 @@ async fn a_worker_that_does_not_read_is_still_read() {
 }
 
 #[tokio::test]
-async fn an_element_of_hundreds_of_megabytes_goes_both_ways() {
+async fn a_large_element_goes_both_ways() {
     let server = server().await;
     let (worker, mut sdk) = worker(&server, "w", &[]).await;
     let mut data = sdk.data().await;
-    let element = Bytes::from(vec![3; 256 << 20]);
+    let element = Bytes::from(vec![3; 96 << 20]);
     let bundle = tokio::spawn(worker.process(work("b", vec![WorkInput::Elements(element.clone())])));
     let (id, _) = sdk.request().await;
     let input = data.input.message().await.unwrap().unwrap();
