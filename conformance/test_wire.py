@@ -281,6 +281,14 @@ class WireTest(unittest.TestCase):
 
   def test_a_long_job_lets_a_short_one_pass(self):
     """A job of many elements, with its shuffles, runs; short ones come and go meanwhile."""
+    def shorts():
+      begin = time.time()
+      for _ in range(3):
+        with beam.Pipeline(options=options()) as short:
+          assert_that(short | beam.Create([3, 1]) | beam.Map(lambda n: n + 1), equal_to([4, 2]))
+      return time.time() - begin
+
+    alone = shorts()
     gate = self.gate()
 
     class Endless(beam.DoFn):
@@ -295,14 +303,12 @@ class WireTest(unittest.TestCase):
     long = p.run()
     self.addCleanup(long.cancel)
     wait_for(lambda: of(infos(long._job_id)[0], 'beam:metric:element_count:v1'))
-    begin = time.time()
-    for _ in range(3):
-      with beam.Pipeline(options=options()) as short:
-        assert_that(short | beam.Create([3, 1]) | beam.Map(lambda n: n + 1), equal_to([4, 2]))
-    took = time.time() - begin
+    took = shorts()
     self.assertEqual(get('/jobs/' + long._job_id)['state'], 'RUNNING')
     os.remove(gate)
-    self.assertLess(took, 20)
+    # The long job's workers have all cores to compute on, and the service one of them: what is left is halved, or worse
+    # on a busy machine.
+    self.assertLess(took, 5 * alone + 10)
 
 
 if __name__ == '__main__':

@@ -40,6 +40,8 @@ const COMMON: &[&str] = &[
 /// How the version of the Go SDK begins, which knows no outer context.
 const GO_SDK: &str = "beam:version:sdk_base:go";
 
+const GO_CUSTOM: &str = "beam:go:coder:custom:v1";
+
 /// Nesting beyond this is a forged pipeline's.
 const MAX_DEPTH: usize = 100;
 /// Components, counted with repetition, beyond this are a forged pipeline's (a few shared ids can spell out 2^n).
@@ -318,7 +320,9 @@ impl Coders {
     /// Go SDK), in the nested context; `None` where its parts cannot be told apart.
     pub(super) fn nest(&mut self, id: &str, outer: &Bytes) -> Option<Bytes> {
         let wire = self.wire(id).ok()?;
-        if self.nested {
+        // Go's own coders write their length themselves; what it knows and the runner does not, such as rows, lacks it.
+        let prefixed = wire.id == id || !matches!(wire.coder, Coder::LengthPrefix(_));
+        if self.nested && (prefixed || self.protos.get(id).is_some_and(|coder| urn(coder) == GO_CUSTOM)) {
             let mut rest = &outer[..];
             wire.coder.skip(&mut rest, true).ok()?;
             return rest.is_empty().then(|| outer.clone());
