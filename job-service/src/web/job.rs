@@ -8,7 +8,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Html;
-use purlin_coders::wire;
 use purlin_proto::fn_execution::SampledElement;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metrics};
@@ -67,13 +66,12 @@ impl Details {
         let payload = &mut &info.payload[..];
         match info.urn.as_str() {
             metrics::ELEMENT_COUNT => {
-                if let (Some(id), Ok(count)) = (label(metric_labels::PCOLLECTION), wire::read_varint(payload))
-                {
+                if let (Some(id), Some(count)) = (label(metric_labels::PCOLLECTION), varint(payload)) {
                     self.collections.entry(id).or_default().elements = Some(count);
                 }
             }
             metrics::SAMPLED_BYTE_SIZE => {
-                let mut next = || wire::read_varint(payload).ok();
+                let mut next = || varint(payload);
                 if let (Some(id), Some(numbers)) = (
                     label(metric_labels::PCOLLECTION),
                     (|| Some([next()?, next()?, next()?, next()?]))(),
@@ -85,8 +83,8 @@ impl Details {
                 let phase = urn
                     .strip_prefix("beam:metric:pardo_execution_time:")
                     .and_then(|phase| phase.strip_suffix("_msecs:v1"));
-                if let (Some(phase), Some(transform), Ok(millis)) =
-                    (phase, label(metric_labels::TRANSFORM), wire::read_varint(payload))
+                if let (Some(phase), Some(transform), Some(millis)) =
+                    (phase, label(metric_labels::TRANSFORM), varint(payload))
                 {
                     let times = self.times.entry(transform).or_default();
                     *times.entry(phase.to_owned()).or_default() += millis;
@@ -116,6 +114,13 @@ impl Details {
             "transform_milliseconds": self.times,
         })
     }
+}
+
+/// A length delimiter is a varint, as Beam's integers are.
+fn varint(payload: &mut &[u8]) -> Option<u64> {
+    prost::decode_length_delimiter(payload)
+        .ok()
+        .map(|number| number as u64)
 }
 
 /// Encoded bytes as text: what can be printed, and the others as `\xNN`.
