@@ -8,10 +8,13 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt as lines};
 
 use crate::options::LogKind;
 use crate::time::rfc3339;
@@ -30,18 +33,20 @@ pub fn init(level: &str, kind: LogKind) -> Result<(), LogLevelError> {
         given: level.to_owned(),
         reason,
     };
-    let filter = EnvFilter::builder()
-        .parse(level.to_lowercase())
-        .map_err(|e| wrong(e.to_string()))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let result = match kind {
-        LogKind::Dev => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogKind::Json => builder.event_format(Lines { json: true }).try_init(),
-        LogKind::Text => builder.event_format(Lines { json: false }).try_init(),
+    let filter: Targets = level
+        .to_lowercase()
+        .parse()
+        .map_err(|e: tracing_subscriber::filter::ParseError| wrong(e.to_string()))?;
+    let layer = lines::layer().with_writer(std::io::stderr);
+    let layer = match kind {
+        LogKind::Dev => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogKind::Json => layer.event_format(Lines { json: true }).boxed(),
+        LogKind::Text => layer.event_format(Lines { json: false }).boxed(),
     };
-    result.map_err(|e| wrong(e.to_string()))
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init()
+        .map_err(|e| wrong(e.to_string()))
 }
 
 /// One event a line, with the names that Go's `slog` gives: Beam's SDKs read them of Prism's log.

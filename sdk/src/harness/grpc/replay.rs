@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use prost_types::value::Kind;
 use purlin_proto::fn_execution::ProvisionInfo;
 use purlin_proto::pipeline::ApiServiceDescriptor;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -112,11 +113,19 @@ fn fail(id: &str, error: &str) -> ! {
     exit(1)
 }
 
+/// What `RUST_LOG` lets through, as `info` or `my_crate=debug`; without it, what is worth telling.
+fn log_filter() -> Targets {
+    let given = std::env::var("RUST_LOG").ok();
+    given
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
+}
+
 /// Serves the runner that started this process. Returns only if the process is no worker.
 pub(crate) fn serve(built: &BuiltPipeline) {
     let Some(worker) = WORKER.get() else { return };
     let subscriber = tracing_subscriber::registry()
-        .with(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with(log_filter())
         .with(LogLayer)
         .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr));
     // A program that has set its own keeps it.
