@@ -9,7 +9,7 @@ use purlin_engine::{Action, BundleId, Event, Outcome, RequestId, Split, StageId}
 use purlin_proto::pipeline::MonitoringInfo;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use super::bundle::{self, End};
 use super::log::{EventLog, Importance, JobState};
@@ -18,10 +18,12 @@ use super::workers::JobWorker;
 use super::{Shared, ask, test_stream};
 use crate::translate::RemoteStream;
 
-/// How often it is looked whose turn it is to tell how far it is.
+/// How long after its begin a bundle is asked how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// A bundle that lasts is asked less and less often, down to this.
-const MOST_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// A bundle is asked again after this part of the time that it has taken so far,
+const PROGRESS_PART: u32 = 8;
+/// and after so long at most.
+const MOST_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long finalizers of committed bundles may hold up the end of a job.
 const FINALIZE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -61,9 +63,9 @@ struct Running {
     worker: Option<Arc<JobWorker>>,
     /// Whether a progress request is under way.
     asked: bool,
-    /// When the next one is due, and how long after it another one.
+    started: Instant,
+    /// When the next one is due.
     ask_at: Instant,
-    interval: Duration,
     task: AbortHandle,
 }
 
@@ -111,6 +113,8 @@ pub(super) struct Actor {
     /// Finalizers are awaited.
     finalizers: JoinSet<()>,
     wake: Option<Timestamp>,
+    /// When some bundle is to be asked how far it is.
+    ask_at: Option<Instant>,
     /// The job fails for a reason that the engine does not know.
     failure: Option<String>,
     finished: Option<Outcome>,
@@ -130,6 +134,7 @@ impl Actor {
             tasks: JoinSet::new(),
             finalizers: JoinSet::new(),
             wake: None,
+            ask_at: None,
             failure: None,
             finished: None,
             failing: None,
@@ -143,8 +148,6 @@ impl Actor {
         }
         self.log.set(JobState::Running);
         self.feed(Event::Start);
-        let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
-        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.finished.is_none() {
             let wake = self.wake.map(|at| self.clock.instant(at));
             tokio::select! {
@@ -155,7 +158,7 @@ impl Actor {
                     None => self.fail("the job lost its inputs".to_owned()),
                 },
                 () = sleep_until(wake), if wake.is_some() => self.woken(),
-                _ = progress.tick(), if !self.running.is_empty() => self.ask_progress(),
+                () = sleep_until(self.ask_at), if self.ask_at.is_some() => self.ask_progress(),
                 Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
             }
         }
@@ -212,8 +215,10 @@ impl Actor {
             Input::Event(event) => self.feed(event),
             Input::Started { bundle, worker } => {
                 if let Some(running) = self.running.get_mut(&bundle) {
-                    running.ask_at = Instant::now() + PROGRESS_INTERVAL;
+                    running.started = Instant::now();
+                    running.ask_at = running.started + PROGRESS_INTERVAL;
                     running.worker = Some(worker);
+                    self.ask_at = earlier(self.ask_at, running.ask_at);
                 }
             }
             Input::Ended { bundle, end } => self.ended(bundle, end),
@@ -374,8 +379,8 @@ impl Actor {
             attempt,
             worker: None,
             asked: false,
+            started: Instant::now(),
             ask_at: Instant::now() + PROGRESS_INTERVAL,
-            interval: PROGRESS_INTERVAL,
             task,
         };
         self.running.insert(id, running);
@@ -441,18 +446,24 @@ impl Actor {
         }
     }
 
+    /// Asks the bundles whose turn it is. One that is asked has its next turn when it has answered.
     fn ask_progress(&mut self) {
+        self.ask_at = None;
         for (&bundle, running) in &mut self.running {
             let Some(worker) = running.worker.clone() else {
                 continue;
             };
             let now = Instant::now();
-            if running.asked || now < running.ask_at {
+            if running.asked {
+                continue;
+            }
+            if now < running.ask_at {
+                self.ask_at = earlier(self.ask_at, running.ask_at);
                 continue;
             }
             running.asked = true;
-            running.interval = (running.interval * 2).min(MOST_PROGRESS_INTERVAL);
-            running.ask_at = now + running.interval;
+            let interval = (now - running.started) / PROGRESS_PART;
+            running.ask_at = now + interval.clamp(PROGRESS_INTERVAL, MOST_PROGRESS_INTERVAL);
             let inputs = self.inputs.clone();
             self.tasks.spawn(async move {
                 let infos = match worker.worker.progress(bundle::instruction(bundle)).await {
@@ -473,6 +484,7 @@ impl Actor {
             return;
         };
         running.asked = false;
+        self.ask_at = earlier(self.ask_at, running.ask_at);
         let Some(infos) = infos else { return };
         let elements_done = elements_begun(&infos).unwrap_or(0);
         self.shared.metrics().progress(bundle, infos);
@@ -512,6 +524,10 @@ impl Actor {
             let _ = inputs.send(Input::Event(event));
         });
     }
+}
+
+fn earlier(one: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(one.map_or(other, |one| one.min(other)))
 }
 
 fn question_name(request: RequestId) -> String {
