@@ -83,7 +83,7 @@ pub mod prelude {
         BagState, CombiningState, FiredTimer, MapState, MultimapState, OrderedListState, SetState, Timer,
         ValueState,
     };
-    pub use crate::testing::{PAssert, TestPipeline};
+    pub use crate::testing::{PAssert, TestPipeline, TestStream};
     pub use crate::transforms::{
         ApproximateQuantiles, BatchElements, CoGroupByKey, Count, Distinct, GroupByFields, GroupByRow, Join,
         Keys, KvSwap, Latest, Max, Mean, Min, Partition, Sample, Select, ToList, ToSet, Top, Values,

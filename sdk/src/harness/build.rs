@@ -65,7 +65,7 @@ pub(super) fn executor(
             step: step as u32,
         });
     }
-    let types = types(&planned)?;
+    let types = types(descriptor, &planned)?;
 
     let mut collections: Vec<&String> = descriptor.pcollections.keys().collect();
     collections.sort();
@@ -181,7 +181,10 @@ fn role(id: &str, proto: &PTransform, registry: &Registry) -> Result<Role, Failu
 }
 
 /// The type of each PCollection: told by the user code at one of its ends, through steps that keep the type.
-fn types<'a>(planned: &[Planned<'a>]) -> Result<FxHashMap<&'a str, ElementType>, Failure> {
+fn types<'a>(
+    descriptor: &ProcessBundleDescriptor,
+    planned: &[Planned<'a>],
+) -> Result<FxHashMap<&'a str, ElementType>, Failure> {
     let mut types: FxHashMap<&str, ElementType> = FxHashMap::default();
     let mut problem = None;
     let mut set =
@@ -220,8 +223,9 @@ fn types<'a>(planned: &[Planned<'a>]) -> Result<FxHashMap<&'a str, ElementType>,
             }
         }
     }
-    // Steps that keep the type: each pass carries types one step on.
-    for _ in 0..planned.len() {
+    // Steps that keep the type: each pass carries types one step on. What no code looks at has the source's coder.
+    let mut sources = planned.iter().filter(|t| matches!(t.role, Role::Source));
+    loop {
         let before = types.len();
         for transform in planned
             .iter()
@@ -239,8 +243,16 @@ fn types<'a>(planned: &[Planned<'a>]) -> Result<FxHashMap<&'a str, ElementType>,
                 ends().for_each(|id| set(&mut types, transform, id, &element));
             }
         }
-        if types.len() == before {
-            break;
+        if types.len() > before {
+            continue;
+        }
+        let Some(source) = sources.next() else { break };
+        for id in source.proto.outputs.values() {
+            if !types.contains_key(id.as_str())
+                && let Some(raw) = raw_type(descriptor, source.proto)
+            {
+                set(&mut types, source, id, &raw);
+            }
         }
     }
     match problem {
@@ -399,7 +411,7 @@ impl<'a> Builder<'a, '_> {
                 }
                 let combiner = self.timestamp_combiner(input);
                 let urn = transform.proto.spec.as_ref().map_or("", |s| &s.urn);
-                let windows = self.window_coder(transform, input)?;
+                let windows = self.timer_windows(transform)?;
                 let input_form = self.input_form(input)?;
                 let input_tag = main_input(transform.proto).map_or("", |(tag, _)| tag);
                 let output_tags = transform.proto.outputs.keys().cloned().collect();
@@ -426,17 +438,22 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    /// How the windows of a collection are encoded.
-    fn window_coder(&self, transform: &Planned<'a>, collection: &str) -> Result<WindowCoder, Failure> {
-        let d = self.descriptor;
-        let windowing = d.pcollections.get(collection).map(|c| &c.windowing_strategy_id);
-        let Some(strategy) = windowing.and_then(|id| d.windowing_strategies.get(id)) else {
+    /// How the windows of a step's timers are encoded.
+    fn timer_windows(&self, transform: &Planned<'a>) -> Result<WindowCoder, Failure> {
+        let spec = transform.proto.spec.as_ref();
+        let Some(spec) = spec.filter(|spec| spec.urn == transforms::PAR_DO) else {
             return Ok(WindowCoder::Global);
         };
-        let coder = self.coder(&strategy.window_coder_id, 0);
-        coder
-            .and_then(|coder| windows_of(&coder))
-            .map_err(|reason| Failure::message(name(transform), reason))
+        let bad = |reason: String| Failure::message(name(transform), reason);
+        let payload = ParDoPayload::decode(spec.payload.clone()).map_err(|e| bad(e.to_string()))?;
+        let Some(family) = payload.timer_family_specs.values().next() else {
+            return Ok(WindowCoder::Global);
+        };
+        let coder = self.coder(&family.timer_family_coder_id).map_err(bad)?;
+        match &coder.components[..] {
+            [_key, window] => windows_of(window).map_err(bad),
+            _ => Err(bad(format!("its timers' coder is {}", show(&coder)))),
+        }
     }
 
     /// How the runner encodes a collection that it sends; a collection inside of the stage is not encoded.
@@ -477,7 +494,7 @@ impl<'a> Builder<'a, '_> {
         let window_fn = self.registry.window_fn(&spec).map_err(bad)?;
         let port = source.proto.spec.as_ref().map(|s| s.payload.clone());
         let port = RemoteGrpcPort::decode(port.unwrap_or_default()).map_err(|e| bad(e.to_string()))?;
-        let wire = self.coder(&port.coder_id, 0).map_err(bad)?;
+        let wire = self.coder(&port.coder_id).map_err(bad)?;
         // A windowed value of KV of a nonce and a window, or windows.
         let asked = wire.components.first().and_then(|kv| kv.components.get(1));
         let asked = match question {
@@ -535,7 +552,7 @@ impl<'a> Builder<'a, '_> {
             .unwrap_or_default();
         let port =
             RemoteGrpcPort::decode(payload).map_err(|e| bad(format!("its payload cannot be read: {e}")))?;
-        let wire = self.coder(&port.coder_id, 0).map_err(bad)?;
+        let wire = self.coder(&port.coder_id).map_err(bad)?;
         let [value, window] = &wire.components[..] else {
             return Err(bad(format!(
                 "its coder is {}, which is not a windowed value's",
@@ -566,26 +583,40 @@ impl<'a> Builder<'a, '_> {
         )))
     }
 
-    fn coder(&self, id: &str, depth: usize) -> Result<CoderSpec, String> {
-        let coder = self
-            .descriptor
-            .coders
-            .get(id)
-            .ok_or_else(|| format!("the descriptor has no coder \"{id}\""))?;
-        if depth > 100 {
-            return Err(format!("coder \"{id}\" is a component of itself"));
-        }
-        let spec = coder.spec.clone().unwrap_or_default();
-        let components = coder
-            .component_coder_ids
-            .iter()
-            .map(|id| self.coder(id, depth + 1));
-        Ok(CoderSpec {
-            urn: spec.urn.into(),
-            payload: spec.payload,
-            components: components.collect::<Result<_, _>>()?,
-        })
+    fn coder(&self, id: &str) -> Result<CoderSpec, String> {
+        coder_of(self.descriptor, id, 0)
     }
+}
+
+/// A coder of the descriptor with its components.
+fn coder_of(descriptor: &ProcessBundleDescriptor, id: &str, depth: usize) -> Result<CoderSpec, String> {
+    let coder = descriptor
+        .coders
+        .get(id)
+        .ok_or_else(|| format!("the descriptor has no coder \"{id}\""))?;
+    if depth > 100 {
+        return Err(format!("coder \"{id}\" is a component of itself"));
+    }
+    let spec = coder.spec.clone().unwrap_or_default();
+    let components = coder
+        .component_coder_ids
+        .iter()
+        .map(|id| coder_of(descriptor, id, depth + 1));
+    Ok(CoderSpec {
+        urn: spec.urn.into(),
+        payload: spec.payload,
+        components: components.collect::<Result<_, _>>()?,
+    })
+}
+
+/// The type of what a source reads and no code looks at. `None`: its coder does not tell where elements end.
+fn raw_type(descriptor: &ProcessBundleDescriptor, source: &PTransform) -> Option<ElementType> {
+    let payload = source.spec.as_ref()?.payload.clone();
+    let port = RemoteGrpcPort::decode(payload).ok()?;
+    let wire = coder_of(descriptor, &port.coder_id, 0).ok()?;
+    let spec = wire.components.into_iter().next()?;
+    let coder = Coder::from_spec(&spec, &no_schemas).ok()?;
+    coder.knows_boundary().then(|| ElementType::raw(coder, spec))
 }
 
 /// The windows of a coder.

@@ -62,13 +62,14 @@ impl Place {
         })
     }
 
-    fn list(&self, start: i64, end: i64) -> state_key::Type {
+    /// A range of a list; added values belong to no range.
+    fn list(&self, range: Option<(i64, i64)>) -> state_key::Type {
         state_key::Type::OrderedListUserState(state_key::OrderedListUserState {
             transform_id: self.transform_id.clone(),
             user_state_id: self.state.clone(),
             window: self.window.clone(),
             key: self.key.clone(),
-            range: Some(OrderedListRange { start, end }),
+            range: range.map(|(start, end)| OrderedListRange { start, end }),
         })
     }
 }
@@ -385,7 +386,7 @@ impl ListCell {
     /// The values of a range, in order, each with its number.
     pub(crate) fn read(&mut self, start: i64, end: i64) -> Result<Vec<(i64, Vec<u8>)>, BoxError> {
         for (gap_start, gap_end) in self.gaps(start, end) {
-            let data = self.io.read(self.place.list(gap_start, gap_end))?;
+            let data = self.io.read(self.place.list(Some((gap_start, gap_end))))?;
             let mut rest = &data[..];
             while !rest.is_empty() {
                 let number = wire::read_varint(&mut rest)? as i64;
@@ -428,7 +429,7 @@ impl ListCell {
 
     fn flush(&mut self) -> Result<(), BoxError> {
         for (start, end) in self.cleared.drain(..) {
-            self.io.clear(self.place.list(start, end))?;
+            self.io.clear(self.place.list(Some((start, end))))?;
         }
         let mut data = Vec::new();
         for (number, values) in std::mem::take(&mut self.added) {
@@ -438,7 +439,7 @@ impl ListCell {
             }
         }
         if !data.is_empty() {
-            self.io.append(self.place.list(i64::MIN, i64::MAX), data.into())?;
+            self.io.append(self.place.list(None), data.into())?;
         }
         Ok(())
     }

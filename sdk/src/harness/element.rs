@@ -7,10 +7,12 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use purlin_coders::{CoderSpec, Element, WindowCoder};
+use bytes::Bytes;
+use purlin_coders::{Coder, CoderSpec, DecodeError, Element, Header, PaneInfo, Timestamp, WindowCoder, urns};
 
 use super::edge::{AnyReceiver, Edge, ElementCount, Receiver, Shared};
-use super::io::{SinkBuffer, SinkOp, Source, TypedSource, WireForm};
+use super::failure::Failure;
+use super::io::{ReadIndex, SinkBuffer, SinkOp, Source, SourceError, TypedSource, WireForm};
 use super::ops::AssignWindows;
 use crate::windowing::WindowFn;
 
@@ -22,6 +24,11 @@ impl ElementType {
     /// Of a Rust type.
     pub fn of<T: Element>() -> ElementType {
         ElementType(Arc::new(Typed::<T>(PhantomData)))
+    }
+
+    /// Of elements that no code of the stage looks at: bytes by this coder.
+    pub(super) fn raw(coder: Coder, spec: CoderSpec) -> ElementType {
+        ElementType(Arc::new(RawType { coder, spec }))
     }
 
     /// Its coder.
@@ -119,5 +126,92 @@ impl<T: Element> Erased for Typed<T> {
     }
     fn source(&self, form: WireForm, windows: WindowCoder, any: Box<dyn Any>) -> Option<Box<dyn Source>> {
         Some(Box::new(TypedSource::new(form, windows, edge::<T>(any)?)))
+    }
+}
+
+/// An element that passes through, as the runner encoded it.
+#[derive(Clone)]
+struct Raw(Bytes);
+
+impl Element for Raw {
+    fn coder() -> CoderSpec {
+        CoderSpec::atom(urns::BYTES)
+    }
+    fn encode(&self, out: &mut Vec<u8>, _nested: bool) {
+        out.extend_from_slice(&self.0);
+    }
+    fn decode(input: &mut &[u8], _nested: bool) -> Result<Self, DecodeError> {
+        Ok(Raw(Bytes::copy_from_slice(std::mem::take(input))))
+    }
+}
+
+struct RawType {
+    coder: Coder,
+    spec: CoderSpec,
+}
+
+impl Erased for RawType {
+    fn id(&self) -> TypeId {
+        TypeId::of::<Raw>()
+    }
+    fn name(&self) -> &'static str {
+        "bytes"
+    }
+    fn coder(&self) -> CoderSpec {
+        self.spec.clone()
+    }
+    fn edge(&self, count: ElementCount, consumers: Vec<AnyReceiver>) -> Option<Box<dyn Any>> {
+        Typed::<Raw>(PhantomData).edge(count, consumers)
+    }
+    fn share(&self, edge: Box<dyn Any>) -> Option<Box<dyn AnyShared>> {
+        Typed::<Raw>(PhantomData).share(edge)
+    }
+    fn assign_windows(&self, window_fn: WindowFn, edge: Box<dyn Any>) -> Option<AnyReceiver> {
+        Typed::<Raw>(PhantomData).assign_windows(window_fn, edge)
+    }
+    fn sink(&self, _form: WireForm, buffer: Rc<RefCell<SinkBuffer>>) -> AnyReceiver {
+        Typed::<Raw>(PhantomData).sink(WireForm::Plain, buffer)
+    }
+    fn source(&self, _form: WireForm, windows: WindowCoder, any: Box<dyn Any>) -> Option<Box<dyn Source>> {
+        Some(Box::new(RawSource {
+            coder: self.coder.clone(),
+            windows,
+            next: edge::<Raw>(any)?,
+        }))
+    }
+}
+
+/// Cuts elements that pass through.
+struct RawSource {
+    coder: Coder,
+    windows: WindowCoder,
+    next: Edge<Raw>,
+}
+
+impl Source for RawSource {
+    fn start(&mut self) -> Result<(), Failure> {
+        self.next.start()
+    }
+
+    fn process(&mut self, data: &[u8], index: &Arc<ReadIndex>) -> Result<(), SourceError> {
+        let mut input = data;
+        while !input.is_empty() {
+            if !index.begin() {
+                return Ok(());
+            }
+            let header = Header {
+                timestamp: Timestamp::decode(&mut input)?,
+                windows: self.windows.decode_windows(&mut input)?,
+                pane: PaneInfo::decode(&mut input)?,
+            };
+            let value = self.coder.take(&mut input, true)?;
+            let sent = self.next.send(Raw(Bytes::copy_from_slice(value)), &header);
+            sent.map_err(SourceError::Failure)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.next.finish()
     }
 }

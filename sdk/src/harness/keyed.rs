@@ -21,6 +21,7 @@ use crate::dofn::{Context, EXPIRATION, FinishContext, KeyedContext, Outputs, Sta
 use crate::error::{BoxError, DoFnResult};
 use crate::metrics::STEP;
 use crate::state::{FieldSpec, FiredTimer};
+use crate::windowing::WindowFn;
 
 /// What takes the timers of a step.
 pub(super) trait TimerSink {
@@ -36,15 +37,23 @@ pub(crate) struct StatefulNode<D> {
     fields: Vec<FieldSpec>,
     tags: Vec<TagSpec>,
     sides: Vec<SideSpec>,
+    window_fn: WindowFn,
 }
 
 impl<D: StatefulDoFn> StatefulNode<D> {
-    pub fn new(prototype: D, fields: Vec<FieldSpec>, tags: Vec<TagSpec>, sides: Vec<SideSpec>) -> Self {
+    pub fn new(
+        prototype: D,
+        fields: Vec<FieldSpec>,
+        tags: Vec<TagSpec>,
+        sides: Vec<SideSpec>,
+        window_fn: WindowFn,
+    ) -> Self {
         StatefulNode {
             prototype: Mutex::new(prototype),
             fields,
             tags,
             sides,
+            window_fn,
         }
     }
 }
@@ -67,13 +76,20 @@ impl<D: StatefulDoFn> Node for StatefulNode<D> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let state = KeyedState::new(step.transform_id().to_owned(), step.bundle(), self.fields.clone());
+        let windows = step.windows();
+        let state = KeyedState::new(
+            step.transform_id().to_owned(),
+            step.bundle(),
+            self.fields.clone(),
+            matches!(windows, WindowCoder::Opaque(_)),
+        );
         let mut op = StatefulOp {
             dofn,
             outputs,
             sides,
             state,
-            windows: step.windows(),
+            windows,
+            window_fn: self.window_fn.clone(),
             key: Vec::new(),
         };
         op.dofn.setup().map_err(|e| op.fail(e))?;
@@ -89,6 +105,7 @@ struct StatefulOp<D: StatefulDoFn> {
     sides: SideReaders,
     state: KeyedState,
     windows: WindowCoder,
+    window_fn: WindowFn,
     /// The key at hand, encoded.
     key: Vec<u8>,
 }
@@ -187,6 +204,7 @@ impl<D: StatefulDoFn> TimerSink for StatefulOp<D> {
             let Some(firing) = timer.firing else { continue };
             self.key = timer.encoded;
             for window in &timer.windows {
+                let window = &self.window_fn.restore(window.clone());
                 let at = Header {
                     timestamp: firing.hold_timestamp,
                     windows: Windows::One(window.clone()),

@@ -29,6 +29,8 @@ pub struct KeyedState {
     timers: Vec<(Arc<str>, Vec<u8>)>,
     /// What became of the timers that this bundle has touched: `None` is cleared.
     touched: FxHashMap<TimerName, Option<Timestamp>>,
+    /// The runner wants the windows of timers without their largest timestamps.
+    opaque_windows: bool,
 }
 
 struct Entry {
@@ -45,7 +47,12 @@ struct TimerName {
 }
 
 impl KeyedState {
-    pub(super) fn new(transform_id: String, bundle: Rc<BundleCell>, fields: Vec<FieldSpec>) -> KeyedState {
+    pub(super) fn new(
+        transform_id: String,
+        bundle: Rc<BundleCell>,
+        fields: Vec<FieldSpec>,
+        opaque_windows: bool,
+    ) -> KeyedState {
         let families = fields
             .iter()
             .filter(|field| matches!(field.kind, FieldKind::Timer(_)));
@@ -60,6 +67,7 @@ impl KeyedState {
             timestamp: Timestamp::MIN,
             pane: PaneInfo::NO_FIRING,
             touched: FxHashMap::default(),
+            opaque_windows,
         }
     }
 
@@ -229,10 +237,16 @@ impl KeyedState {
         let Some(entry) = self.entries.get(self.current) else {
             return Err("timers belong to a key: there is none at hand".into());
         };
+        let window = match &entry.window {
+            Window::Custom { encoded, .. } if self.opaque_windows => Window::Opaque {
+                encoded: encoded.clone(),
+            },
+            window => window.clone(),
+        };
         let timer = WireTimer {
             user_key: entry.key.clone(),
             dynamic_tag: tag.to_owned(),
-            windows: entry.window.clone().into(),
+            windows: window.into(),
             firing,
         };
         if let Some((_, data)) = self.timers.iter_mut().find(|(family, _)| **family == *name) {

@@ -20,6 +20,8 @@ mod ops;
 mod par_do;
 mod side;
 mod splittable;
+#[cfg(test)]
+mod splittable_tests;
 mod state_cache;
 mod windows;
 

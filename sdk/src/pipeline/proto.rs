@@ -218,7 +218,8 @@ fn check_groupings(graph: &Graph, problems: &mut Vec<String>) {
             let collection = graph.collection(*id);
             let windowing = &collection.windowing;
             let global = windowing.window_fn == crate::windowing::WindowFn::Global;
-            if !collection.bounded && global && windowing.trigger.waits_for_the_window() {
+            let waits = windowing.trigger.waits_for_the_window() && !windowing.to_the_end;
+            if !collection.bounded && global && waits {
                 problems.push(format!(
                     "transform \"{}\": it groups an unbounded collection in the global window, which never \
                      closes; apply window_into with windows or with a trigger first",

@@ -123,7 +123,8 @@ impl<D: StatefulDoFn, Tags: OutputTags> StatefulParDo<D, Tags> {
             );
         }
         let (side_inputs, sides) = self.sides.add(pipeline);
-        let node = Arc::new(StatefulNode::new(self.dofn, fields, specs, sides));
+        let window_fn = windowing.window_fn().clone();
+        let node = Arc::new(StatefulNode::new(self.dofn, fields, specs, sides, window_fn));
         let type_name = node.type_name().to_owned();
         let path = pipeline.register(node);
         let payload = ParDoPayload {

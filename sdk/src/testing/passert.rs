@@ -215,8 +215,12 @@ where
     fn expand(self, input: PCollection<T>) {
         let pipeline = input.pipeline().clone();
         pipeline.set_spec(ASSERTION, Vec::new());
+        let to_the_end = Windowing {
+            to_the_end: true,
+            ..Windowing::global()
+        };
         let elements = input
-            .window_into("Global", Windowing::global())
+            .window_into("Global", to_the_end)
             .map("Pair", |element: T| ((), Some(element)));
         // The check runs for an empty collection, too.
         let one = pipeline.apply(Impulse).map("PairNone", |_| ((), None));

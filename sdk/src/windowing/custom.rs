@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_coders::{CoderSpec, DecodeError, Element, Timestamp, Window, WindowCoder, Windows, urns};
+use purlin_coders::{CoderSpec, DecodeError, Element, Timestamp, Window, WindowCoder, Windows, urns, wire};
 
 /// A type of windows: any [`Element`] that knows the largest timestamp in it. Two windows are the same if they are
 /// encoded alike.
@@ -30,16 +30,20 @@ pub trait WindowType: Element + fmt::Debug {
     /// The largest timestamp in the window.
     fn max_timestamp(&self) -> Timestamp;
 
-    /// How runners are told of the windows' encoding.
+    /// How runners are told of the windows' encoding. They put the largest timestamp before it, and need not know more
+    /// than its length.
     #[doc(hidden)]
     fn window_coder() -> CoderSpec {
-        CoderSpec::of(urns::CUSTOM_WINDOW, vec![Self::coder()])
+        CoderSpec::of(
+            urns::LENGTH_PREFIX,
+            vec![CoderSpec::atom("purlin:coder:window:v1")],
+        )
     }
 
     #[doc(hidden)]
     fn to_window(&self) -> Window {
         let mut encoded = Vec::new();
-        self.encode(&mut encoded, true);
+        wire::write_bytes(&self.to_bytes(), &mut encoded, true);
         Window::Custom {
             max_timestamp: self.max_timestamp(),
             encoded: encoded.into(),
@@ -48,12 +52,12 @@ pub trait WindowType: Element + fmt::Debug {
 
     #[doc(hidden)]
     fn from_window(window: &Window) -> Option<Self> {
-        let Window::Custom { encoded, .. } = window else {
+        let (Window::Custom { encoded, .. } | Window::Opaque { encoded }) = window else {
             return None;
         };
         let mut rest = &encoded[..];
-        let window = Self::decode(&mut rest, true).ok()?;
-        rest.is_empty().then_some(window)
+        let bytes = wire::read_bytes(&mut rest, true).ok()?;
+        Self::from_bytes(bytes).ok()
     }
 }
 
@@ -184,6 +188,8 @@ pub(crate) trait AnyWindowFn: Send + Sync {
     fn assigns_to_one_window(&self) -> bool;
     fn coder(&self) -> CoderSpec;
     fn assign(&self, timestamp: Timestamp) -> Windows;
+    /// The window as it was assigned, of one that came without its largest timestamp.
+    fn restore(&self, window: &Window) -> Option<Window>;
     /// `None`: it does not map that window.
     fn side_input_window(&self, main: &Window) -> Option<Window>;
     /// Merged windows with those they came from.
@@ -217,6 +223,9 @@ impl<F: CustomWindowFn> AnyWindowFn for Typed<F> {
     fn assign(&self, timestamp: Timestamp) -> Windows {
         let windows = self.f.assign(timestamp);
         windows.iter().map(WindowType::to_window).collect()
+    }
+    fn restore(&self, window: &Window) -> Option<Window> {
+        F::Window::from_window(window).map(|window| window.to_window())
     }
     fn side_input_window(&self, main: &Window) -> Option<Window> {
         self.f.side_input_window(main).map(|window| window.to_window())

@@ -106,6 +106,16 @@ impl WindowFn {
         }
     }
 
+    /// A window as it was assigned: some runners send windows without their largest timestamps.
+    pub(crate) fn restore(&self, window: Window) -> Window {
+        match (self, &window) {
+            (WindowFn::Custom(custom), Window::Opaque { .. }) => {
+                custom.inner().restore(&window).unwrap_or(window)
+            }
+            _ => window,
+        }
+    }
+
     /// Which windows merge, and to what. Beam's own window functions are merged by runners.
     pub(crate) fn merge(&self, windows: &[Window]) -> Result<Vec<(Window, Vec<Window>)>, String> {
         match self {
@@ -208,6 +218,8 @@ pub struct Windowing {
     pub(crate) on_time_always: bool,
     /// Behind a grouping, where sessions have merged.
     pub(crate) already_merged: bool,
+    /// Whether a grouping of an unbounded collection may wait for the end of time: its input is known to end.
+    pub(crate) to_the_end: bool,
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -226,6 +238,7 @@ impl Windowing {
             closing_always: false,
             on_time_always: true,
             already_merged: false,
+            to_the_end: false,
         }
     }
 
