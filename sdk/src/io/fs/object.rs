@@ -318,7 +318,8 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                self.upload = Some(upload);
+                // One that failed at its end cannot be aborted any more.
+                self.upload = (!last).then_some(upload);
                 let scheme = self.url.split("://").next().unwrap_or("");
                 let hint = settings(scheme).map(|(_, needed)| format!("; check the environment's {needed}"));
                 let text = crate::error::chain(&error);
