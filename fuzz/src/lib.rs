@@ -21,6 +21,7 @@ pub(crate) const PIPELINES: &[&[u8]] = &[
     include_bytes!("../../runner/tests/data/side_inputs.pb"),
     include_bytes!("../../runner/tests/data/flatten.pb"),
     include_bytes!("../../runner/tests/data/batches.pb"),
+    include_bytes!("../../runner/tests/data/packed.pb"),
     include_bytes!("../../runner/tests/data/triggers.pb"),
     include_bytes!("../../runner/tests/data/custom_windows.pb"),
     include_bytes!("../../runner/tests/data/test_stream.pb"),

@@ -18,6 +18,7 @@ const NAMES: &[&str] = &[
     "test_stream",
     "flatten",
     "batches",
+    "packed",
 ];
 
 fn bytes_of(name: &str) -> Vec<u8> {

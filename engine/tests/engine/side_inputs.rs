@@ -224,3 +224,55 @@ fn elements_that_wait_for_a_side_input_hold_the_watermark() {
     assert_eq!(hand.engine.dropped_elements(), 0);
     assert_eq!(hand.finished(), Some(Outcome::Done));
 }
+
+#[test]
+fn a_window_that_ends_is_read_when_it_is_complete_whatever_its_trigger() {
+    let mut build = Build::new(1);
+    let main = build.native("Main", &[], Coder::Utf8, scripted(vec![element(utf8("x"), 1)]));
+    let main_windowed = build.fixed(Coder::Utf8, 10);
+    build.transform("Window", &[main], &[main_windowed], TransformKind::User(user()));
+    let events = vec![
+        TestStreamEvent::ProcessingTime(1),
+        element(kv("a", "1"), 1),
+        element(kv("a", "2"), 1),
+        watermark(10),
+    ];
+    let from = build.native("Side", &[], pair(), scripted(events));
+    let side_windowed = build.fixed(pair(), 10);
+    let windowing = &mut build.graph.collections[side_windowed as usize].windowing;
+    windowing.trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
+    build.transform(
+        "WindowSide",
+        &[from],
+        &[side_windowed],
+        TransformKind::User(user()),
+    );
+    let join = UserTransform {
+        side_inputs: vec![side("s", side_windowed, SideInputAccess::Multimap)],
+        ..user()
+    };
+    let join = build.transform("Join", &[main_windowed], &[], TransformKind::User(join));
+    let mut hand = Hand::start(build.engine());
+    let bundle = hand.one();
+    hand.finish(&bundle, &[(main_windowed, at(1, interval(0, 10), &utf8("x")))]);
+    for value in ["1", "2"] {
+        let bundle = hand.one();
+        assert_ne!(bundle.stage, stage_of(&hand.engine, join));
+        hand.finish(
+            &bundle,
+            &[(side_windowed, at(1, interval(0, 10), &kv("a", value)))],
+        );
+    }
+    let bundle = hand.one();
+    assert_eq!(bundle.stage, stage_of(&hand.engine, join));
+    let key = SideInputKey {
+        transform: join,
+        side_input: "s".into(),
+        window: interval(0, 10).to_bytes(),
+        part: SideInputPart::MultimapValues(utf8("a").into()),
+    };
+    let read = hand.engine.side_input(bundle.id, &key).unwrap().concat();
+    assert_eq!(read, [utf8("1"), utf8("2")].concat());
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}

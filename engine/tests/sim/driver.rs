@@ -31,6 +31,8 @@ struct Live {
     /// A split that was decided and is not told yet.
     split: Option<Split>,
     finished: bool,
+    /// Elements in several windows have been taken apart: where to split is not known any more.
+    apart: bool,
     keys: BTreeSet<i64>,
 }
 
@@ -103,7 +105,8 @@ impl<'a> Driver<'a> {
                 Later::Answer(event) => self.tell(event),
             }
             steps += 1;
-            if steps > 200_000 {
+            // A residual that is given twice each time makes more and more of them.
+            if steps > 50_000 || self.report.trace.len() > 20_000_000 {
                 self.report.error = Some("the job does not end".into());
                 break;
             }
@@ -199,9 +202,11 @@ impl<'a> Driver<'a> {
         } else {
             self.rng.range(0, 20)
         };
+        let apart = bundle.elements != elements.len() as u64;
         self.live.insert(
             id,
             Live {
+                apart,
                 bundle,
                 elements,
                 split: None,
@@ -233,7 +238,7 @@ impl<'a> Driver<'a> {
             return;
         };
         let stage = &self.engine.stages()[live.bundle.stage.0 as usize];
-        if live.finished || live.elements.is_empty() || self.rng.chance(20) {
+        if live.finished || live.elements.is_empty() || live.apart || self.rng.chance(20) {
             return;
         }
         let count = live.elements.len() as u64;

@@ -24,6 +24,18 @@ pub fn fixed(size: i64, at: Timestamp) -> Window {
     }
 }
 
+pub fn sliding(size: i64, period: i64, at: Timestamp) -> Vec<Window> {
+    let last = at.0 - at.0.rem_euclid(period);
+    let starts = (0..)
+        .map(|n| last - n * period)
+        .take_while(|start| *start > at.0 - size);
+    let window = |start: i64| Window::Interval {
+        start: Timestamp(start),
+        end: Timestamp(start + size),
+    };
+    starts.map(window).collect()
+}
+
 /// The side-input window of a window of the main input.
 pub fn side_window(window_fn: &WindowFn, main: &Window) -> Window {
     match window_fn {
@@ -187,6 +199,13 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
                 ..e
             })
             .collect(),
+        Op::Sliding(size, period) => {
+            let windows = |e: Element| {
+                let windows = sliding(*size, *period, e.timestamp).into_iter();
+                windows.map(move |window| Element { window, ..e.clone() })
+            };
+            input.into_iter().flat_map(windows).collect()
+        }
         Op::Sessions(gap) => input
             .into_iter()
             .map(|e| Element {

@@ -26,6 +26,8 @@ pub enum Op {
     Truncate,
     /// Assigns fixed windows of this size.
     Window(i64),
+    /// Assigns sliding windows of this size and period: elements are in several at once.
+    Sliding(i64, i64),
     /// Assigns sessions of this gap.
     Sessions(i64),
     Add(i64),
@@ -170,6 +172,11 @@ impl<'a> Builder<'a> {
         let window_fn = match &op {
             Op::Window(size) => WindowFn::Fixed {
                 size_ms: *size,
+                offset_ms: 0,
+            },
+            Op::Sliding(size_ms, period_ms) => WindowFn::Sliding {
+                size_ms: *size_ms,
+                period_ms: *period_ms,
                 offset_ms: 0,
             },
             Op::Sessions(gap_ms) => WindowFn::Sessions { gap_ms: *gap_ms },
@@ -339,21 +346,29 @@ impl Builder<'_> {
         truncates: Vec<(TransformId, TransformId)>,
     ) -> Pipeline {
         let mut sides = vec![current];
-        let window = [0, 10, 25, 50][self.rng.below(4) as usize];
-        if window > 0 {
-            current = self.user(Op::Window(window), current, user());
+        let size = [10, 25, 50][self.rng.below(3) as usize];
+        let window = match self.rng.below(8) {
+            0 | 1 => None,
+            2 | 3 => Some(Op::Sliding(size, size * 2 / 5)),
+            _ => Some(Op::Window(size)),
+        };
+        let sliding = matches!(window, Some(Op::Sliding(..)));
+        if let Some(window) = &window {
+            current = self.user(window.clone(), current, user());
         }
         if self.rng.chance(40) {
             let mut other = self.source();
             sides.push(other);
-            if window > 0 {
-                other = self.user(Op::Window(window), other, user());
+            if let Some(window) = window {
+                other = self.user(window, other, user());
             }
             current = self.native("Flatten", &[current, other], TransformKind::Flatten, pair());
         }
         for _ in 0..1 + self.rng.below(6) {
             let next = self.step(current, &sides);
-            sides.push(current);
+            if !sliding {
+                sides.push(current);
+            }
             if self.rng.chance(10) {
                 // The same collection twice, one of them directly.
                 current = self.native("Flatten", &[current, next], TransformKind::Flatten, pair());

@@ -10,17 +10,17 @@ use purlin_engine::{
     SideInputPart, Stage, StateKey, StatePart, TransformId,
 };
 
-use crate::oracle::{Element, fixed, loops, session, side_window};
+use crate::oracle::{Element, fixed, loops, session, side_window, sliding};
 use crate::pipeline::{Op, Pipeline};
 
 pub fn encode(element: &Element) -> Bytes {
+    encode_in(element, std::slice::from_ref(&element.window))
+}
+
+/// An element in several windows.
+fn encode_in(element: &Element, windows: &[Window]) -> Bytes {
     let mut out = Vec::new();
-    encode_header(
-        element.timestamp,
-        std::slice::from_ref(&element.window),
-        PaneInfo::NO_FIRING,
-        &mut out,
-    );
+    encode_header(element.timestamp, windows, PaneInfo::NO_FIRING, &mut out);
     wire::write_varint(element.key as u64, &mut out);
     wire::write_varint(element.value as u64, &mut out);
     out.into()
@@ -155,14 +155,27 @@ impl<'a> Run<'a> {
     }
 
     fn emit(&mut self, id: TransformId, element: Element) {
+        let windows = [element.window.clone()];
+        self.emit_in(id, element, &windows);
+    }
+
+    /// Emits an element in several windows: as one to other stages, one by one in this stage.
+    fn emit_in(&mut self, id: TransformId, element: Element, windows: &[Window]) {
         for output in self.pipeline.graph.transforms[id.0 as usize].outputs.clone() {
             if self.stage.outputs.contains(&output) {
-                self.outputs
-                    .entry(output)
-                    .or_default()
-                    .extend_from_slice(&encode(&element));
+                let out = self.outputs.entry(output).or_default();
+                out.extend_from_slice(&encode_in(&element, windows));
             }
-            self.feed(output, &element);
+            for window in windows {
+                let window = window.clone();
+                self.feed(
+                    output,
+                    &Element {
+                        window,
+                        ..element.clone()
+                    },
+                );
+            }
         }
     }
 
@@ -288,6 +301,10 @@ impl<'a> Run<'a> {
                     ..element.clone()
                 },
             ),
+            Op::Sliding(size, period) => {
+                let windows = sliding(size, period, element.timestamp);
+                self.emit_in(id, element.clone(), &windows);
+            }
             Op::Sessions(gap) => self.emit(
                 id,
                 Element {
