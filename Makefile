@@ -8,6 +8,7 @@ $(shell mkdir -p target && sed -E 's/^([A-Z_]+) *=/\1 ?=/' .env > target/setting
 include target/settings.mk
 
 CLASSIFY := target/release/image-classification
+DOCKER ?= docker
 SERVICE := target/release/purlin-job-service
 POOL := target/release/purlin-worker-pool
 JOB_ENDPOINT ?= localhost:$(JOB_PORT)
@@ -19,6 +20,10 @@ CLASSIFY_OPTIONS = $(call option,input,INPUT) $(call option,images_dir,IMAGES_DI
     $(call option,labels,LABELS) $(call option,device,DEVICE) $(call option,precision,PRECISION) \
     $(call option,min_batch_size,MIN_BATCH_SIZE) $(call option,max_batch_size,MAX_BATCH_SIZE) $(call option,top_k,TOP_K)
 PORTABLE_OPTIONS = --environment_type=$(ENVIRONMENT_TYPE) $(call option,environment_config,ENVIRONMENT_CONFIG)
+# A run on the job service, with workers of the type given.
+on_service = tests/with-service.sh $(SERVICE) $(JOB_PORT) $(ARTIFACT_PORT) $(EXPANSION_PORT) -- \
+    $(CLASSIFY) --runner=PrismRunner --job_endpoint=$(JOB_ENDPOINT) --sdk_worker_parallelism=$(SDK_WORKER_PARALLELISM) \
+    --environment_type=$(1) $(if $(strip $(2)),--environment_config='$(strip $(2))') $(CLASSIFY_OPTIONS)
 COMPARE = $(if $(strip $(EXPECTED)),tests/same-rows.sh $(OUTPUT) $(EXPECTED))
 
 ##@ Use
@@ -42,13 +47,29 @@ run-prism: classify services ## The same pipeline on the job service, over gRPC,
 	    $(CLASSIFY) --runner=PrismRunner --job_endpoint=$(JOB_ENDPOINT) $(PORTABLE_OPTIONS) $(CLASSIFY_OPTIONS)
 	@$(COMPARE)
 
+.PHONY: run-process
+run-process: classify services ## The same with workers that are processes of this machine
+	$(call on_service,PROCESS)
+	@$(COMPARE)
+
+.PHONY: run-external
+run-external: classify services ## The same with workers of a worker pool, which is started for it and ended
+	tests/with-pool.sh $(POOL) $(WORKER_POOL_PORT) -- $(call on_service,EXTERNAL,localhost:$(WORKER_POOL_PORT))
+	@$(COMPARE)
+
+.PHONY: run-docker
+run-docker: classify services ## The same with workers in containers (make docker-cpu, or docker-gpu, first)
+	$(call on_service,DOCKER,$(WORKER_IMAGE)) $(call option,docker_mounts,DOCKER_MOUNTS) \
+	    $(if $(strip $(DOCKER_NETWORK)),--environment_options=docker_network=$(DOCKER_NETWORK))
+	@$(COMPARE)
+
 .PHONY: job-service
 job-service: services ## Run the job service in the foreground
 	$(SERVICE) --job_port=$(JOB_PORT) --artifact_port=$(ARTIFACT_PORT) --expansion_port=$(EXPANSION_PORT)
 
 .PHONY: worker-pool
 worker-pool: services ## Run the worker pool in the foreground
-	$(POOL) --port=$(WORKER_POOL_PORT)
+	$(POOL) --port=$(WORKER_POOL_PORT) $(if $(strip $(HARNESS_COMMAND)),--harness_command='$(strip $(HARNESS_COMMAND))')
 
 ##@ Build
 .PHONY: classify
@@ -58,6 +79,19 @@ classify: setup
 .PHONY: services
 services: setup
 	@cargo build --release -q -p purlin-job-service -p purlin-worker-pool
+
+.PHONY: docker-cpu
+docker-cpu: services ## Build the image of Rust workers with libtorch, out of this machine's files
+	@DOCKER=$(DOCKER) docker/build.sh cpu $(CPU_IMAGE)
+
+.PHONY: docker-gpu
+docker-gpu: services ## The same with CUDA (fetches libtorch with CUDA, about 6 GB)
+	@setup/libtorch.sh --cuda
+	@DOCKER=$(DOCKER) docker/build.sh gpu $(GPU_IMAGE)
+
+.PHONY: push-docker-cpu
+push-docker-cpu: ## Push the CPU image to REGISTRY
+	@DOCKER=$(DOCKER) docker/push.sh $(CPU_IMAGE) $(REGISTRY)
 
 .PHONY: build
 build: classify services ## Build the release binaries

@@ -9,6 +9,7 @@ use purlin_job_service::{JobService, logging, options::Options};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
+    purlin_processes::supervise_if_asked();
     let options = match Options::from_args(std::env::args_os()) {
         Ok(options) => options,
         Err(error) => error.exit(),

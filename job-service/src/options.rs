@@ -1,6 +1,7 @@
 //! The command line: Purlin's options, and Prism's under Prism's names and in Go's spelling.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -63,6 +64,18 @@ struct Args {
     /// How long a worker may take to connect after it was started
     #[arg(long = "worker_connect_timeout", default_value = "2m", value_name = "DURATION", value_parser = duration)]
     worker_connect_timeout: GoDuration,
+    /// How long a worker may leave a progress request unanswered, until it counts as lost and its bundles run elsewhere;
+    /// negative: for ever
+    #[arg(long = "worker_hang_timeout", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    #[arg(allow_hyphen_values = true)]
+    worker_hang_timeout: GoDuration,
+    /// Folder for staged artifacts; by default one among the temporary files that ends with the service
+    #[arg(long = "artifacts_dir", value_name = "FOLDER")]
+    artifacts_dir: Option<PathBuf>,
+    /// Remove a job's artifacts when it ends, unless another needs them; without it they stay for the next job
+    #[arg(long = "clean_artifacts_per_job", num_args = 0..=1, require_equals = true, default_value_t = true)]
+    #[arg(default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL")]
+    clean_artifacts_per_job: bool,
 }
 
 /// What the service is to do.
@@ -90,6 +103,12 @@ pub struct Options {
     pub idle_shutdown: Option<Duration>,
     /// How long a worker may take to connect.
     pub worker_connect_timeout: Duration,
+    /// How long a worker may leave a progress request unanswered; none: for ever.
+    pub worker_hang_timeout: Option<Duration>,
+    /// Folder for staged artifacts, if not a temporary one.
+    pub artifacts_dir: Option<PathBuf>,
+    /// Whether a job's artifacts go when it ends.
+    pub clean_artifacts_per_job: bool,
 }
 
 impl Default for Options {
@@ -107,6 +126,9 @@ impl Default for Options {
             log_kind: LogKind::default(),
             idle_shutdown: None,
             worker_connect_timeout: Duration::from_secs(120),
+            worker_hang_timeout: Some(Duration::from_secs(300)),
+            artifacts_dir: None,
+            clean_artifacts_per_job: true,
         }
     }
 }
@@ -129,6 +151,9 @@ impl Options {
             log_kind: args.log_kind,
             idle_shutdown: args.idle_shutdown_timeout.0,
             worker_connect_timeout: args.worker_connect_timeout.0.unwrap_or(Duration::MAX),
+            worker_hang_timeout: args.worker_hang_timeout.0,
+            artifacts_dir: args.artifacts_dir,
+            clean_artifacts_per_job: args.clean_artifacts_per_job,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The service as a whole: its ports, and its end.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub enum StartError {
         error: BindError,
     },
     /// No folder for artifacts.
-    #[error("cannot make a folder for artifacts in {folder}: {error}; TMPDIR names another")]
+    #[error("cannot make a folder for artifacts in {folder}: {error}; --artifacts_dir or TMPDIR names another")]
     Folder {
         /// Where.
         folder: String,
@@ -80,8 +81,9 @@ impl JobService {
         let (job_url, artifact_url, expansion_url) = (url(&job), url(&artifact), url(&expansion));
         let web_url = page.as_ref().map(url);
 
-        let store = Store::new().map_err(|error| StartError::Folder {
-            folder: std::env::temp_dir().display().to_string(),
+        let folder = options.artifacts_dir.as_deref();
+        let store = Store::new(folder, options.clean_artifacts_per_job).map_err(|error| StartError::Folder {
+            folder: folder.map_or_else(std::env::temp_dir, Path::to_owned).display().to_string(),
             error,
         })?;
         let store = Arc::new(store);
@@ -110,6 +112,7 @@ impl JobService {
             )))),
             artifact_endpoint: None,
             log: Arc::new(JobLog(Arc::downgrade(&jobs))),
+            hang_timeout: options.worker_hang_timeout,
         });
         let fnapi = Arc::new(fnapi.await.map_err(|error| StartError::Bind {
             option: "--worker_port",
@@ -180,7 +183,7 @@ impl JobService {
     }
 
     /// The folder of staged artifacts.
-    pub fn artifact_folder(&self) -> &std::path::Path {
+    pub fn artifact_folder(&self) -> &Path {
         self.store.folder()
     }
 
@@ -234,7 +237,7 @@ impl JobService {
         let _ = tokio::time::timeout(SERVERS_END, all).await;
         servers.shutdown().await;
         // The folder goes with the store, but some task may still hold that.
-        let _ = std::fs::remove_dir_all(self.store.folder());
+        self.store.remove();
     }
 }
 

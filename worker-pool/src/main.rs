@@ -2,13 +2,16 @@
 #![forbid(unsafe_code)]
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use purlin_worker_pool::WorkerPool;
+use purlin_worker_pool::{PoolSettings, WorkerPool};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Hosts SDK harnesses for any Beam runner (environment EXTERNAL).
+/// Hosts SDK harnesses for any Beam runner (environment EXTERNAL). A job that staged its own program (the Rust SDK) gets
+/// that as its worker; any other gets --harness_command. /health and /metrics are on the same port.
 #[derive(Debug, Parser)]
 #[command(name = "purlin-worker-pool", version)]
 struct Args {
@@ -19,7 +22,7 @@ struct Args {
     #[arg(long, default_value = "localhost")]
     host: String,
     /// The SDK harness's program, with its first arguments, split at spaces; it is run with the flags of Beam's
-    /// container contract (--id, --provision_endpoint, --control_endpoint, ...)
+    /// container contract (--id, --provision_endpoint, --control_endpoint, ...), as Beam's `boot` is
     #[arg(
         long = "harness_command",
         alias = "harness-command",
@@ -27,6 +30,33 @@ struct Args {
         default_value = ""
     )]
     harness_command: String,
+    /// Workers that may run at a time; more are refused, and the runner is told why
+    #[arg(
+        long = "max_workers",
+        alias = "max-workers",
+        value_name = "N",
+        default_value_t = 64
+    )]
+    max_workers: usize,
+    /// Memory that each worker, with all it starts, may use, such as 512M or 4G. Enforced on Linux by looking at their
+    /// resident memory (without mapped files) five times a second: a worker that exceeds it is killed, and the runner
+    /// is told. For a hard limit run the pool in a cgroup or container of its own
+    #[arg(long = "worker_memory", alias = "worker-memory", value_name = "BYTES", value_parser = bytes)]
+    worker_memory: Option<u64>,
+    /// CPUs that each worker is kept to, workers taking turns. Enforced on Linux by CPU affinity
+    #[arg(long = "worker_cpus", alias = "worker-cpus", value_name = "N")]
+    worker_cpus: Option<usize>,
+    /// Seconds that a runner may be unreachable until its workers are ended; 0: for ever
+    #[arg(
+        long = "runner_timeout",
+        alias = "runner-timeout",
+        value_name = "SECONDS",
+        default_value_t = 30
+    )]
+    runner_timeout: u64,
+    /// Folder for staged files, which are kept there by their sha256; by default one that ends with the pool
+    #[arg(long = "artifacts_dir", alias = "artifacts-dir", value_name = "FOLDER")]
+    artifacts_dir: Option<PathBuf>,
     /// debug, info, warn or error
     #[arg(
         long = "log_level",
@@ -37,7 +67,29 @@ struct Args {
     log_level: String,
 }
 
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no size; write one like 512M or 4G");
+    let upper = text.trim().to_ascii_uppercase();
+    let upper = upper.trim_end_matches("IB").trim_end_matches('B');
+    let digits = upper.trim_end_matches(['K', 'M', 'G', 'T']);
+    let shift = match upper.get(digits.len()..).unwrap_or_default() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|n| *n > 0)
+        .ok_or_else(wrong)
+}
+
 fn main() -> anyhow::Result<()> {
+    purlin_processes::supervise_if_asked();
     let args = Args::parse();
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level).context("--log_level")?;
     tracing_subscriber::fmt()
@@ -55,12 +107,33 @@ fn main() -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
-    let command = args
-        .harness_command
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    let pool = WorkerPool::start(&args.host, args.port, command).await?;
+    let own = match &args.artifacts_dir {
+        Some(_) => None,
+        None => Some(
+            tempfile::Builder::new()
+                .prefix("purlin-worker-pool-")
+                .tempdir()
+                .context("make a folder for staged files; --artifacts_dir names one")?,
+        ),
+    };
+    let folder = args
+        .artifacts_dir
+        .or(own.as_ref().map(|own| own.path().to_owned()));
+    let pool = WorkerPool::start(PoolSettings {
+        host: args.host.clone(),
+        port: args.port,
+        command: args
+            .harness_command
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+        folder: folder.unwrap_or_default(),
+        max_workers: args.max_workers,
+        worker_memory: args.worker_memory,
+        worker_cpus: args.worker_cpus.filter(|n| *n > 0),
+        runner_timeout: (args.runner_timeout > 0).then_some(Duration::from_secs(args.runner_timeout)),
+    })
+    .await?;
     // Nobody may read it; the pool serves all the same.
     let _ = writeln!(
         std::io::stdout(),
@@ -74,4 +147,17 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     pool.shutdown().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(super::bytes("512M"), Ok(512 << 20));
+        assert_eq!(super::bytes("4GiB"), Ok(4 << 30));
+        assert_eq!(super::bytes("1000"), Ok(1000));
+        for wrong in ["", "M", "x", "-1", "0", "99999999T"] {
+            assert!(super::bytes(wrong).is_err(), "{wrong}");
+        }
+    }
 }

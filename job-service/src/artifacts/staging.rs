@@ -114,7 +114,7 @@ impl Staging {
         if described.stays {
             return Ok(artifact);
         }
-        if let Some(path) = self.store.claim(&described.sha256, job) {
+        if let Some(path) = self.store.claim(&described.sha256, job).await {
             return Ok(stored(&artifact, &path.display().to_string(), described.sha256));
         }
         let mut file = self.store.begin(&described.name).await.map_err(status)?;

@@ -55,23 +55,64 @@ pub enum ArtifactError {
 
 /// Staged files, each named by its sha256 and kept while a job refers to it.
 pub struct Store {
-    folder: TempDir,
+    folder: Folder,
+    /// Whether files go with the last job that needs them.
+    clean: bool,
     users: Mutex<HashMap<String, HashSet<String>>>,
 }
 
+/// Where a store is.
+enum Folder {
+    /// Removed with it.
+    Own(TempDir),
+    /// The user's.
+    Given(PathBuf),
+}
+
 impl Store {
-    /// Makes an empty store in the system's folder for temporary files. It is removed with this value.
-    pub fn new() -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("purlin-artifacts-").tempdir()?;
-        Ok(Self {
+    /// Makes a store in a folder, or an empty one in the system's folder for temporary files, which is removed with this
+    /// value. Without `clean`, files stay when their job has ended, so that the next one need not stage them again.
+    pub fn new(folder: Option<&Path>, clean: bool) -> io::Result<Self> {
+        let folder = match folder {
+            Some(folder) => {
+                std::fs::create_dir_all(folder)?;
+                // Paths given to workers' services are compared with it.
+                Folder::Given(folder.canonicalize()?)
+            }
+            None => Folder::Own(tempfile::Builder::new().prefix("purlin-artifacts-").tempdir()?),
+        };
+        let store = Self {
             folder,
+            clean,
             users: Mutex::default(),
-        })
+        };
+        // What an earlier service left: files are named by their hashes.
+        if let Folder::Given(folder) = &store.folder {
+            let names = std::fs::read_dir(folder)?
+                .flatten()
+                .filter_map(|e| e.file_name().into_string().ok());
+            let mut users = store.users();
+            for name in names.filter(|name| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())) {
+                users.entry(name).or_default();
+            }
+        }
+        Ok(store)
     }
 
     /// The store's folder.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        match &self.folder {
+            Folder::Own(folder) => folder.path(),
+            Folder::Given(folder) => folder,
+        }
+    }
+
+    /// Removes the folder, if it is the store's own.
+    pub(crate) fn remove(&self) {
+        if let Folder::Own(folder) = &self.folder {
+            // Gone already is gone.
+            let _ = std::fs::remove_dir_all(folder.path());
+        }
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<String, HashSet<String>>> {
@@ -79,20 +120,26 @@ impl Store {
     }
 
     fn file(&self, sha256: &str) -> PathBuf {
-        self.folder.path().join(sha256)
+        self.folder().join(sha256)
     }
 
-    /// Notes that `job` needs the file, and tells whether the store has it.
-    pub(crate) fn claim(&self, sha256: &str, job: &str) -> Option<PathBuf> {
-        let mut users = self.users();
-        users.get_mut(sha256)?.insert(job.to_owned());
-        Some(self.file(sha256))
+    /// Notes that `job` needs the file, and tells whether the store has it, unchanged.
+    pub(crate) async fn claim(&self, sha256: &str, job: &str) -> Option<PathBuf> {
+        self.users().get_mut(sha256)?.insert(job.to_owned());
+        let (path, wanted) = (self.file(sha256), sha256.to_owned());
+        let read = path.clone();
+        let same = tokio::task::spawn_blocking(move || hash_of(&read).is_ok_and(|found| found == wanted));
+        match same.await {
+            Ok(true) => Some(path),
+            // It is staged anew, in place of the file that someone has changed.
+            _ => None,
+        }
     }
 
     /// The hash of the file that the store has under `path`, if it is one of the store's.
     pub(crate) fn known(&self, path: &str) -> Option<String> {
         let path = Path::new(path);
-        if path.parent() != Some(self.folder.path()) {
+        if path.parent() != Some(self.folder()) {
             return None;
         }
         let name = path.file_name()?.to_str()?;
@@ -103,7 +150,7 @@ impl Store {
     pub(crate) async fn begin(&self, name: &str) -> Result<Incoming<'_>, ArtifactError> {
         let partial = tempfile::Builder::new()
             .prefix("partial-")
-            .tempfile_in(self.folder.path());
+            .tempfile_in(self.folder());
         let partial = partial.map_err(|e| self.error(name, e))?;
         let (file, path) = partial.into_parts();
         Ok(Incoming {
@@ -121,18 +168,19 @@ impl Store {
         let mut users = self.users();
         users.retain(|sha256, jobs| {
             jobs.remove(job);
-            if jobs.is_empty() {
+            let keep = !jobs.is_empty() || !self.clean;
+            if !keep {
                 // Gone already is gone.
                 let _ = std::fs::remove_file(self.file(sha256));
             }
-            !jobs.is_empty()
+            keep
         });
     }
 
     fn error(&self, name: &str, error: io::Error) -> ArtifactError {
         ArtifactError::Io {
             name: name.into(),
-            folder: self.folder.path().display().to_string(),
+            folder: self.folder().display().to_string(),
             error,
         }
     }
@@ -188,6 +236,13 @@ impl Incoming<'_> {
     }
 }
 
+fn hash_of(path: &Path) -> io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    io::copy(&mut file, &mut hash)?;
+    Ok(hex(&hash.finalize()))
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -214,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn files_are_kept_once_and_go_with_their_last_job() {
-        let store = Store::new().unwrap();
+        let store = Store::new(None, true).unwrap();
         let mut hashes = Vec::new();
         for job in ["a", "b"] {
             let mut file = store.begin("x").await.unwrap();
@@ -231,8 +286,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn files_of_a_given_folder_stay_and_are_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("new");
+        let store = Store::new(Some(&folder), false).unwrap();
+        let mut file = store.begin("x").await.unwrap();
+        file.write(b"kept").await.unwrap();
+        let (path, sha256) = file.finish("", "a").await.unwrap();
+        store.release("a");
+        drop(store);
+        let store = Store::new(Some(&folder), true).unwrap();
+        assert_eq!(store.claim(&sha256, "b").await.as_ref(), Some(&path));
+        std::fs::write(&path, "changed").unwrap();
+        assert_eq!(store.claim(&sha256, "b").await, None);
+        store.release("b");
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
     async fn a_wrong_hash_leaves_nothing() {
-        let store = Store::new().unwrap();
+        let store = Store::new(None, true).unwrap();
         let mut file = store.begin("x.jar").await.unwrap();
         file.write(b"changed").await.unwrap();
         let error = file.finish("00ff", "job").await.unwrap_err().to_string();
@@ -248,7 +321,7 @@ mod tests {
         for bad in ["", "/etc/passwd", "../x", "a/../../x", "..", "a\0b", "..\\x"] {
             assert!(safe_name(bad).is_err(), "{bad}");
         }
-        let store = Store::new().unwrap();
+        let store = Store::new(None, true).unwrap();
         assert_eq!(store.known("/etc/passwd"), None);
         assert_eq!(
             store.known(&store.folder().join("../x").display().to_string()),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 use purlin_proto::{fn_execution as fnapi, job_management as api, pipeline};
-use purlin_runner::fnapi::{TracingLog, WorkerIdentity, WorkerLog};
+use purlin_runner::fnapi::{CONTAINER_OUTPUT, RUNNER_NOTE, TracingLog, WorkerIdentity, WorkerLog};
 use purlin_runner::job::{Importance, Job, JobHandle, JobSettings, JobState};
 use purlin_runner::translate::{Plan, plan};
 use purlin_runner::worker::WorkerFactory;
@@ -307,15 +307,18 @@ pub(crate) struct JobLog(pub(crate) Weak<Jobs>);
 impl WorkerLog for JobLog {
     fn log(&self, worker: &WorkerIdentity, entry: &fnapi::LogEntry) {
         TracingLog.log(worker, entry);
-        if entry.severity < fnapi::log_entry::severity::Enum::Warn as i32 {
-            return;
-        }
+        let importance = match entry.log_location.as_str() {
+            RUNNER_NOTE => Importance::Basic,
+            CONTAINER_OUTPUT => Importance::Detailed,
+            _ if entry.severity < fnapi::log_entry::severity::Enum::Warn as i32 => return,
+            // Not as errors: a client takes a job's last error message as the reason of its failure.
+            _ => Importance::Warning,
+        };
         let job = self.0.upgrade().and_then(|jobs| jobs.get(&worker.job_id).ok());
         if let Some(handle) = job.and_then(|job| job.handle()) {
-            // Not as errors: a client takes a job's last error message as the reason of its failure.
             let space = if entry.trace.is_empty() { "" } else { "\n" };
             handle.message(
-                Importance::Warning,
+                importance,
                 format!("{}{space}{}", entry.message, entry.trace),
             );
         }

@@ -1,6 +1,8 @@
 //! Workers of an external pool. The LOOPBACK environment of Beam's SDKs is a pool in the launcher's process.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_client::BeamFnExternalWorkerPoolClient;
@@ -26,10 +28,43 @@ impl Environments {
             environment: environment.clone(),
             reason,
         };
-        let address = payload.endpoint.map(|e| e.url).unwrap_or_default();
-        let mut pool = connect(&address).await.map_err(failed)?;
-
+        let addresses = payload.endpoint.map(|e| e.url).unwrap_or_default();
+        let addresses: Vec<&str> = addresses.split(',').map(str::trim).collect();
         let worker = self.server.expect(&request)?;
+        // Pools take turns; one that does not start the worker leaves it to the next.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut reasons = Vec::new();
+        for at in 0..addresses.len() {
+            let address = addresses[turn.wrapping_add(at) % addresses.len()];
+            match self.start_at(address, &request, &payload.params).await {
+                Ok(pool) => {
+                    if !reasons.is_empty() {
+                        tracing::warn!("{}", reasons.join("; "));
+                    }
+                    worker.link().watch();
+                    worker.on_stop(Box::pin(stop(pool, request.worker_id.clone())));
+                    if let Err(reason) = self.connection(&worker, std::future::pending()).await {
+                        worker.stop().await;
+                        return Err(failed(format!(
+                            "{reason} (started by the worker pool at {address})"
+                        )));
+                    }
+                    return Ok(Arc::new(worker));
+                }
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(failed(reasons.join("; ")))
+    }
+
+    /// Asks one pool.
+    async fn start_at(
+        &self,
+        address: &str,
+        request: &StartWorker,
+        params: &HashMap<String, String>,
+    ) -> Result<BeamFnExternalWorkerPoolClient<Channel>, String> {
+        let mut pool = connect(address).await?;
         let descriptor = |url: &str| {
             Some(pipeline::ApiServiceDescriptor {
                 url: url.into(),
@@ -43,7 +78,7 @@ impl Environments {
                 logging_endpoint: descriptor(self.server.url()),
                 artifact_endpoint: descriptor(self.server.artifact_url()),
                 provision_endpoint: descriptor(self.server.url()),
-                params: payload.params,
+                params: params.clone(),
             },
             START,
         ));
@@ -51,19 +86,12 @@ impl Environments {
             Ok(response) => response.into_inner().error,
             Err(status) => status.message().to_owned(),
         };
-        if !error.is_empty() {
-            return Err(failed(format!(
+        match error.is_empty() {
+            true => Ok(pool),
+            false => Err(format!(
                 "the worker pool at {address} could not start a worker: {error}"
-            )));
+            )),
         }
-        worker.on_stop(Box::pin(stop(pool.clone(), request.worker_id.clone())));
-        if let Err(reason) = self.connection(&worker, std::future::pending()).await {
-            worker.stop().await;
-            return Err(failed(format!(
-                "{reason} (started by the worker pool at {address})"
-            )));
-        }
-        Ok(Arc::new(worker))
     }
 }
 

@@ -5,22 +5,24 @@
 //! | `beam:env:external:v1` | a worker pool is asked; LOOPBACK of Beam's SDKs is this |
 //! | `beam:env:process:v1` | a command is run with the flags of Beam's container contract |
 //! | `beam:env:harness_subprocess_python:v1` | the SDK's own command is run, addresses in its environment variables |
+//! | `beam:env:docker:v1` | a container of the Docker engine is run (feature `docker`) |
 //! | `beam:env:anyof:v1` | the first of several that works here |
 
+#[cfg(feature = "docker")]
+mod docker;
 mod external;
 mod process;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prost::Message;
 use purlin_proto::{pipeline, urns};
-
-pub use process::ProcessEnd;
 
 use crate::fnapi::{FnApiServer, GrpcWorker};
 use crate::worker::{StartWorker, Worker, WorkerError, WorkerFactory};
@@ -48,12 +50,22 @@ impl Default for EnvironmentSettings {
 pub struct Environments {
     server: Arc<FnApiServer>,
     settings: EnvironmentSettings,
+    /// Which of several pools is next.
+    turn: Arc<AtomicUsize>,
+    #[cfg(feature = "docker")]
+    docker: Arc<docker::DockerShared>,
 }
 
 impl Environments {
     /// Workers will be told the address of `server`.
     pub fn new(server: Arc<FnApiServer>, settings: EnvironmentSettings) -> Self {
-        Self { server, settings }
+        Self {
+            server,
+            settings,
+            turn: Arc::default(),
+            #[cfg(feature = "docker")]
+            docker: Arc::default(),
+        }
     }
 
     async fn start_one(self, request: StartWorker) -> Result<Arc<dyn Worker>, WorkerError> {
@@ -77,18 +89,20 @@ impl Environments {
                 self.any_of(request, payload).await
             }
             urns::environments::DOCKER => {
-                let image = decode::<pipeline::DockerPayload>(&request)
-                    .map_err(failed)?
-                    .container_image;
+                let payload = decode::<pipeline::DockerPayload>(&request).map_err(failed)?;
+                #[cfg(feature = "docker")]
+                return self.docker(request, payload).await;
+                #[cfg(not(feature = "docker"))]
                 Err(failed(format!(
-                    "this build starts no Docker containers (the pipeline asks for image {image:?}); use \
+                    "this build starts no Docker containers (the pipeline asks for image {:?}); use \
                      --environment_type=LOOPBACK, EXTERNAL (with a worker pool's address as --environment_config) or \
-                     PROCESS (with {{\"command\": ...}} as --environment_config)"
+                     PROCESS (with {{\"command\": ...}} as --environment_config)",
+                    payload.container_image
                 )))
             }
             "" => Err(failed("the pipeline gives this environment no URN".into())),
             other => Err(failed(format!(
-                "unknown environment {other:?}; use --environment_type=LOOPBACK, EXTERNAL or PROCESS"
+                "unknown environment {other:?}; use --environment_type=LOOPBACK, EXTERNAL, PROCESS or DOCKER"
             ))),
         }
     }
@@ -141,12 +155,18 @@ impl Environments {
             biased;
             connected = worker.connected() => connected,
             reason = gone => Err(reason),
-            () = tokio::time::sleep(self.settings.connect_timeout) => Err(format!(
-                "worker {} did not connect to {} within {seconds} s; look at its log, and whether it can reach that \
-                 address",
-                worker.id(),
-                self.server.url()
-            )),
+            () = tokio::time::sleep(self.settings.connect_timeout) => {
+                let said = match worker.link().said() {
+                    said if said.is_empty() => "it has said nothing".to_owned(),
+                    said => format!("the last it said was:\n{}", said.join("\n")),
+                };
+                Err(format!(
+                    "worker {} did not connect to {} within {seconds} s (--worker_connect_timeout); see whether it can \
+                     reach that address; {said}",
+                    worker.id(),
+                    self.server.url()
+                ))
+            }
         }
     }
 }

@@ -1,43 +1,18 @@
 //! Workers that are processes of this machine.
 
-use std::collections::{HashMap, VecDeque};
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use purlin_processes::{Limits, ProcessGroup};
 use purlin_proto::pipeline;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::Command;
-use tokio::sync::watch;
 
 use super::Environments;
-use crate::fnapi::lock;
 use crate::worker::{StartWorker, Worker, WorkerError};
 
-/// How many of a process's last lines are kept for its error.
-const LINES: usize = 20;
-/// How long a process may take to end after its streams are closed, and again after SIGTERM.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// How a process ended.
-#[derive(Clone, Debug)]
-pub struct ProcessEnd {
-    /// Its exit status, in words.
-    pub status: String,
-    /// Its last lines of output.
-    pub lines: Vec<String>,
-}
-
-impl std::fmt::Display for ProcessEnd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "its process ended ({})", self.status)?;
-        if !self.lines.is_empty() {
-            write!(f, ", its last output was:\n{}", self.lines.join("\n"))?;
-        }
-        Ok(())
-    }
-}
+/// How long a process may take to end after its streams are closed, before it is told to.
+const LINGER: Duration = Duration::from_secs(2);
 
 impl Environments {
     pub(super) async fn process(
@@ -87,83 +62,28 @@ impl Environments {
     async fn spawn(
         self,
         request: StartWorker,
-        mut command: Command,
+        command: Command,
         shown: String,
     ) -> Result<Arc<dyn Worker>, WorkerError> {
         let worker = self.server.expect(&request)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut child = command.spawn().map_err(|e| {
+        let (link, name) = (worker.link(), request.worker_id.clone());
+        let group = ProcessGroup::start(&command, &Limits::default(), move |line| {
+            tracing::info!(target: "sdk_worker", worker = %name, "{line}");
+            link.note(line);
+        });
+        let group = group.map_err(|e| {
             start_error(
                 &request,
                 format!("cannot run {shown:?}: {e}; check the command of --environment_config"),
             )
         })?;
-        let group = child.id().and_then(|id| Pid::from_raw(id as i32));
-        let lines = Arc::new(Mutex::new(VecDeque::new()));
-        let readers = [
-            child
-                .stdout
-                .take()
-                .map(|out| tokio::spawn(read(out, request.worker_id.clone(), lines.clone()))),
-            child
-                .stderr
-                .take()
-                .map(|err| tokio::spawn(read(err, request.worker_id.clone(), lines.clone()))),
-        ];
-
-        let (end, ended) = watch::channel(None);
-        let (stop, mut stopped) = watch::channel(false);
-        let link = worker.link();
-        let watcher = tokio::spawn(async move {
-            let status = tokio::select! {
-                status = child.wait() => status,
-                () = async { drop(stopped.wait_for(|stop| *stop).await) } => {
-                    // Its control stream has been closed: it ends by itself, or is made to.
-                    match tokio::time::timeout(GRACE, child.wait()).await {
-                        Ok(status) => status,
-                        Err(_) => {
-                            signal(group, Signal::TERM);
-                            match tokio::time::timeout(GRACE, child.wait()).await {
-                                Ok(status) => status,
-                                Err(_) => {
-                                    signal(group, Signal::KILL);
-                                    child.wait().await
-                                }
-                            }
-                        }
-                    }
-                }
-            };
-            // What it started and left behind ends with it.
-            signal(group, Signal::KILL);
-            for reader in readers.into_iter().flatten() {
-                // A grandchild outside the group may hold the pipe open.
-                let _ = tokio::time::timeout(Duration::from_millis(200), reader).await;
-            }
-            let status = status.map_or_else(|e| e.to_string(), describe);
-            let lines = lock(&lines).iter().cloned().collect();
-            let end_of_it = ProcessEnd { status, lines };
-            link.lose(&end_of_it.to_string());
-            end.send_replace(Some(end_of_it));
-        });
-        let guard = StopOnDrop(stop);
-        worker.on_stop(Box::pin(async move {
-            drop(guard);
-            let _ = watcher.await;
-        }));
-
-        let mut ended = ended;
-        let gone = async {
-            match ended.wait_for(Option::is_some).await.as_deref() {
-                Ok(Some(end)) => end.to_string(),
-                _ => "its process ended".to_owned(),
-            }
-        };
+        let (link, ended) = (worker.link(), group.ended());
+        link.watch();
+        tokio::spawn(async move { link.lose(&ended.await.to_string()) });
+        let ended = group.ended();
+        let gone = async { ended.await.to_string() };
+        // Dropped without being stopped, the worker drops the group with this, and the group ends its process.
+        worker.on_stop(Box::pin(async move { group.stop(LINGER).await }));
         if let Err(reason) = self.connection(&worker, gone).await {
             worker.stop().await;
             return Err(start_error(
@@ -175,52 +95,10 @@ impl Environments {
     }
 }
 
-/// Asks the watcher to end the process, also when the worker is dropped without being stopped.
-struct StopOnDrop(watch::Sender<bool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.send_replace(true);
-    }
-}
-
-fn start_error(request: &StartWorker, reason: String) -> WorkerError {
+pub(super) fn start_error(request: &StartWorker, reason: String) -> WorkerError {
     WorkerError::Start {
         environment: request.environment_id.clone(),
         reason,
-    }
-}
-
-fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        // It fails if nothing is left in the group, which is what is wanted.
-        let _ = kill_process_group(group, signal);
-    }
-}
-
-async fn read(stream: impl AsyncRead + Unpin, worker: String, lines: Arc<Mutex<VecDeque<String>>>) {
-    let mut reader = BufReader::new(stream);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).await.is_ok_and(|n| n > 0) {
-        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        line.clear();
-        if text.is_empty() {
-            continue;
-        }
-        tracing::info!(target: "sdk_worker", worker = %worker, "{text}");
-        let mut lines = lock(&lines);
-        if lines.len() == LINES {
-            lines.pop_front();
-        }
-        lines.push_back(text);
-    }
-}
-
-fn describe(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match status.signal() {
-        Some(signal) => format!("signal {signal}"),
-        None => format!("exit status {}", status.code().unwrap_or_default()),
     }
 }
 

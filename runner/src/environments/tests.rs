@@ -87,6 +87,30 @@ async fn a_process_that_never_connects_meets_a_deadline_and_its_group_ends() {
 }
 
 #[tokio::test]
+async fn a_worker_that_never_connects_is_reported_with_what_it_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let boot = script(&dir, "echo waiting for the moon; exec sleep 100");
+    let error = reason(process(&boot)).await;
+    assert!(
+        error.contains("did not connect") && error.contains("waiting for the moon"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn several_pools_are_tried_in_turn() {
+    let payload = pipeline::ExternalPayload {
+        endpoint: Some(pipeline::ApiServiceDescriptor {
+            url: "localhost:1, localhost:2".into(),
+            authentication: None,
+        }),
+        ..Default::default()
+    };
+    let error = reason(environment(urns::environments::EXTERNAL, payload)).await;
+    assert!(error.contains("localhost:1") && error.contains("localhost:2"), "{error}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_started_says_what_to_do() {
     let external = |url: &str| {
         let endpoint = Some(pipeline::ApiServiceDescriptor {
@@ -128,10 +152,11 @@ async fn what_cannot_be_started_says_what_to_do() {
             &["/no/such/boot", "--environment_config"],
         ),
         (environment(urns::environments::PROCESS, other_os), &["plan9"]),
-        (docker, &["img:1", "LOOPBACK"]),
+        // Whether this is built with Docker or not, and whether an engine runs or not.
+        (docker, &["LOOPBACK"]),
         (
             environment(urns::environments::ANYOF, any),
-            &["none of its environments", "img:1", "/no/such/boot"],
+            &["none of its environments", "beam:env:docker:v1: ", "/no/such/boot"],
         ),
         (garbage, &["no valid beam:env:process:v1"]),
         (environment("beam:env:moon:v1", ()), &["beam:env:moon:v1"]),

@@ -1,7 +1,7 @@
 //! One worker as the server sees it: its streams, the instructions it has, the bundles it runs.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +24,15 @@ const EMBED_BYTES: usize = 256 << 10;
 const MOST_BYTES: usize = 2_040_109_465;
 /// A worker that has answered a bundle and sends nothing more must close its streams within this time.
 const STALL: Duration = Duration::from_secs(60);
+/// How long whoever watches a worker's process may take to tell its end, once its streams have ended.
+const LAST_WORD: Duration = Duration::from_millis(700);
+
+/// Lines of a worker's log that are kept, for the message of its loss.
+const LINES: usize = 20;
+/// A longer line is cut.
+const LINE_CHARS: usize = 500;
+/// Where an entry of the log says that it is a worker pool's word on the end of the worker's process.
+const POOL_ENDED: &str = "worker_pool:harness_ended";
 
 /// Where a worker is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +55,9 @@ pub(crate) struct Link {
     data: watch::Sender<Option<DataSender>>,
     pub(crate) status: StatusDesk,
     next: AtomicU64,
+    said: Mutex<VecDeque<String>>,
+    /// Whether someone watches the worker's process and knows better than its streams why they ended.
+    watched: AtomicBool,
 }
 
 #[derive(Default)]
@@ -133,6 +145,8 @@ impl Link {
             presence: watch::Sender::new(Presence::Awaited),
             data: watch::Sender::new(None),
             status: StatusDesk::default(),
+            said: Mutex::default(),
+            watched: AtomicBool::new(false),
             next: AtomicU64::new(0),
         }
     }
@@ -234,6 +248,22 @@ impl Link {
         self.clear();
     }
 
+    /// Whoever calls this tells the end of the worker's process by [`Link::lose`].
+    pub(crate) fn watch(&self) {
+        self.watched.store(true, Ordering::Relaxed);
+    }
+
+    /// A stream of the worker has ended. The end of its process, where that is known, is the better reason.
+    pub(crate) async fn stream_ended(&self, reason: &str) {
+        if self.watched.load(Ordering::Relaxed) {
+            let mut presence = self.presence.subscribe();
+            let over = presence.wait_for(|p| matches!(p, Presence::Lost(_) | Presence::Stopped));
+            // It may go on: only the stream has ended then.
+            let _ = tokio::time::timeout(LAST_WORD, over).await;
+        }
+        self.lose(reason);
+    }
+
     /// The worker is no longer wanted: its streams end.
     pub(crate) fn stop(&self) {
         self.presence.send_if_modified(|presence| {
@@ -308,7 +338,31 @@ impl Link {
         self.presence.subscribe()
     }
 
+    /// Keeps what the worker says, in its log or on its standard output.
+    pub(crate) fn note(&self, text: &str) {
+        let mut said = lock(&self.said);
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            if said.len() == LINES {
+                said.pop_front();
+            }
+            said.push_back(line.chars().take(LINE_CHARS).collect());
+        }
+    }
+
+    /// The last of what the worker said.
+    pub(crate) fn said(&self) -> Vec<String> {
+        lock(&self.said).iter().cloned().collect()
+    }
+
     // What a worker sends.
+
+    pub(crate) fn on_log(&self, entry: &fnapi::LogEntry) {
+        if entry.log_location == POOL_ENDED {
+            return self.lose(&entry.message);
+        }
+        self.note(&entry.message);
+        self.note(&entry.trace);
+    }
 
     pub(crate) fn on_response(&self, response: fnapi::InstructionResponse) {
         let id = response.instruction_id.as_str();

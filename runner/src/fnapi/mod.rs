@@ -24,6 +24,7 @@ mod worker;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use server::{BindError, FnApiServer, FnApiSettings, MAX_MESSAGE_BYTES, grpc_server, listen};
 pub use worker::GrpcWorker;
@@ -47,6 +48,11 @@ pub trait WorkerLog: Send + Sync + 'static {
     /// Takes one entry. Called on an async thread: must not block.
     fn log(&self, worker: &WorkerIdentity, entry: &fnapi::LogEntry);
 }
+
+/// Where an entry of a worker's log says that it is the runner's own word on how the worker runs.
+pub const RUNNER_NOTE: &str = "purlin:runner";
+/// Where an entry of a worker's log says that it is a line of its container's output.
+pub const CONTAINER_OUTPUT: &str = "purlin:container_output";
 
 /// Passes workers' log entries to `tracing`, at their own severity.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,6 +91,7 @@ impl WorkerLog for TracingLog {
 pub(crate) struct Hub {
     links: Mutex<HashMap<String, Arc<Link>>>,
     log: Arc<dyn WorkerLog>,
+    hang_timeout: Option<Duration>,
 }
 
 /// Locks even if another thread panicked with the lock: what is held here is whole between statements.

@@ -39,6 +39,8 @@ pub struct FnApiSettings {
     pub artifact_endpoint: Option<String>,
     /// Takes what workers log.
     pub log: Arc<dyn WorkerLog>,
+    /// A worker that leaves a progress request unanswered for so long is lost; none: never.
+    pub hang_timeout: Option<Duration>,
 }
 
 impl Default for FnApiSettings {
@@ -50,6 +52,7 @@ impl Default for FnApiSettings {
             routes: None,
             artifact_endpoint: None,
             log: Arc::new(TracingLog),
+            hang_timeout: Some(Duration::from_secs(300)),
         }
     }
 }
@@ -146,6 +149,7 @@ impl FnApiServer {
         let hub = Arc::new(Hub {
             links: Mutex::default(),
             log: settings.log,
+            hang_timeout: settings.hang_timeout,
         });
 
         let services = Services { hub: hub.clone() };
@@ -191,6 +195,12 @@ impl FnApiServer {
         &self.url
     }
 
+    /// Where workers' log entries go.
+    #[cfg(feature = "docker")]
+    pub(crate) fn log(&self) -> Arc<dyn WorkerLog> {
+        self.hub.log.clone()
+    }
+
     /// `host:port` under which workers retrieve artifacts.
     pub fn artifact_url(&self) -> &str {
         &self.artifact_endpoint
@@ -198,6 +208,16 @@ impl FnApiServer {
 
     /// Announces a worker, so that its streams are taken when they come.
     pub fn expect(&self, request: &StartWorker) -> Result<GrpcWorker, WorkerError> {
+        self.expect_at(request, &self.url, &self.artifact_endpoint)
+    }
+
+    /// The same for a worker that reaches this server and its artifacts under other addresses.
+    pub fn expect_at(
+        &self,
+        request: &StartWorker,
+        url: &str,
+        artifact_url: &str,
+    ) -> Result<GrpcWorker, WorkerError> {
         let endpoint = |url: &str| {
             Some(pipeline::ApiServiceDescriptor {
                 url: url.to_owned(),
@@ -207,10 +227,10 @@ impl FnApiServer {
         let provision = fnapi::ProvisionInfo {
             pipeline_options: Some(request.pipeline_options.clone()),
             retrieval_token: request.retrieval_token.clone(),
-            status_endpoint: endpoint(&self.url),
-            logging_endpoint: endpoint(&self.url),
-            artifact_endpoint: endpoint(&self.artifact_endpoint),
-            control_endpoint: endpoint(&self.url),
+            status_endpoint: endpoint(url),
+            logging_endpoint: endpoint(url),
+            artifact_endpoint: endpoint(artifact_url),
+            control_endpoint: endpoint(url),
             dependencies: request.environment.dependencies.clone(),
             runner_capabilities: vec![
                 urns::runner_protocols::MONITORING_INFO_SHORT_IDS.into(),
@@ -229,7 +249,7 @@ impl FnApiServer {
             .capabilities
             .iter()
             .any(|c| c == urns::protocols::CONTROL_REQUEST_ELEMENTS_EMBEDDING);
-        let link = Arc::new(Link::new(identity, provision, self.url.clone(), embeds));
+        let link = Arc::new(Link::new(identity, provision, url.to_owned(), embeds));
         let mut links = lock(&self.hub.links);
         if links.contains_key(&request.worker_id) {
             return Err(WorkerError::Start {

@@ -90,7 +90,7 @@ impl beam_fn_control_server::BeamFnControl for Services {
                     Err(status) => break Err(status),
                 }
             };
-            link.lose(&end_of("control", end));
+            link.stream_ended(&end_of("control", end)).await;
         });
         Ok(Response::new(UnboundedReceiverStream::new(requests)))
     }
@@ -128,7 +128,7 @@ impl beam_fn_data_server::BeamFnData for Services {
                     Err(status) => break Err(status),
                 }
             };
-            link.lose(&end_of("data", end));
+            link.stream_ended(&end_of("data", end)).await;
         });
         Ok(Response::new(outbound))
     }
@@ -151,7 +151,7 @@ impl beam_fn_state_server::BeamFnState for Services {
                     Ok(Some(request)) => link.on_state(request, &answers).await,
                     Ok(None) => break,
                     Err(status) => {
-                        link.lose(&end_of("state", Err(status)));
+                        link.stream_ended(&end_of("state", Err(status))).await;
                         break;
                     }
                 }
@@ -179,6 +179,7 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
             // A worker's last words matter: this stream is read to its own end, not to the worker's.
             while let Ok(Some(list)) = inbound.message().await {
                 for entry in list.log_entries {
+                    link.on_log(&entry);
                     log.log(&link.identity, &entry);
                 }
             }

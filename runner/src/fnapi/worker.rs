@@ -93,11 +93,26 @@ impl Worker for GrpcWorker {
         instruction: String,
     ) -> BoxFuture<'static, Result<Option<fnapi::ProcessBundleProgressResponse>, WorkerError>> {
         let link = self.link.clone();
+        let hang = self.hub.hang_timeout;
         async move {
             let request = fnapi::ProcessBundleProgressRequest {
                 instruction_id: instruction.clone(),
             };
-            match link.ask(Request::ProcessBundleProgress(request)).await {
+            let asked = link.ask(Request::ProcessBundleProgress(request));
+            let answer = match hang {
+                Some(hang) => match tokio::time::timeout(hang, asked).await {
+                    Ok(answer) => answer,
+                    Err(_) => {
+                        let seconds = hang.as_secs_f64();
+                        link.lose(&format!(
+                            "it hangs: it has not answered a progress request for {seconds} s (--worker_hang_timeout)"
+                        ));
+                        return Ok(None);
+                    }
+                },
+                None => asked.await,
+            };
+            match answer {
                 Ok(Response::ProcessBundleProgress(response)) => {
                     let known = response != fnapi::ProcessBundleProgressResponse::default();
                     Ok(known.then_some(response))

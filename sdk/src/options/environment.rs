@@ -64,7 +64,8 @@ impl PipelineOptions {
             .map(str::trim)
             .filter(|config| !config.is_empty());
         let mut named = Named::new(kind, &self.environment_options)?;
-        if config.is_some() && !named.options.is_empty() {
+        let docker = |name: &&str| kind == EnvironmentType::Docker && *name != "docker_container_image";
+        if config.is_some() && !named.options.keys().all(|name| docker(name)) {
             return wrong(
                 "environment_options",
                 "give these or --environment_config, not both",
@@ -122,7 +123,18 @@ impl<'a> Named<'a> {
             EnvironmentType::Loopback => &[],
             EnvironmentType::External => &["external_service_address"],
             EnvironmentType::Process => &["process_command", "process_variables"],
-            EnvironmentType::Docker => &["docker_container_image"],
+            // Those after the first are the job service's to read.
+            EnvironmentType::Docker => &[
+                "docker_container_image",
+                "docker_network",
+                "docker_pull",
+                "docker_user",
+                "docker_env",
+                "docker_mounts",
+                "docker_memory",
+                "docker_cpus",
+                "docker_working_dir",
+            ],
         };
         let mut options = HashMap::new();
         for option in given {

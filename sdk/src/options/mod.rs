@@ -136,7 +136,8 @@ pub struct PipelineOptions {
     pub environment_config: Option<String>,
 
     /// The same by name, repeatable: external_service_address=, docker_container_image=, process_command= or
-    /// process_variables=A=1,B=2
+    /// process_variables=A=1,B=2. Further ones for containers: docker_network= (host or bridge), docker_pull= (missing,
+    /// always or never), docker_user=, docker_env=A=1, docker_memory=2G, docker_cpus=1.5
     #[arg(
         long = "environment_options",
         visible_alias = "environment_option",
@@ -145,6 +146,18 @@ pub struct PipelineOptions {
         help_heading = HEADING
     )]
     pub environment_options: Vec<String>,
+
+    /// Folders and files for DOCKER workers, besides those that the options name: SOURCE[:TARGET][:ro], comma-separated
+    /// or repeated
+    #[arg(
+        long = "docker_mounts",
+        visible_alias = "docker_mount",
+        value_name = "MOUNTS",
+        action = ArgAction::Append,
+        value_delimiter = ',',
+        help_heading = HEADING
+    )]
+    pub docker_mounts: Vec<String>,
 
     /// Name of the job in the job service; the program's name by default
     #[arg(long = "job_name", value_name = "NAME", help_heading = HEADING)]
@@ -219,6 +232,7 @@ impl Default for PipelineOptions {
             environment_type: None,
             environment_config: None,
             environment_options: Vec::new(),
+            docker_mounts: Vec::new(),
             job_name: None,
             sdk_worker_parallelism: 1,
             direct_num_workers: 0,

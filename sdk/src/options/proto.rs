@@ -92,6 +92,7 @@ impl PipelineOptions {
             self.environment_config.as_deref().map(string),
         );
         set("environment_options", list(&self.environment_options));
+        set("docker_mounts", list(&self.docker_mounts));
         set(
             "sdk_worker_parallelism",
             Some(string(self.sdk_worker_parallelism.to_string())),

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::connect::{connect, explain};
 use super::follow::{self, Started};
 use super::service::JobService;
-use super::{Job, staging};
+use super::{Job, docker, staging};
 use crate::error::RunError;
 use crate::harness::grpc::{self, LoopbackPool, MAX_MESSAGE_BYTES};
 use crate::metrics::MetricResults;
@@ -190,6 +190,9 @@ async fn environment(
                 }
             } else {
                 artifacts.push(worker_binary(&program.display().to_string(), &build));
+            }
+            if matches!(choice, EnvironmentChoice::Docker(_)) {
+                docker::localize(options);
             }
             if let Some((urn, payload)) = choice.to_proto() {
                 built.set_environment(urn, payload);

@@ -1,6 +1,7 @@
 //! Runs a pipeline on a Beam Job Service: prepare, stage artifacts, run, follow.
 
 mod connect;
+mod docker;
 mod follow;
 mod interrupt;
 mod launch;

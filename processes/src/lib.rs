@@ -1,0 +1,20 @@
+//! Processes that end whole: with all that they started, also when the program that started them is killed.
+//!
+//! ```text
+//! program ──stdin──▶ supervisor ──▶ command ──▶ its children, wherever they hide
+//!    ▲                  │  adopts orphans, watches memory
+//!    └──stdout, stderr──┘  ends everything when its stdin closes: the program stopped it, or is gone
+//! ```
+//! The supervisor is the program itself, started again with a flag ([`supervise_if_asked`], first thing in `main`). A
+//! pipe tells of the parent's end whatever killed it, where a parent-death signal follows one thread of the parent and
+//! reaches no grandchildren. In a program that does not call it (a test, say) the command is a plain process group.
+#![forbid(unsafe_code)]
+
+mod group;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use group::{ProcessEnd, ProcessGroup};
+pub use supervisor::{Limits, supervise_if_asked};

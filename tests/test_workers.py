@@ -1,0 +1,603 @@
+"""Workers in every environment, and what happens when they die: the release binaries, real processes, a real Docker engine.
+
+Needs `make build` first; tests/all.py does that. What needs Docker uses the engine that DOCKER_HOST names, or one that it
+starts itself where it may (root, with docker.io installed).
+"""
+import contextlib
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from test_end_to_end import CLASSIFY, DATA, ROOT, SERVICE, rows, run, said  # pylint: disable=wrong-import-position
+
+POOL = os.path.join(ROOT, 'target', 'release', 'purlin-worker-pool')
+PYTHON = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
+BOOT = os.path.join(ROOT, 'conformance', 'sdk_boot.py')
+IMAGE = 'purlin-worker-test:latest'
+# So long may anything take that is to happen soon.
+SOON = 60
+
+
+def until(what, found, seconds=SOON):
+  """Waits until `found` gives something that is true."""
+  deadline = time.monotonic() + seconds
+  while True:
+    value = found()
+    if value:
+      return value
+    assert time.monotonic() < deadline, 'waited %d s in vain for %s' % (seconds, what)
+    time.sleep(0.02)
+
+
+def processes():
+  """{pid: (parent, command line)} of what runs; the dead that nobody has buried do not."""
+  table = {}
+  for pid in filter(str.isdigit, os.listdir('/proc')):
+    with contextlib.suppress(OSError):
+      with open('/proc/%s/stat' % pid, encoding='utf-8', errors='replace') as f:
+        state, parent = f.read().rpartition(')')[2].split()[:2]
+      with open('/proc/%s/cmdline' % pid, encoding='utf-8', errors='replace') as f:
+        command = f.read().replace('\0', ' ')
+      if state != 'Z':
+        table[int(pid)] = (int(parent), command)
+  return table
+
+
+def below(ancestor):
+  """The processes that `ancestor` started, and that those started."""
+  table = processes()
+  found, open_ = [], [ancestor]
+  while open_:
+    parent = open_.pop()
+    children = [pid for pid, (of, _) in table.items() if of == parent]
+    found += children
+    open_ += children
+  return {pid: table[pid][1] for pid in found}
+
+
+def alive(pid):
+  return pid in processes()
+
+
+class Program:
+  """A service on free ports, with its output kept."""
+  def __init__(self, *command, ports=1, **options):
+    self.process = subprocess.Popen(
+        [str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    self.lines = []
+    self.reader = threading.Thread(target=self.read, daemon=True)
+    self.reader.start()
+    self.endpoints = []
+    while len(self.endpoints) < ports:
+      line = self.process.stdout.readline()
+      assert line, 'it ended with %s: %s' % (self.process.wait(), self.log())
+      self.endpoints += re.findall(r'(\S+:\d+)\s*$', line)
+    self.endpoint = self.endpoints[0]
+
+  def read(self):
+    for line in self.process.stderr:
+      self.lines.append(line)
+
+  def log(self):
+    return ''.join(self.lines)
+
+  def stop(self):
+    if self.process.poll() is None:
+      self.process.send_signal(signal.SIGTERM)
+      assert self.process.wait(30) == 0, self.log()
+
+
+def service(*flags, **options):
+  return Program(
+      SERVICE, '--job_port=0', '--artifact_port=0', '--expansion_port=0', '--serve_http=false', *flags, ports=3,
+      **options)
+
+
+def pool(*flags, **options):
+  return Program(POOL, '--port=0', *flags, **options)
+
+
+@pytest.fixture(name='start')
+def _start():
+  """Starts programs, and stops them in the end."""
+  started = []
+
+  def start(make, *flags, **options):
+    started.append(make(*flags, **options))
+    return started[-1]
+
+  yield start
+  for program in reversed(started):
+    if program.process.poll() is None:
+      program.process.send_signal(signal.SIGCONT)
+    program.stop()
+
+
+@pytest.fixture(name='engine', scope='session')
+def _engine(tmp_path_factory):
+  """A Docker engine with the workers' image; DOCKER_HOST names it."""
+  own = None
+  host = os.environ.get('DOCKER_HOST')
+  docker = '/usr/bin/docker' if os.path.exists('/usr/bin/docker') else shutil.which('docker')
+  if not docker:
+    pytest.skip('Docker is not installed: apt-get install docker.io')
+  if subprocess.run([docker, 'info'], capture_output=True, check=False).returncode != 0:
+    dockerd = shutil.which('dockerd') or '/usr/sbin/dockerd'
+    if os.getuid() != 0 or not os.path.exists(dockerd):
+      pytest.skip('no Docker engine answers at %s, and one is started by root only (apt-get install docker.io)' % (
+          host or 'the default socket'))
+    folder = str(tmp_path_factory.mktemp('dockerd'))
+    host = 'unix://%s/docker.sock' % folder
+    with open(folder + '/log', 'w', encoding='utf-8') as log:
+      own = subprocess.Popen(
+          [dockerd, '--data-root', folder + '/data', '--exec-root', folder + '/exec', '--pidfile', folder + '/pid',
+           '-H', host], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+    os.environ['DOCKER_HOST'] = host
+
+    def up():
+      with open(folder + '/log', encoding='utf-8') as log:
+        assert own.poll() is None, log.read()
+      return subprocess.run([docker, 'info'], capture_output=True, check=False).returncode == 0
+    until('the Docker engine', up)
+  try:
+    built = run('docker/build.sh', 'cpu', IMAGE, env={'DOCKER': docker})
+    assert built.returncode == 0, built.stdout + built.stderr
+    print(built.stdout)
+
+    def client(*arguments):
+      result = run(docker, *arguments)
+      assert result.returncode == 0, result.stderr
+      return result.stdout.strip()
+    yield client
+  finally:
+    if own:
+      own.terminate()
+      own.wait(30)
+      os.environ.pop('DOCKER_HOST', None)
+      shutil.rmtree(folder, ignore_errors=True)
+
+
+def containers(docker):
+  return docker('ps', '-aq', '--filter', 'label=purlin.service').split()
+
+
+@pytest.fixture(name='expected')
+def _expected():
+  return rows(os.path.join(DATA, 'expected.csv'))
+
+
+def free_ports(*names):
+  taken = [socket.create_server(('localhost', 0)) for _ in names]
+  ports = {name: str(s.getsockname()[1]) for name, s in zip(names, taken)}
+  for s in taken:
+    s.close()
+  return ports
+
+
+# The environments.
+
+
+@pytest.mark.parametrize('mode', ['run-process', 'run-external'])
+def test_same_rows(mode, tmp_path, expected):
+  ports = free_ports('JOB_PORT', 'ARTIFACT_PORT', 'EXPANSION_PORT', 'WORKER_POOL_PORT')
+  output = tmp_path / 'classes.csv'
+  result = run('make', mode, 'OUTPUT=%s' % output, env=ports)
+  assert result.returncode == 0, result.stdout + result.stderr
+  assert rows(output) == expected
+
+
+@pytest.mark.parametrize('network', ['host', 'bridge'])
+def test_same_rows_in_docker(network, tmp_path, expected, engine):
+  ports = free_ports('JOB_PORT', 'ARTIFACT_PORT', 'EXPANSION_PORT')
+  folder = tmp_path / 'out'
+  folder.mkdir()
+  # Another user's folder: nothing in it is root's afterwards.
+  owner = 12345 if os.getuid() == 0 else os.getuid()
+  os.chown(folder, owner, -1)
+  parent = tmp_path
+  while os.getuid() == 0 and parent != parent.parent and parent.owner() == 'root' and str(parent) != '/tmp':
+    parent.chmod(0o755)
+    parent = parent.parent
+  result = run('make', 'run-docker', 'OUTPUT=%s/classes.csv' % folder, 'WORKER_IMAGE=' + IMAGE,
+               'DOCKER_NETWORK=' + network, env=ports)
+  assert result.returncode == 0, result.stdout + result.stderr
+  assert rows(folder / 'classes.csv') == expected
+  assert [path.stat().st_uid for path in folder.iterdir()] == [owner] * len(list(folder.iterdir()))
+  assert '%s (read and write)' % folder in result.stdout + result.stderr
+  assert 'examples/image-classification/data/images (read-only)' in result.stdout + result.stderr
+  assert not containers(engine)
+
+
+def test_a_missing_image_names_the_command_that_builds_it(tmp_path, start, engine):
+  assert engine
+  job = start(service).endpoint
+  text = said(classify(job, tmp_path / 'o', 'DOCKER', 'no-such-image:1', '--environment_options=docker_pull=never'))
+  assert 'no-such-image:1' in text and 'make docker-cpu' in text
+
+
+def test_no_engine_is_named(tmp_path, start):
+  job = start(service, env=dict(os.environ, DOCKER_HOST='unix:///no/such.sock')).endpoint
+  text = said(classify(job, tmp_path / 'o', 'DOCKER', 'image:1'))
+  assert '/no/such.sock' in text and 'DOCKER_HOST' in text
+
+
+# Faults. The worker is known to be amid its bundle: an image is a FIFO, whose reader waits for this test.
+
+
+class Blocked:
+  """A pipeline one of whose images comes when the test says so."""
+  def __init__(self, folder, expected):
+    self.images = folder / 'images'
+    shutil.copytree(os.path.join(DATA, 'images'), self.images)
+    self.list = folder / 'images.txt'
+    with open(os.path.join(DATA, 'images.txt'), encoding='utf-8') as f:
+      names = f.read().split()
+    first = names[0]
+    self.expected = sorted(expected + [row.replace(first, 'slow.png') for row in expected if row.startswith(first)])
+    self.content = (self.images / first).read_bytes()
+    self.fifo = self.images / 'slow.png'
+    os.mkfifo(self.fifo)
+    self.list.write_text('\n'.join(names + ['slow.png']) + '\n')
+    self.output = folder / 'out' / 'classes.csv'
+    self.output.parent.mkdir()
+    # Containers may run as another user than this test's.
+    for path in (folder, self.images, self.output.parent):
+      path.chmod(0o777)
+    self.fifo.chmod(0o666)
+
+  def launch(self, job, kind, config, *options):
+    self.process = subprocess.Popen(
+        [CLASSIFY, '--runner=PortableRunner', '--job_endpoint=' + job, '--environment_type=' + kind,
+         '--environment_config=' + config, '--input=%s' % self.list, '--images_dir=%s' % self.images,
+         '--output=%s' % self.output, '--model_name=digits_cnn',
+         '--model_state_dict_path=%s/digits_cnn.safetensors' % DATA, '--labels=%s/labels.txt' % DATA, *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+  def opened(self):
+    """Waits until a worker reads the image; gives the writing end."""
+    end = []
+
+    def attempt():
+      with contextlib.suppress(OSError):
+        end.append(os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK))
+      if not end and self.process.poll() is not None:
+        raise AssertionError('the pipeline ended: ' + self.process.stdout.read())
+      return end
+    return until('a worker that reads the image', attempt)[0]
+
+  def finish(self):
+    """Lets a worker have the image; the rows must be exact."""
+    end = self.opened()
+    os.set_blocking(end, True)
+    os.write(end, self.content)
+    os.close(end)
+    output, _ = self.process.communicate(timeout=120)
+    assert self.process.returncode == 0, output
+    assert rows(self.output) == self.expected
+    return output
+
+
+@pytest.fixture(name='blocked')
+def _blocked(tmp_path, expected):
+  blocked = Blocked(tmp_path, expected)
+  yield blocked
+  if getattr(blocked, 'process', None) and blocked.process.poll() is None:
+    blocked.process.kill()
+    blocked.process.wait()
+
+
+def classify(job, output, kind, config, *options):
+  return run(
+      CLASSIFY, '--runner=PortableRunner', '--job_endpoint=' + job, '--environment_type=' + kind,
+      '--environment_config=' + config, '--input=%s/images.txt' % DATA, '--images_dir=%s/images' % DATA,
+      '--output=%s' % output, '--model_name=digits_cnn', '--model_state_dict_path=%s/digits_cnn.safetensors' % DATA,
+      '--labels=%s/labels.txt' % DATA, *options)
+
+
+def workers_of(ancestor):
+  """Processes below that serve a runner, without their supervisors."""
+  return [pid for pid, command in below(ancestor).items() if '--id=' in command and '--purlin-supervise' not in command]
+
+
+def gone_from(end, pids):
+  """All of them have ended, and the test's end of the FIFO may be closed."""
+  until('the end of the worker', lambda: not any(alive(pid) for pid in pids))
+  os.close(end)
+
+
+def test_sigkill_of_a_process_amid_its_bundle(blocked, start):
+  running = start(service)
+  blocked.launch(running.endpoint, 'PROCESS', '')
+  end = blocked.opened()
+  killed = workers_of(running.process.pid)
+  assert killed
+  for pid in killed:
+    os.kill(pid, signal.SIGKILL)
+  gone_from(end, killed)
+  blocked.finish()
+  assert 'it was killed' in running.log(), running.log()
+  assert not below(running.process.pid)
+
+
+def test_sigkill_of_a_pools_worker(blocked, start):
+  running, hosts = start(service), start(pool)
+  blocked.launch(running.endpoint, 'EXTERNAL', hosts.endpoint)
+  end = blocked.opened()
+  killed = workers_of(hosts.process.pid)
+  assert killed
+  for pid in killed:
+    os.kill(pid, signal.SIGKILL)
+  gone_from(end, killed)
+  blocked.finish()
+  assert 'it was killed' in running.log(), running.log()
+  until('the end of the workers', lambda: not below(hosts.process.pid))
+
+
+def test_sigkill_of_one_of_two_pools(blocked, start):
+  running, first, second = start(service), start(pool), start(pool)
+  blocked.launch(running.endpoint, 'EXTERNAL', '%s,%s' % (first.endpoint, second.endpoint))
+  end = blocked.opened()
+  host = first if workers_of(first.process.pid) else second
+  workers = list(below(host.process.pid))
+  assert workers
+  host.process.kill()
+  host.process.wait()
+  # Nobody else ends them: they, and their supervisors, know by the pool's end.
+  gone_from(end, workers)
+  blocked.finish()
+
+
+def test_a_harness_that_hangs(blocked, start):
+  running = start(service, '--worker_hang_timeout=2s')
+  blocked.launch(running.endpoint, 'PROCESS', '')
+  end = blocked.opened()
+  hung = workers_of(running.process.pid)
+  for pid in hung:
+    os.kill(pid, signal.SIGSTOP)
+  gone_from(end, hung)
+  blocked.finish()
+  assert 'it hangs' in running.log() and '2 s' in running.log(), running.log()
+
+
+def test_a_killed_container(blocked, start, engine):
+  running = start(service)
+  blocked.launch(running.endpoint, 'DOCKER', IMAGE)
+  end = blocked.opened()
+  container, = engine('ps', '-q', '--filter', 'label=purlin.service').split()
+  begin = time.monotonic()
+  engine('kill', container)
+  until('the loss to be noticed', lambda: 'its container was killed' in running.log())
+  assert time.monotonic() - begin < 3, 'it is noticed as soon as the engine has done it'
+  os.close(end)
+  blocked.finish()
+  assert not containers(engine)
+
+
+def test_a_container_out_of_memory_is_named(tmp_path, start, engine):
+  job = start(service).endpoint
+  text = said(classify(job, tmp_path / 'o', 'DOCKER', IMAGE, '--environment_options=docker_memory=24M'))
+  assert 'memory' in text and '24 MiB' in text
+  assert not containers(engine)
+
+
+def test_what_a_crashed_service_left_is_swept(blocked, tmp_path, start, engine, expected):
+  crashed = start(service)
+  blocked.launch(crashed.endpoint, 'DOCKER', IMAGE)
+  end = blocked.opened()
+  left = containers(engine)
+  assert left
+  crashed.process.kill()
+  crashed.process.wait()
+  os.close(end)
+  blocked.process.wait(60)
+  result = classify(start(service).endpoint, tmp_path / 'o', 'DOCKER', IMAGE)
+  assert result.returncode == 0, result.stderr
+  assert rows(tmp_path / 'o') == expected
+  assert not containers(engine)
+
+
+def harness(folder, body):
+  path = folder / 'harness.sh'
+  path.write_text('#!/bin/sh\n%s\n' % body)
+  path.chmod(0o755)
+  return path
+
+
+def test_a_worker_that_never_connects(tmp_path, start):
+  job = start(service, '--worker_connect_timeout=1s').endpoint
+  silent = harness(tmp_path, 'echo waiting for the moon >&2; exec sleep 1000')
+  text = said(classify(job, tmp_path / 'o', 'PROCESS', str(silent)))
+  assert 'did not connect' in text and 'waiting for the moon' in text
+  # A pool's worker says it to the runner. (The pool would rather run the job's own program than its command.)
+  hosts = start(pool, '--harness_command=%s' % silent)
+  with beam_job(job, hosts.endpoint) as failed:
+    assert 'did not connect' in failed and 'waiting for the moon' in failed
+  assert not below(hosts.process.pid)
+
+
+def test_a_harness_that_dies_in_the_pool(tmp_path, start):
+  job = start(service).endpoint
+  hosts = start(pool, '--harness_command=%s' % harness(tmp_path, 'sleep 0.4; echo no module named moon; exit 3'))
+  with beam_job(job, hosts.endpoint) as failed:
+    assert 'exit status 3' in failed and 'no module named moon' in failed
+
+
+@contextlib.contextmanager
+def beam_job(job, address, *options):
+  """What a small pipeline of Beam's Python SDK says, with workers of a pool."""
+  result = run(
+      PYTHON, '-c', 'import sys, apache_beam as b\n'
+      'with b.Pipeline(argv=sys.argv[1:]) as p: p | b.Create([1, 2]) | b.Map(lambda x: x + 1) | b.Map(print)',
+      '--runner=PortableRunner', '--job_endpoint=' + job, '--environment_type=EXTERNAL',
+      '--environment_config=' + address, *options)
+  yield result.stdout + result.stderr
+
+
+def test_beams_python_harness_in_the_pool(start):
+  job = start(service).endpoint
+  hosts = start(pool, '--harness_command=%s %s' % (PYTHON, BOOT))
+  with beam_job(job, hosts.endpoint) as text:
+    assert 'Error' not in text, text
+  until('the end of the workers', lambda: not below(hosts.process.pid))
+
+
+def test_sigkill_of_the_pool_leaves_nothing(tmp_path, start):
+  # It hides a child in another session, which a signal to its group would miss.
+  hidden = tmp_path / 'hidden'
+  hosts = start(pool, '--harness_command=%s' % harness(
+      tmp_path, 'setsid sleep 1001 & echo $! > %s; exec sleep 1002' % hidden))
+  with beam_start(hosts.endpoint):
+    until('the harness', lambda: hidden.exists() and hidden.read_text().strip())
+    # (`setsid` forks where it leads a group.)
+    ours = list(below(hosts.process.pid))
+    assert any('sleep 1001' in command for command in below(hosts.process.pid).values())
+    hosts.process.kill()
+    hosts.process.wait()
+    until('their end', lambda: not any(alive(pid) for pid in ours))
+
+
+@contextlib.contextmanager
+def beam_start(address):
+  """A worker in the pool, asked for as a runner does."""
+  script = (
+      'import sys, grpc\n'
+      'from apache_beam.portability.api import beam_fn_api_pb2 as m, beam_fn_api_pb2_grpc as g\n'
+      'stub = g.BeamFnExternalWorkerPoolStub(grpc.insecure_channel(sys.argv[1]))\n'
+      'print(stub.StartWorker(m.StartWorkerRequest(worker_id="w"), timeout=30).error)\n')
+  result = run(PYTHON, '-c', script, address)
+  assert result.stdout.strip() == '', result.stdout
+  yield
+
+
+def get(url):
+  with urllib.request.urlopen(url, timeout=10) as response:
+    return response.read().decode()
+
+
+def test_health_and_metrics_and_the_memory_limit(tmp_path, start):
+  # It fills its memory, a quarter of a mebibyte at a time.
+  eat = harness(tmp_path, 'exec %s -c "import time\nx = []\nwhile True: x.append(bytearray(1 << 18)); time.sleep(0.001)"' %
+                PYTHON)
+  hosts = start(pool, '--harness_command=%s' % eat, '--worker_memory=64M', '--worker_cpus=1', '--max_workers=3')
+  with beam_start(hosts.endpoint):
+    health = json.loads(get('http://%s/health' % hosts.endpoint))
+    assert (health['status'], health['max_workers']) == ('ok', 3)
+    until('the end of the worker', lambda: 'purlin_pool_workers 0' in get('http://%s/metrics' % hosts.endpoint))
+  metrics = get('http://%s/metrics' % hosts.endpoint)
+  assert 'purlin_pool_workers_started_total 1' in metrics and 'purlin_pool_workers_died_total 1' in metrics
+  assert '64 MiB are allowed' in hosts.log(), hosts.log()
+
+
+# Artifacts.
+
+
+def test_an_artifact_changed_on_disk_is_staged_again(tmp_path, start, expected):
+  artifacts, cache = tmp_path / 'artifacts', tmp_path / 'cache'
+  job = start(service, '--artifacts_dir=%s' % artifacts, '--clean_artifacts_per_job=false').endpoint
+  hosts = start(pool, '--artifacts_dir=%s' % cache)
+  for turn in range(2):
+    output = tmp_path / str(turn)
+    result = classify(job, output, 'EXTERNAL', hosts.endpoint)
+    assert result.returncode == 0, result.stderr
+    assert rows(output) == expected
+    kept, = artifacts.iterdir()
+    fetched, = (cache / 'cache').iterdir()
+    assert kept.name == fetched.name
+    for path in (kept, fetched):
+      path.chmod(0o755)
+      with open(path, 'r+b') as f:
+        f.seek(1000)
+        f.write(b'changed')
+
+
+def test_a_full_disk_is_named(tmp_path, start):
+  def limit():
+    # A write beyond is an error, as on a full disk.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+  artifacts = tmp_path / 'artifacts'
+  full = start(service, '--artifacts_dir=%s' % artifacts, preexec_fn=limit)
+  hosts = start(pool)
+  text = said(classify(full.endpoint, tmp_path / 'o', 'EXTERNAL', hosts.endpoint))
+  assert str(artifacts) in text and 'disk full' in text
+  assert not list(artifacts.iterdir())
+  roomy = start(service)
+  small = start(pool, preexec_fn=limit)
+  text = said(classify(roomy.endpoint, tmp_path / 'o', 'EXTERNAL', small.endpoint))
+  assert 'disk full' in text and '--artifacts_dir' in text
+
+
+def test_many_jobs_leave_nothing(tmp_path, start):
+  """50 jobs, a few at a time: no process, file descriptor, port or file is left."""
+  temporary = tmp_path / 'tmp'
+  temporary.mkdir()
+  env = dict(os.environ, TMPDIR=str(temporary))
+  running, hosts = start(service, env=env), start(pool, env=env)
+  one = tmp_path / 'one.txt'
+  with open(os.path.join(DATA, 'images.txt'), encoding='utf-8') as f:
+    one.write_text(f.readline())
+
+  def state():
+    return [len(os.listdir('/proc/%d/fd' % p.process.pid)) for p in (running, hosts)]
+
+  def files():
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(temporary) for name in names)
+
+  def some(jobs, kind):
+    for n in jobs:
+      output = tmp_path / ('%s-%d' % (kind, n))
+      result = run(
+          CLASSIFY, '--runner=PortableRunner', '--job_endpoint=' + running.endpoint, '--environment_type=' + kind,
+          '--environment_config=' + (hosts.endpoint if kind == 'EXTERNAL' else ''), '--input=%s' % one,
+          '--images_dir=%s/images' % DATA, '--output=%s' % output, '--model_name=digits_cnn',
+          '--model_state_dict_path=%s/digits_cnn.safetensors' % DATA, '--labels=%s/labels.txt' % DATA, env=env)
+      if result.returncode != 0 or len(rows(output)) != 1:
+        failed.append(result.stdout + result.stderr)
+
+  failed = []
+  some([100], 'EXTERNAL')
+  some([100], 'PROCESS')
+  assert not failed, failed[0]
+  until('the end of the first workers', lambda: not below(running.process.pid) and not below(hosts.process.pid))
+  before, files_before = state(), files()
+  threads = [threading.Thread(target=some, args=(range(k, 48, 4), kind))
+             for k, kind in enumerate(['EXTERNAL', 'PROCESS', 'EXTERNAL', 'PROCESS'])]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert not failed, failed[0]
+  until('the end of all workers', lambda: not below(running.process.pid) and not below(hosts.process.pid))
+  # Connections close a little later than jobs end.
+  until('as few descriptors as before', lambda: all(now <= was + 3 for now, was in zip(state(), before)))
+  assert files() == files_before
+
+
+# The reverse: this SDK's pipeline, with our pool, on runners that are not ours.
+
+
+def on_other_runner(command, tmp_path, start, expected, **options):
+  other = start(lambda: Program(*command, ports=0, stdin=subprocess.DEVNULL))
+  hosts = start(pool, env=dict(os.environ, **options))
+  return other, hosts
+
+
+def wait_for_port(port):
+  def answers():
+    with contextlib.suppress(OSError), socket.create_connection(('localhost', port), 1):
+      return True
+    return False
+  until('port %d' % port, answers)

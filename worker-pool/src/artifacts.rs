@@ -1,0 +1,419 @@
+//! Staged files: fetched, checked, kept by their sha256, laid out for a worker.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prost::Message;
+use prost::bytes::Bytes;
+use purlin_proto::job_management as api;
+use purlin_proto::job_management::artifact_retrieval_service_client::ArtifactRetrievalServiceClient;
+use purlin_proto::{pipeline, urns};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::provision::metadata;
+use crate::{MAX_MESSAGE_BYTES, root_cause, uri};
+
+/// Role of the program that the Rust SDK stages: it is the harness.
+pub const WORKER_BINARY_ROLE: &str = "purlin:artifact:role:rust_worker_binary:v1";
+const CONNECT: Duration = Duration::from_secs(20);
+const RESOLVE: Duration = Duration::from_secs(300);
+
+/// Why staged files were not had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The artifact service does not answer, or refuses.
+    #[error("the artifact service at {address} failed: {reason}")]
+    Service {
+        /// Where.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// What came is not what was announced.
+    #[error("artifact {name}: its sha256 is {found}, and {expected} was announced; submit the job again")]
+    Mismatch {
+        /// What it is called.
+        name: String,
+        /// Announced hash.
+        expected: String,
+        /// Hash of what came.
+        found: String,
+    },
+    /// Its name points out of the worker's folder.
+    #[error("artifact name {name:?} is not a plain relative path, so it is not written; rename it")]
+    UnsafeName {
+        /// The name.
+        name: String,
+    },
+    /// A message that cannot be read.
+    #[error("artifact {name}: its {what} is no valid message: {reason}")]
+    Malformed {
+        /// What it is called, or its type.
+        name: String,
+        /// Which part.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A folder cannot be used.
+    #[error(
+        "cannot write artifact {name} in {folder}: {error}; is the disk full? --artifacts_dir names another folder"
+    )]
+    Io {
+        /// What it is called.
+        name: String,
+        /// Where.
+        folder: String,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A worker's files.
+#[derive(Debug, Default)]
+pub struct Staged {
+    /// The pipeline's own program, if it was staged.
+    pub worker_binary: Option<PathBuf>,
+    /// All files, by the names that they were staged to.
+    pub files: Vec<PathBuf>,
+}
+
+/// Files by their sha256.
+#[derive(Debug)]
+pub struct Cache {
+    folder: PathBuf,
+    fetched: AtomicU64,
+    bytes: AtomicU64,
+    hits: AtomicU64,
+}
+
+impl Cache {
+    /// Keeps files in this folder, which is made.
+    pub fn new(folder: PathBuf) -> io::Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self {
+            folder,
+            fetched: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+        })
+    }
+
+    /// Files fetched, their bytes, and files that were here already.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.fetched), read(&self.bytes), read(&self.hits))
+    }
+
+    fn error(&self, name: &str, error: io::Error) -> FetchError {
+        FetchError::Io {
+            name: name.into(),
+            folder: self.folder.display().to_string(),
+            error,
+        }
+    }
+
+    /// Fetches a worker's files, those that are not here yet, and links them into `folder` by their names.
+    pub async fn stage(
+        &self,
+        address: &str,
+        worker_id: &str,
+        dependencies: Vec<pipeline::ArtifactInformation>,
+        folder: &Path,
+    ) -> Result<Staged, FetchError> {
+        let mut staged = Staged::default();
+        if dependencies.is_empty() {
+            return Ok(staged);
+        }
+        let mut service = Service::connect(address, worker_id).await?;
+        for artifact in service.resolve(dependencies).await? {
+            let Some(wanted) = Wanted::read(&artifact)? else {
+                continue;
+            };
+            let kept = self.keep(&mut service, artifact, &wanted).await?;
+            let target = folder.join(&wanted.name);
+            link(&kept, &target, wanted.is_program)
+                .await
+                .map_err(|error| FetchError::Io {
+                    name: wanted.name.clone(),
+                    folder: folder.display().to_string(),
+                    error,
+                })?;
+            if wanted.is_program {
+                staged.worker_binary = Some(target.clone());
+            }
+            staged.files.push(target);
+        }
+        Ok(staged)
+    }
+
+    /// The file in the cache, fetched where it is not there or no longer what it was.
+    async fn keep(
+        &self,
+        service: &mut Service,
+        artifact: pipeline::ArtifactInformation,
+        wanted: &Wanted,
+    ) -> Result<PathBuf, FetchError> {
+        let failed = |e| self.error(&wanted.name, e);
+        let plain_hash = wanted.sha256.len() == 64 && wanted.sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        if plain_hash {
+            let kept = self.folder.join(&wanted.sha256);
+            if hash_of(&kept).await.is_some_and(|found| found == wanted.sha256) {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(kept);
+            }
+        }
+        let partial = tempfile::Builder::new()
+            .prefix("partial-")
+            .tempfile_in(&self.folder);
+        let (file, path) = partial.map_err(failed)?.into_parts();
+        let mut file = tokio::fs::File::from_std(file);
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        if let Some(data) = &wanted.embedded {
+            hash.update(data);
+            size += data.len() as u64;
+            file.write_all(data).await.map_err(failed)?;
+        } else {
+            let mut chunks = service.get(artifact).await?;
+            while let Some(chunk) = chunks.message().await.map_err(|s| service.refused(&s))? {
+                hash.update(&chunk.data);
+                size += chunk.data.len() as u64;
+                file.write_all(&chunk.data).await.map_err(failed)?;
+            }
+        }
+        file.flush().await.map_err(failed)?;
+        drop(file);
+        let found = hex(&hash.finalize());
+        if !wanted.sha256.is_empty() && wanted.sha256 != found {
+            return Err(FetchError::Mismatch {
+                name: wanted.name.clone(),
+                expected: wanted.sha256.clone(),
+                found,
+            });
+        }
+        let kept = self.folder.join(&found);
+        let mode = std::fs::Permissions::from_mode(0o555);
+        std::fs::set_permissions(&path, mode).map_err(failed)?;
+        path.persist(&kept).map_err(|e| failed(e.error))?;
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        Ok(kept)
+    }
+}
+
+/// What an artifact says of itself.
+struct Wanted {
+    /// A plain relative path.
+    name: String,
+    /// In lower case; empty if it is not known.
+    sha256: String,
+    embedded: Option<Bytes>,
+    is_program: bool,
+}
+
+impl Wanted {
+    /// None for a package of an index, which is no file.
+    fn read(artifact: &pipeline::ArtifactInformation) -> Result<Option<Self>, FetchError> {
+        let is_program = artifact.role_urn == WORKER_BINARY_ROLE;
+        let mut name = String::new();
+        if is_program || artifact.role_urn == urns::artifact_roles::STAGING_TO {
+            name = decode::<pipeline::ArtifactStagingToRolePayload>(
+                artifact,
+                &artifact.role_payload,
+                "role payload",
+            )?
+            .staged_name;
+        }
+        let payload = &artifact.type_payload;
+        let mut embedded = None;
+        let (fallback, sha256) = match artifact.type_urn.as_str() {
+            urns::artifact_types::FILE => {
+                let file = decode::<pipeline::ArtifactFilePayload>(artifact, payload, "type payload")?;
+                (file.path, file.sha256)
+            }
+            urns::artifact_types::URL => {
+                let url = decode::<pipeline::ArtifactUrlPayload>(artifact, payload, "type payload")?;
+                (url.url, url.sha256)
+            }
+            urns::artifact_types::EMBEDDED => {
+                embedded =
+                    Some(decode::<pipeline::EmbeddedFilePayload>(artifact, payload, "type payload")?.data);
+                (String::new(), String::new())
+            }
+            urns::artifact_types::PYPI | urns::artifact_types::MAVEN => return Ok(None),
+            _ => (String::new(), String::new()),
+        };
+        if name.is_empty() {
+            // Named by the last part of where it comes from.
+            name = fallback.rsplit('/').next().unwrap_or_default().to_owned();
+        }
+        let plain = !name.is_empty()
+            && !name.contains(['\\', '\0'])
+            && Path::new(&name)
+                .components()
+                .all(|c| matches!(c, Component::Normal(_)));
+        match plain {
+            true => Ok(Some(Self {
+                name,
+                sha256: sha256.to_lowercase(),
+                embedded,
+                is_program,
+            })),
+            false => Err(FetchError::UnsafeName { name }),
+        }
+    }
+}
+
+fn decode<T: Message + Default>(
+    artifact: &pipeline::ArtifactInformation,
+    payload: &Bytes,
+    what: &'static str,
+) -> Result<T, FetchError> {
+    T::decode(payload.clone()).map_err(|e| FetchError::Malformed {
+        name: format!("of type {:?}", artifact.type_urn),
+        what,
+        reason: e.to_string(),
+    })
+}
+
+/// A name for the kept file in the worker's folder.
+async fn link(kept: &Path, target: &Path, is_program: bool) -> io::Result<()> {
+    if let Some(parent) = target.parent() {
+        tokio::fs::create_dir_all(parent).await?;
+    }
+    match tokio::fs::remove_file(target).await {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    // A program may be large and is only read; other files are the worker's own, to change as it likes.
+    if is_program && tokio::fs::hard_link(kept, target).await.is_ok() {
+        return Ok(());
+    }
+    tokio::fs::copy(kept, target).await?;
+    let mode = if is_program { 0o755 } else { 0o644 };
+    tokio::fs::set_permissions(target, std::fs::Permissions::from_mode(mode)).await
+}
+
+/// The file's sha256; none if it is not there.
+async fn hash_of(path: &Path) -> Option<String> {
+    let mut file = tokio::fs::File::open(path).await.ok()?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut chunk).await {
+            Ok(0) => return Some(hex(&hash.finalize())),
+            Ok(n) => hash.update(chunk.get(..n)?),
+            Err(_) => return None,
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The runner's artifact service.
+struct Service {
+    address: String,
+    client: ArtifactRetrievalServiceClient<Channel>,
+    worker_id: MetadataValue<Ascii>,
+}
+
+impl Service {
+    async fn connect(address: &str, worker_id: &str) -> Result<Self, FetchError> {
+        let failed = |reason: String| FetchError::Service {
+            address: address.to_owned(),
+            reason,
+        };
+        if address.is_empty() {
+            return Err(failed(
+                "the runner names none, and the worker has artifacts".into(),
+            ));
+        }
+        let worker_id = metadata(worker_id).map_err(failed)?;
+        let endpoint = Endpoint::from_shared(uri(address)).map_err(|e| failed(e.to_string()))?;
+        let endpoint = endpoint
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(8 << 20)
+            .initial_connection_window_size(16 << 20);
+        let channel = endpoint.connect().await.map_err(|e| failed(root_cause(&e)))?;
+        Ok(Self {
+            address: address.to_owned(),
+            client: ArtifactRetrievalServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            worker_id,
+        })
+    }
+
+    fn refused(&self, status: &tonic::Status) -> FetchError {
+        FetchError::Service {
+            address: self.address.clone(),
+            reason: status.message().to_owned(),
+        }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("worker_id", self.worker_id.clone());
+        request
+    }
+
+    async fn resolve(
+        &mut self,
+        artifacts: Vec<pipeline::ArtifactInformation>,
+    ) -> Result<Vec<pipeline::ArtifactInformation>, FetchError> {
+        let mut request = self.request(api::ResolveArtifactsRequest {
+            artifacts,
+            preferred_urns: Vec::new(),
+        });
+        request.set_timeout(RESOLVE);
+        let resolved = self.client.resolve_artifacts(request).await;
+        Ok(resolved.map_err(|s| self.refused(&s))?.into_inner().replacements)
+    }
+
+    async fn get(
+        &mut self,
+        artifact: pipeline::ArtifactInformation,
+    ) -> Result<tonic::Streaming<api::GetArtifactResponse>, FetchError> {
+        let request = self.request(api::GetArtifactRequest {
+            artifact: Some(artifact),
+        });
+        let chunks = self.client.get_artifact(request).await;
+        Ok(chunks.map_err(|s| self.refused(&s))?.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Result<Option<Wanted>, FetchError> {
+        let role = pipeline::ArtifactStagingToRolePayload {
+            staged_name: name.into(),
+        };
+        Wanted::read(&pipeline::ArtifactInformation {
+            type_urn: urns::artifact_types::FILE.into(),
+            type_payload: pipeline::ArtifactFilePayload::default().encode_to_vec().into(),
+            role_urn: urns::artifact_roles::STAGING_TO.into(),
+            role_payload: role.encode_to_vec().into(),
+        })
+    }
+
+    #[test]
+    fn names_stay_below_the_workers_folder() {
+        for good in ["a", "a/b.txt"] {
+            assert_eq!(named(good).unwrap().unwrap().name, good);
+        }
+        for bad in ["", "/etc/passwd", "../x", "a/../../x", "..", "a\0b", "..\\x"] {
+            assert!(matches!(named(bad), Err(FetchError::UnsafeName { .. })), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the runner tells of a worker before it starts.
+
+use std::time::Duration;
+
+use purlin_proto::fn_execution as api;
+use purlin_proto::fn_execution::provision_service_client::ProvisionServiceClient;
+use purlin_proto::pipeline::ApiServiceDescriptor;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Endpoint;
+
+use crate::{MAX_MESSAGE_BYTES, root_cause, uri};
+
+/// How long the runner's provision service may take to answer.
+const PROVISION: Duration = Duration::from_secs(30);
+
+/// The addresses that a harness is told, empty where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Where bundles come from.
+    pub control: String,
+    /// Where log entries go.
+    pub logging: String,
+    /// Where staged files are had.
+    pub artifact: String,
+    /// Where this was told.
+    pub provision: String,
+}
+
+impl Endpoints {
+    /// Fills in what provision info knows and a request did not say.
+    pub fn complete(&mut self, info: &api::ProvisionInfo) {
+        for (given, known) in [
+            (&mut self.control, &info.control_endpoint),
+            (&mut self.logging, &info.logging_endpoint),
+            (&mut self.artifact, &info.artifact_endpoint),
+        ] {
+            if given.is_empty() {
+                *given = known.as_ref().map(url).unwrap_or_default();
+            }
+        }
+    }
+
+    /// The flags of Beam's container contract.
+    pub fn flags(&self, worker_id: &str) -> Vec<String> {
+        vec![
+            format!("--id={worker_id}"),
+            format!("--logging_endpoint={}", self.logging),
+            format!("--artifact_endpoint={}", self.artifact),
+            format!("--provision_endpoint={}", self.provision),
+            format!("--control_endpoint={}", self.control),
+        ]
+    }
+}
+
+/// The address in a descriptor.
+pub(crate) fn url(endpoint: &ApiServiceDescriptor) -> String {
+    endpoint.url.clone()
+}
+
+/// A worker's id, as calls bear it.
+pub(crate) fn metadata(worker_id: &str) -> Result<MetadataValue<Ascii>, String> {
+    worker_id
+        .parse()
+        .map_err(|_| format!("worker id {worker_id:?} is no plain text"))
+}
+
+/// Asks for a worker's provision info. The error is in words, with what to do.
+pub async fn fetch(address: &str, worker_id: &str) -> Result<api::ProvisionInfo, String> {
+    let endpoint = Endpoint::from_shared(uri(address));
+    let endpoint = endpoint.map_err(|e| format!("{address:?} is no address of a provision service: {e}"))?;
+    let channel = endpoint.connect_timeout(PROVISION).connect().await.map_err(|e| {
+        format!(
+            "the runner's provision service at {address} cannot be reached from here ({}); the runner must tell an \
+             address that can be (of purlin-job-service: --advertised_host)",
+            root_cause(&e)
+        )
+    })?;
+    let mut request = Request::new(api::GetProvisionInfoRequest {});
+    request.set_timeout(PROVISION);
+    request.metadata_mut().insert("worker_id", metadata(worker_id)?);
+    let mut client = ProvisionServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let info = client.get_provision_info(request).await;
+    let info =
+        info.map_err(|status| format!("the provision service at {address} refused: {}", status.message()))?;
+    Ok(info.into_inner().info.unwrap_or_default())
+}

@@ -1,0 +1,216 @@
+//! One worker of the pool, from StartWorker to its end.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use purlin_processes::{Limits, ProcessGroup};
+use purlin_proto::fn_execution as api;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::pool::Shared;
+use crate::provision::{self, Endpoints, url};
+use crate::runner_log::RunnerLog;
+use crate::web::count;
+
+/// A harness that cannot even start ends within this time, and the runner is told why.
+const EARLY_END: Duration = Duration::from_millis(100);
+/// How often it is seen whether the runner is there.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// A worker that starts or runs. Dropping it ends it.
+pub(crate) struct Worker {
+    begun: Instant,
+    /// It is to end: the end of its harness follows.
+    stop: watch::Sender<bool>,
+    group: OnceLock<ProcessGroup>,
+    /// Its own files, removed with it.
+    folder: Mutex<Option<tempfile::TempDir>>,
+}
+
+impl Worker {
+    pub(crate) fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            stop: watch::Sender::new(false),
+            group: OnceLock::new(),
+            folder: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.group.get().and_then(ProcessGroup::pid)
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Ends it, and waits for that.
+    pub(crate) async fn stop(&self) {
+        self.stop.send_replace(true);
+        if let Some(group) = self.group.get() {
+            group.stop(Duration::ZERO).await;
+        }
+    }
+
+    async fn asked_to_stop(&self) {
+        let mut stop = self.stop.subscribe();
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Starts the harness. Its end is watched from then on.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        request: api::StartWorkerRequest,
+        cpus: Vec<usize>,
+    ) -> Result<(), String> {
+        let id = request.worker_id;
+        let address = |endpoint: Option<_>| endpoint.as_ref().map(url).unwrap_or_default();
+        let mut endpoints = Endpoints {
+            control: address(request.control_endpoint),
+            logging: address(request.logging_endpoint),
+            artifact: address(request.artifact_endpoint),
+            provision: address(request.provision_endpoint),
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("worker-")
+            .tempdir_in(&shared.settings.folder)
+            .map_err(|e| {
+                let folder = shared.settings.folder.display();
+                format!("cannot make a folder in {folder}: {e}; --artifacts_dir names another")
+            })?;
+        let preparing = prepare(shared, &id, &mut endpoints, folder.path());
+        let binary = tokio::select! {
+            binary = preparing => binary?,
+            () = self.asked_to_stop() => return Err("the worker was stopped before it had started".into()),
+        };
+        let mut command = match (&binary, shared.settings.command.split_first()) {
+            (Some(binary), _) => Command::new(binary),
+            (None, Some((program, arguments))) => {
+                let mut command = Command::new(program);
+                command.args(arguments);
+                command
+            }
+            (None, None) => {
+                return Err(
+                    "the job staged no Rust worker binary, and this pool was started without --harness_command, so \
+                     it cannot start workers"
+                        .into(),
+                );
+            }
+        };
+        command.args(endpoints.flags(&id));
+        if binary.is_none() {
+            // Boot programs stage there what they fetch.
+            command.arg(format!("--semi_persist_dir={}", folder.path().display()));
+        }
+        if !request.params.is_empty() {
+            let params = serde_json::to_string(&request.params).unwrap_or_default();
+            command.env("PURLIN_WORKER_PARAMS", params);
+        }
+        let limits = Limits {
+            memory: shared.settings.worker_memory,
+            cpus,
+        };
+        let log = RunnerLog::open(&endpoints.logging, &id);
+        let (lines, name) = (log.clone(), id.clone());
+        let program = command.get_program().display().to_string();
+        let group = ProcessGroup::start(&command, &limits, move |line| {
+            tracing::info!(target: "sdk_worker", worker = %name, "{line}");
+            lines.output(line);
+        });
+        let group = group.map_err(|e| format!("cannot run {program:?}: {e}; see --harness_command"))?;
+        *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+        let group = self.group.get_or_init(|| group);
+        if *self.stop.borrow() {
+            group.stop(Duration::ZERO).await;
+        }
+        if let Ok(end) = tokio::time::timeout(EARLY_END, group.ended()).await {
+            return Err(format!("{program:?} gave no worker: {end}"));
+        }
+        count(&shared.counters.started);
+        tracing::info!(worker = %id, "started {program}");
+        tokio::spawn(watch(self.clone(), shared.clone(), id, endpoints.control, log));
+        Ok(())
+    }
+}
+
+/// Gets what the harness needs. Returns the pipeline's own program, if it was staged.
+async fn prepare(
+    shared: &Shared,
+    id: &str,
+    endpoints: &mut Endpoints,
+    folder: &Path,
+) -> Result<Option<PathBuf>, String> {
+    if endpoints.provision.is_empty() {
+        return Ok(None);
+    }
+    let info = provision::fetch(&endpoints.provision, id).await?;
+    endpoints.complete(&info);
+    let is_program = |artifact: &purlin_proto::pipeline::ArtifactInformation| {
+        artifact.role_urn == crate::artifacts::WORKER_BINARY_ROLE
+    };
+    if !shared.settings.command.is_empty() && !info.dependencies.iter().any(is_program) {
+        // The command gets its files itself, by Beam's contract.
+        return Ok(None);
+    }
+    let staged = shared
+        .cache
+        .stage(&endpoints.artifact, id, info.dependencies, folder)
+        .await
+        .map_err(|e| e.to_string())?;
+    Ok(staged.worker_binary)
+}
+
+/// Awaits the harness's end, and brings it about when the runner is gone.
+async fn watch(worker: Arc<Worker>, shared: Arc<Shared>, id: String, control: String, log: RunnerLog) {
+    let Some(group) = worker.group.get() else { return };
+    let end = tokio::select! {
+        end = group.ended() => end,
+        () = gone(&control, shared.settings.runner_timeout) => {
+            tracing::warn!(worker = %id, "the runner at {control} is gone, so its worker is ended");
+            group.stop(Duration::ZERO).await;
+            group.ended().await
+        }
+    };
+    if end.asked {
+        count(&shared.counters.stopped);
+        tracing::info!(worker = %id, "ended ({})", end.status);
+    } else {
+        if end.status != "exit status 0" {
+            count(&shared.counters.died);
+            tracing::error!(worker = %id, "the harness died: {end}");
+            log.ended(&format!("worker {id}: {end}"));
+        }
+        shared.remember(&id, end.to_string());
+    }
+    shared.forget(&id, &worker);
+    let folder = worker
+        .folder
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    drop(folder);
+}
+
+/// Resolves when the runner has not been reachable for as long as `timeout`; never for none.
+async fn gone(control: &str, timeout: Option<Duration>) {
+    let Some(timeout) = timeout.filter(|_| !control.is_empty()) else {
+        return std::future::pending().await;
+    };
+    let address = control.trim_start_matches("http://");
+    let mut seen = Instant::now();
+    let look = LOOK.min(timeout / 2).max(Duration::from_millis(50));
+    loop {
+        tokio::time::sleep(look).await;
+        if let Ok(Ok(_)) = tokio::time::timeout(look, TcpStream::connect(address)).await {
+            seen = Instant::now();
+        } else if seen.elapsed() >= timeout {
+            return;
+        }
+    }
+}
