@@ -12,6 +12,7 @@ on free ports and stopped after it. Logs and JUnit XML go to beam-suite-logs. Th
 """
 import argparse
 import concurrent.futures
+import json
 import os
 import re
 import signal
@@ -46,6 +47,8 @@ class Service:
         break
     if not self.endpoint:
       sys.exit('the job service did not start; see %s' % self.log)
+    # What a suite needs besides; stopped with this.
+    self.helpers = []
     # Its stdout must not fill up.
     self.drain = subprocess.Popen(['cat'], stdin=self.process.stdout, stdout=subprocess.DEVNULL)
 
@@ -57,6 +60,8 @@ class Service:
       self.process.kill()
       code = 'killed after 20 s'
     self.drain.wait(5)
+    for helper in self.helpers:
+      helper.stop()
     return code
 
 
@@ -72,6 +77,50 @@ def portable(keyword, **env):
     return [os.path.join(HERE, 'test_job_endpoint.py'), '-k', keyword], dict(
         {'JOB_ENDPOINT': service.endpoint, 'ENVIRONMENT_TYPE': 'LOOPBACK'}, **env)
   return command
+
+
+class Pool:
+  """Beam's own worker pool: a process for each worker, which fetches what was staged as Beam's containers do."""
+  def __init__(self, service, suite):
+    self.log = os.path.join(LOGS, suite + '.pool.log')
+    env = dict(os.environ, PYTHONPATH=HERE, PATH=os.path.dirname(PYTHON) + os.pathsep + os.environ['PATH'])
+    with open(self.log, 'w') as log:
+      self.process = subprocess.Popen(
+          [PYTHON, '-u', '-c',
+           'import sys\n'
+           'from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer as Pool\n'
+           'address, _ = Pool.start(use_process=True, container_executable=sys.argv[1])\n'
+           'print(address, flush=True)\n'
+           'sys.stdin.read()', os.path.join(HERE, 'sdk_boot.py')],
+          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=env, start_new_session=True)
+    service.helpers.append(self)
+    self.address = self.process.stdout.readline().strip()
+    if not self.address:
+      sys.exit('the worker pool did not start; see %s' % self.log)
+
+  def stop(self):
+    os.killpg(self.process.pid, signal.SIGKILL)
+    self.process.wait()
+
+
+def external(keyword):
+  def command(service):
+    pool = Pool(service, 'external')
+    return portable(keyword, ENVIRONMENT_TYPE='EXTERNAL', ENVIRONMENT_CONFIG=pool.address)(service)
+  return command
+
+
+def process(keyword):
+  """Workers are processes of the job service; launches stage an artifact too."""
+  boot = {'command': os.path.join(HERE, 'sdk_boot.py'),
+          'env': {'PATH': os.path.dirname(PYTHON) + os.pathsep + os.environ['PATH'], 'PYTHONPATH': HERE}}
+  return portable(keyword, ENVIRONMENT_TYPE='PROCESS', ENVIRONMENT_CONFIG=json.dumps(boot),
+                  EXTRA_PIPELINE_OPTIONS='--runner=PortableRunner')
+
+
+def subprocess_sdk(keyword):
+  return portable(keyword, ENVIRONMENT_TYPE='beam:env:harness_subprocess_python:v1',
+                  ENVIRONMENT_CONFIG=PYTHON + ' -m apache_beam.runners.worker.sdk_worker_main')
 
 
 def loopback(service):
@@ -134,6 +183,9 @@ SUITES = {
     # In batch Beam itself skips the test in real time.
     'validatesrunner': (validates_runner('test'), True),
     'validatesrunner-streaming': (validates_runner('not ' + REAL_TIME, '--streaming'), True),
+    'external': (external('JobEndpointTest'), True),
+    'process': (process('JobEndpointTest'), True),
+    'subprocess': (subprocess_sdk('JobEndpointTest'), True),
     'transcripts': (transcripts, True),
     'prism': (prism, False),
     'wire': (wire, True),

@@ -589,15 +589,33 @@ def test_many_jobs_leave_nothing(tmp_path, start):
 # The reverse: this SDK's pipeline, with our pool, on runners that are not ours.
 
 
-def on_other_runner(command, tmp_path, start, expected, **options):
-  other = start(lambda: Program(*command, ports=0, stdin=subprocess.DEVNULL))
-  hosts = start(pool, env=dict(os.environ, **options))
-  return other, hosts
+def other_runner(name, port):
+  if name == 'python':
+    return [PYTHON, os.path.join(ROOT, 'conformance', 'reference_job_service.py'), '-p', str(port)]
+  prism = os.environ.get('PRISM') or shutil.which('prism')
+  if not prism:
+    pytest.skip('Prism is not here: PRISM names its binary')
+  return [prism, '--job_port=%d' % port, '--serve_http=false', '--log_kind=text']
 
 
-def wait_for_port(port):
-  def answers():
-    with contextlib.suppress(OSError), socket.create_connection(('localhost', port), 1):
-      return True
-    return False
-  until('port %d' % port, answers)
+@pytest.mark.parametrize('name', ['python', 'prism'])
+def test_our_pool_on_another_runner(name, tmp_path, start, expected):
+  port = int(free_ports('port')['port'])
+  with open(tmp_path / 'log', 'w', encoding='utf-8') as log:
+    other = subprocess.Popen(
+        other_runner(name, port), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+  try:
+    def answers():
+      with contextlib.suppress(OSError), socket.create_connection(('localhost', port), 1):
+        return True
+      assert other.poll() is None, (tmp_path / 'log').read_text()
+      return False
+    until('port %d' % port, answers)
+    hosts = start(pool)
+    output = tmp_path / 'classes.csv'
+    result = classify('localhost:%d' % port, output, 'EXTERNAL', hosts.endpoint)
+    assert result.returncode == 0, result.stderr + (tmp_path / 'log').read_text()[-4000:]
+    assert rows(output) == expected
+  finally:
+    os.killpg(other.pid, signal.SIGKILL)
+    other.wait()

@@ -41,7 +41,9 @@ pub enum StartError {
         error: BindError,
     },
     /// No folder for artifacts.
-    #[error("cannot make a folder for artifacts in {folder}: {error}; --artifacts_dir or TMPDIR names another")]
+    #[error(
+        "cannot make a folder for artifacts in {folder}: {error}; --artifacts_dir or TMPDIR names another"
+    )]
     Folder {
         /// Where.
         folder: String,
@@ -82,10 +84,14 @@ impl JobService {
         let web_url = page.as_ref().map(url);
 
         let folder = options.artifacts_dir.as_deref();
-        let store = Store::new(folder, options.clean_artifacts_per_job).map_err(|error| StartError::Folder {
-            folder: folder.map_or_else(std::env::temp_dir, Path::to_owned).display().to_string(),
-            error,
-        })?;
+        let store =
+            Store::new(folder, options.clean_artifacts_per_job).map_err(|error| StartError::Folder {
+                folder: folder
+                    .map_or_else(std::env::temp_dir, Path::to_owned)
+                    .display()
+                    .to_string(),
+                error,
+            })?;
         let store = Arc::new(store);
         let jobs = Arc::new(Jobs::new(store.clone()));
         let staging = Staging {

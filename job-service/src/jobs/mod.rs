@@ -317,10 +317,7 @@ impl WorkerLog for JobLog {
         let job = self.0.upgrade().and_then(|jobs| jobs.get(&worker.job_id).ok());
         if let Some(handle) = job.and_then(|job| job.handle()) {
             let space = if entry.trace.is_empty() { "" } else { "\n" };
-            handle.message(
-                importance,
-                format!("{}{space}{}", entry.message, entry.trace),
-            );
+            handle.message(importance, format!("{}{space}{}", entry.message, entry.trace));
         }
     }
 }

@@ -17,7 +17,7 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -173,7 +173,14 @@ impl Environments {
 
 impl WorkerFactory for Environments {
     fn start(&self, request: StartWorker) -> BoxFuture<'static, Result<Arc<dyn Worker>, WorkerError>> {
-        self.clone().start_one(request).boxed()
+        let begun = Instant::now();
+        let (environments, worker) = (self.clone(), request.worker_id.clone());
+        async move {
+            let started = environments.start_one(request).await;
+            let worker_ready_ms = begun.elapsed().as_millis() as u64;
+            started.inspect(|_| tracing::info!(%worker, worker_ready_ms, "the worker is ready"))
+        }
+        .boxed()
     }
 }
 

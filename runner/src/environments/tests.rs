@@ -107,7 +107,10 @@ async fn several_pools_are_tried_in_turn() {
         ..Default::default()
     };
     let error = reason(environment(urns::environments::EXTERNAL, payload)).await;
-    assert!(error.contains("localhost:1") && error.contains("localhost:2"), "{error}");
+    assert!(
+        error.contains("localhost:1") && error.contains("localhost:2"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -156,7 +159,11 @@ async fn what_cannot_be_started_says_what_to_do() {
         (docker, &["LOOPBACK"]),
         (
             environment(urns::environments::ANYOF, any),
-            &["none of its environments", "beam:env:docker:v1: ", "/no/such/boot"],
+            &[
+                "none of its environments",
+                "beam:env:docker:v1: ",
+                "/no/such/boot",
+            ],
         ),
         (garbage, &["no valid beam:env:process:v1"]),
         (environment("beam:env:moon:v1", ()), &["beam:env:moon:v1"]),

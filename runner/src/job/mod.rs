@@ -92,6 +92,7 @@ impl Job {
             metrics: Mutex::default(),
             samples: Mutex::default(),
         });
+        tokio::spawn(Workers::retire_idle(Arc::downgrade(&shared)));
         let (ended, end) = watch::channel(false);
         let actor = Actor::new(Arc::clone(&shared), Arc::clone(&log), inputs.clone());
         tokio::spawn(async move {

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use prost_types::value::Kind;
 use purlin_proto::pipeline::MonitoringInfo;
 use tokio::task::JoinSet;
 
@@ -22,9 +24,19 @@ pub(super) struct JobWorker {
     pub worker: Arc<dyn Worker>,
     /// Its short ids of metrics, as far as they are resolved.
     pub short_ids: Mutex<HashMap<String, MonitoringInfo>>,
+    /// When a bundle last asked for it.
+    used: Mutex<Instant>,
 }
 
 impl JobWorker {
+    fn use_now(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn idle(&self) -> Duration {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
     pub(super) fn known_ids(&self) -> HashMap<String, MonitoringInfo> {
         self.short_ids
             .lock()
@@ -116,6 +128,7 @@ impl Workers {
         let (own, slot) = self.slot(environment, index)?;
         let mut slot = slot.lock().await;
         if let Some(worker) = &*slot {
+            worker.use_now();
             return Ok(Arc::clone(worker));
         }
         if self.stopped.load(Ordering::Acquire) {
@@ -150,9 +163,53 @@ impl Workers {
             environment: own.id.clone(),
             worker,
             short_ids: Mutex::default(),
+            used: Mutex::new(Instant::now()),
         });
         *slot = Some(Arc::clone(&worker));
         Ok(worker)
+    }
+
+    /// How long a worker may be idle within the job, where `--environment_cache_millis` says so.
+    fn idle_limit(&self) -> Option<Duration> {
+        let fields = &self.settings.pipeline_options.fields;
+        let value = fields
+            .get("beam:option:environment_cache_millis:v1")
+            .or_else(|| fields.get("environment_cache_millis"))?;
+        let millis = match value.kind.as_ref()? {
+            Kind::NumberValue(number) if *number >= 1.0 => *number as u64,
+            Kind::StringValue(text) => text.trim().parse().ok()?,
+            _ => return None,
+        };
+        (millis > 0).then(|| Duration::from_millis(millis))
+    }
+
+    /// Stops workers that are idle for longer than the job allows, until it ends.
+    pub(super) async fn retire_idle(shared: Weak<super::Shared>) {
+        let Some(limit) = shared.upgrade().and_then(|shared| shared.workers.idle_limit()) else {
+            return;
+        };
+        loop {
+            tokio::time::sleep((limit / 2).max(Duration::from_millis(20))).await;
+            let Some(shared) = shared.upgrade() else { return };
+            let workers = &shared.workers;
+            if workers.stopped.load(Ordering::Acquire) {
+                return;
+            }
+            for slot in workers.slots.iter().flatten() {
+                // One that is locked is being started.
+                let Ok(mut slot) = slot.try_lock() else { continue };
+                // Whoever uses it holds it.
+                let idle = slot
+                    .as_ref()
+                    .is_some_and(|worker| Arc::strong_count(worker) == 1 && worker.idle() > limit);
+                let retired = if idle { slot.take() } else { None };
+                drop(slot);
+                if let Some(retired) = retired {
+                    tracing::debug!("stopping a worker that was idle for {limit:?}");
+                    retired.worker.stop().await;
+                }
+            }
+        }
     }
 
     /// Forgets a worker that was lost, so that the next bundle starts another.

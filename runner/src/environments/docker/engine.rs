@@ -54,7 +54,12 @@ pub(super) async fn image(docker: &Docker, image: &str, pull: Pull) -> Result<()
     let here = match docker.inspect_image(image).await {
         Ok(_) => true,
         Err(e) if is_missing(&e) => false,
-        Err(e) => return Err(format!("the Docker engine cannot look for image {image:?}: {}", reason(&e))),
+        Err(e) => {
+            return Err(format!(
+                "the Docker engine cannot look for image {image:?}: {}",
+                reason(&e)
+            ));
+        }
     };
     let how = format!(
         "build it with `make {}`, or name another image by --environment_config=IMAGE",
@@ -66,7 +71,11 @@ pub(super) async fn image(docker: &Docker, image: &str, pull: Pull) -> Result<()
     match pull {
         Pull::Missing if here => return Ok(()),
         Pull::Never if here => return Ok(()),
-        Pull::Never => return Err(format!("there is no image {image:?} here, and --docker_pull=never; {how}")),
+        Pull::Never => {
+            return Err(format!(
+                "there is no image {image:?} here, and --docker_pull=never; {how}"
+            ));
+        }
         _ => {}
     }
     tracing::info!("pulling image {image}");
@@ -88,7 +97,9 @@ pub(super) async fn image(docker: &Docker, image: &str, pull: Pull) -> Result<()
             None => {}
             Some(_) if here => return Ok(()),
             Some(failed) => {
-                return Err(format!("there is no image {image:?} here, and it cannot be pulled ({failed}); {how}"));
+                return Err(format!(
+                    "there is no image {image:?} here, and it cannot be pulled ({failed}); {how}"
+                ));
             }
         }
     }

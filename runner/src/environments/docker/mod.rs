@@ -70,16 +70,23 @@ impl Environments {
         let failed = |reason: String| start_error(&request, reason);
         let image = payload.container_image;
         if image.is_empty() {
-            return Err(failed("it names no image; give --environment_config=IMAGE".into()));
+            return Err(failed(
+                "it names no image; give --environment_config=IMAGE".into(),
+            ));
         }
         let options = DockerOptions::read(&request.pipeline_options, &request.environment).map_err(failed)?;
         let docker = self.docker.engine().await.map_err(failed)?.clone();
-        engine::image(&docker, &image, options.pull).await.map_err(failed)?;
+        engine::image(&docker, &image, options.pull)
+            .await
+            .map_err(failed)?;
         check_machine(&docker, &options).await.map_err(failed)?;
 
         let network = options.network.clone().unwrap_or_else(|| "host".to_owned());
         let (url, artifact_url) = match network.as_str() {
-            "host" => (self.server.url().to_owned(), self.server.artifact_url().to_owned()),
+            "host" => (
+                self.server.url().to_owned(),
+                self.server.artifact_url().to_owned(),
+            ),
             network => {
                 let to = self.server.url();
                 if self.server.artifact_url() != to {
@@ -109,13 +116,23 @@ impl Environments {
             (engine::JOB.to_owned(), request.job_id.clone()),
         ]);
         let body = body(&image, &network, &options, flags, labels);
-        let created = docker.create_container(None::<CreateContainerOptions>, body).await;
+        let created = docker
+            .create_container(None::<CreateContainerOptions>, body)
+            .await;
         let id = created
-            .map_err(|e| failed(format!("the Docker engine makes no container of {image:?}: {}", reason(&e))))?
+            .map_err(|e| {
+                failed(format!(
+                    "the Docker engine makes no container of {image:?}: {}",
+                    reason(&e)
+                ))
+            })?
             .id;
         if let Err(e) = docker.start_container(&id, None::<StartContainerOptions>).await {
             engine::remove(&docker, &id).await;
-            return Err(failed(format!("the container of {image:?} does not start: {}", reason(&e))));
+            return Err(failed(format!(
+                "the container of {image:?} does not start: {}",
+                reason(&e)
+            )));
         }
         link.watch();
         let (stop, stopped) = watch::channel(false);
@@ -129,7 +146,9 @@ impl Environments {
         // Its end is the link's: `attend` tells it.
         if let Err(reason) = self.connection(&worker, std::future::pending()).await {
             worker.stop().await;
-            return Err(failed(format!("the container of {image:?} gave no worker: {reason}")));
+            return Err(failed(format!(
+                "the container of {image:?} gave no worker: {reason}"
+            )));
         }
         Ok(Arc::new(worker))
     }
@@ -278,7 +297,9 @@ async fn attend(
 
 /// How a container ended.
 async fn how(docker: &Docker, id: &str, limit: Option<i64>) -> String {
-    let state = docker.inspect_container(id, None::<InspectContainerOptions>).await;
+    let state = docker
+        .inspect_container(id, None::<InspectContainerOptions>)
+        .await;
     let state = state.ok().and_then(|container| container.state);
     let Some(state) = state else {
         return "its container was removed".into();
@@ -310,7 +331,9 @@ async fn read(docker: Docker, id: String, link: Arc<Link>, log: Arc<dyn WorkerLo
     let mut rest = Vec::new();
     while let Some(Ok(piece)) = output.next().await {
         let piece = match piece {
-            LogOutput::StdErr { message } | LogOutput::StdOut { message } | LogOutput::Console { message } => message,
+            LogOutput::StdErr { message }
+            | LogOutput::StdOut { message }
+            | LogOutput::Console { message } => message,
             LogOutput::StdIn { .. } => continue,
         };
         rest.extend_from_slice(&piece);

@@ -24,7 +24,8 @@ impl Door {
     pub(super) async fn open(docker: &Docker, network: &str, to: &str) -> Result<Self, String> {
         let options = None::<InspectNetworkOptions>;
         let found = docker.inspect_network(network, options).await;
-        let found = found.map_err(|e| format!("Docker network {network:?} cannot be used: {}", reason(&e)))?;
+        let found =
+            found.map_err(|e| format!("Docker network {network:?} cannot be used: {}", reason(&e)))?;
         let gateway = found
             .ipam
             .and_then(|ipam| ipam.config)
@@ -59,7 +60,13 @@ impl Door {
                         let _ = inside.set_nodelay(true);
                         let _ = outside.set_nodelay(true);
                         // Ends with either side.
-                        let _ = tokio::io::copy_bidirectional_with_sizes(&mut inside, &mut outside, 1 << 18, 1 << 18).await;
+                        let _ = tokio::io::copy_bidirectional_with_sizes(
+                            &mut inside,
+                            &mut outside,
+                            1 << 18,
+                            1 << 18,
+                        )
+                        .await;
                     }
                 });
             }

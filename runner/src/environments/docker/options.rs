@@ -21,7 +21,11 @@ impl std::fmt::Display for MountOption {
         if self.target != self.source {
             write!(f, " as {}", self.target)?;
         }
-        f.write_str(if self.read_only { " (read-only)" } else { " (read and write)" })
+        f.write_str(if self.read_only {
+            " (read-only)"
+        } else {
+            " (read and write)"
+        })
     }
 }
 
@@ -62,7 +66,12 @@ impl DockerOptions {
     /// Reads them. Each stands for itself, or as `NAME=VALUE` among `environment_options`.
     pub(super) fn read(options: &Struct, environment: &Environment) -> Result<Self, String> {
         let all = |name: &str| values(options, name);
-        let one = |name: &str| all(name).into_iter().next_back().filter(|value| !value.is_empty());
+        let one = |name: &str| {
+            all(name)
+                .into_iter()
+                .next_back()
+                .filter(|value| !value.is_empty())
+        };
         let lists = |name: &str| -> Vec<String> {
             all(name)
                 .iter()
@@ -80,9 +89,15 @@ impl DockerOptions {
                 None | Some("missing") => Pull::Missing,
                 Some("always") => Pull::Always,
                 Some("never") => Pull::Never,
-                Some(other) => return Err(format!("--docker_pull is missing, always or never, not {other:?}")),
+                Some(other) => {
+                    return Err(format!(
+                        "--docker_pull is missing, always or never, not {other:?}"
+                    ));
+                }
             },
-            memory: one("docker_memory").map(|text| bytes("docker_memory", &text)).transpose()?,
+            memory: one("docker_memory")
+                .map(|text| bytes("docker_memory", &text))
+                .transpose()?,
             ..Self::default()
         };
         for text in lists("docker_mounts") {
@@ -111,7 +126,9 @@ impl DockerOptions {
 
 /// The number in `type:nvidia-tesla-t4;count:2;install-nvidia-driver`; -1, all, if it says none.
 fn accelerators(hint: &str) -> i64 {
-    let count = hint.split(';').find_map(|part| part.trim().strip_prefix("count:"));
+    let count = hint
+        .split(';')
+        .find_map(|part| part.trim().strip_prefix("count:"));
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(-1)
 }
 
@@ -195,7 +212,9 @@ mod tests {
     }
 
     fn read(fields: &[(&str, Value)], hints: &[(&str, &str)]) -> Result<DockerOptions, String> {
-        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let fields = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()));
         let hints = hints
             .iter()
             .map(|(urn, value)| ((*urn).to_owned(), value.as_bytes().to_vec().into()));
@@ -230,7 +249,10 @@ mod tests {
         );
         let options = options.unwrap();
         assert_eq!(options.network.as_deref(), Some("bridge"));
-        assert_eq!((options.memory, options.nano_cpus), (Some(512 << 20), Some(1_500_000_000)));
+        assert_eq!(
+            (options.memory, options.nano_cpus),
+            (Some(512 << 20), Some(1_500_000_000))
+        );
         assert_eq!(options.env, ["A=1", "B=2"]);
         let mounts: Vec<String> = options.mounts.iter().map(ToString::to_string).collect();
         assert_eq!(mounts, ["/a (read and write)", "/b as /c (read-only)"]);
@@ -243,7 +265,10 @@ mod tests {
             &[
                 (resource_hints::MIN_RAM_BYTES, "1073741824"),
                 (resource_hints::CPU_COUNT, "4"),
-                (resource_hints::ACCELERATOR, "type:nvidia-tesla-t4;count:2;install-nvidia-driver"),
+                (
+                    resource_hints::ACCELERATOR,
+                    "type:nvidia-tesla-t4;count:2;install-nvidia-driver",
+                ),
             ],
         );
         let options = options.unwrap();

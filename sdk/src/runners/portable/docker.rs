@@ -68,7 +68,9 @@ pub(super) fn localize(options: &mut Struct) {
         .find(|(_, read_only)| !**read_only)
         .map(|(path, _)| path.clone());
     let given = options.fields.get(&key("docker_mounts"));
-    let mut all = given.and_then(crate::options::proto::read_strings).unwrap_or_default();
+    let mut all = given
+        .and_then(crate::options::proto::read_strings)
+        .unwrap_or_default();
     all.extend(mounts.iter().map(|(path, read_only)| {
         let path = path.display();
         let mode = if *read_only { "ro" } else { "rw" };
@@ -79,10 +81,7 @@ pub(super) fn localize(options: &mut Struct) {
     }
     let mut default = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            options
-                .fields
-                .entry(key(name))
-                .or_insert_with(|| string(value));
+            options.fields.entry(key(name)).or_insert_with(|| string(value));
         }
     };
     default("docker_working_dir", Some(here.display().to_string()));
@@ -137,7 +136,9 @@ fn user(output: Option<&Path>) -> Option<String> {
     // The owner of a process's folder in /proc is its user.
     let own = std::fs::metadata("/proc/self").ok()?;
     let of = match own.uid() {
-        0 => output.and_then(|output| std::fs::metadata(output).ok()).unwrap_or(own),
+        0 => output
+            .and_then(|output| std::fs::metadata(output).ok())
+            .unwrap_or(own),
         _ => own,
     };
     Some(format!("{}:{}", of.uid(), of.gid()))
@@ -183,7 +184,10 @@ mod tests {
             .insert(key("docker_mounts"), strings(["/a:/b".to_owned()]));
         localize(&mut options);
         assert_eq!(options.fields[&key("docker_user")], string("7:8"));
-        assert_eq!(options.fields[&key("docker_mounts")], strings(["/a:/b".to_owned()]));
+        assert_eq!(
+            options.fields[&key("docker_mounts")],
+            strings(["/a:/b".to_owned()])
+        );
         assert!(options.fields.contains_key(&key("docker_working_dir")));
     }
 }
