@@ -233,69 +233,72 @@ def test_no_engine_is_named(tmp_path, start):
   assert '/no/such.sock' in text and 'DOCKER_HOST' in text
 
 
-# Faults. The worker is known to be amid its bundle: an image is a FIFO, whose reader waits for this test.
+# Faults. The worker is known to be amid its bundle by the processor time that it has had.
 
 
-class Blocked:
-  """A pipeline one of whose images comes when the test says so."""
+class Long:
+  """A pipeline of many images, which takes its workers some seconds."""
+  # Times that the shipped images are classified, and the seconds of processor time after which a worker is amid them:
+  # it starts in less, and needs several times as much for all.
+  TIMES = 500
+  AMID = 2
+
   def __init__(self, folder, expected):
-    self.images = folder / 'images'
-    shutil.copytree(os.path.join(DATA, 'images'), self.images)
-    self.list = folder / 'images.txt'
     with open(os.path.join(DATA, 'images.txt'), encoding='utf-8') as f:
       names = f.read().split()
-    first = names[0]
-    self.expected = sorted(expected + [row.replace(first, 'slow.png') for row in expected if row.startswith(first)])
-    self.content = (self.images / first).read_bytes()
-    self.fifo = self.images / 'slow.png'
-    os.mkfifo(self.fifo)
-    self.list.write_text('\n'.join(names + ['slow.png']) + '\n')
+    self.list = folder / 'many.txt'
+    self.list.write_text('\n'.join(names * self.TIMES) + '\n')
+    self.expected = sorted(expected * self.TIMES)
     self.output = folder / 'out' / 'classes.csv'
     self.output.parent.mkdir()
-    # Containers may run as another user than this test's.
-    for path in (folder, self.images, self.output.parent):
-      path.chmod(0o777)
-    self.fifo.chmod(0o666)
+    self.name = 'job%d' % time.monotonic_ns()
 
   def launch(self, job, kind, config, *options):
     self.process = subprocess.Popen(
-        [CLASSIFY, '--runner=PortableRunner', '--job_endpoint=' + job, '--environment_type=' + kind,
-         '--environment_config=' + config, '--input=%s' % self.list, '--images_dir=%s' % self.images,
-         '--output=%s' % self.output, '--model_name=digits_cnn',
+        [CLASSIFY, '--runner=PortableRunner', '--job_endpoint=' + job, '--job_name=' + self.name,
+         '--environment_type=' + kind, '--environment_config=' + config, '--input=%s' % self.list,
+         '--images_dir=%s/images' % DATA, '--output=%s' % self.output, '--model_name=digits_cnn',
          '--model_state_dict_path=%s/digits_cnn.safetensors' % DATA, '--labels=%s/labels.txt' % DATA, *options],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-  def opened(self):
-    """Waits until a worker reads the image; gives the writing end."""
-    end = []
+  def workers(self):
+    """The job's harnesses, also those in containers, without their supervisors."""
+    return [pid for pid, (_, command) in processes().items()
+            if '--id=' + self.name in command and '--purlin-supervise' not in command]
 
-    def attempt():
-      with contextlib.suppress(OSError):
-        end.append(os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK))
-      if not end and self.process.poll() is not None:
-        raise AssertionError('the pipeline ended: ' + self.process.stdout.read())
-      return end
-    return until('a worker that reads the image', attempt)[0]
+  def amid(self):
+    """Waits until workers have done a part of their work; gives them."""
+    def found():
+      assert self.process.poll() is None, 'the pipeline ended: ' + self.process.stdout.read()
+      workers = self.workers()
+      return [pid for pid in workers if seconds_of(pid) > self.AMID] and workers
+    return until('a worker that works', found)
 
   def finish(self):
-    """Lets a worker have the image; the rows must be exact."""
-    end = self.opened()
-    os.set_blocking(end, True)
-    os.write(end, self.content)
-    os.close(end)
-    output, _ = self.process.communicate(timeout=120)
+    """The rows must be exact."""
+    output, _ = self.process.communicate(timeout=180)
     assert self.process.returncode == 0, output
     assert rows(self.output) == self.expected
+    assert not self.workers()
     return output
 
 
-@pytest.fixture(name='blocked')
-def _blocked(tmp_path, expected):
-  blocked = Blocked(tmp_path, expected)
-  yield blocked
-  if getattr(blocked, 'process', None) and blocked.process.poll() is None:
-    blocked.process.kill()
-    blocked.process.wait()
+def seconds_of(pid):
+  """Processor time that a process has had."""
+  with contextlib.suppress(OSError):
+    with open('/proc/%d/stat' % pid, encoding='utf-8', errors='replace') as f:
+      fields = f.read().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+  return 0
+
+
+@pytest.fixture(name='long')
+def _long(tmp_path, expected):
+  long = Long(tmp_path, expected)
+  yield long
+  if getattr(long, 'process', None) and long.process.poll() is None:
+    long.process.kill()
+    long.process.wait()
 
 
 def classify(job, output, kind, config, *options):
@@ -306,82 +309,67 @@ def classify(job, output, kind, config, *options):
       '--labels=%s/labels.txt' % DATA, *options)
 
 
-def workers_of(ancestor):
-  """Processes below that serve a runner, without their supervisors."""
-  return [pid for pid, command in below(ancestor).items() if '--id=' in command and '--purlin-supervise' not in command]
+def kill(pids, sent=signal.SIGKILL):
+  for pid in pids:
+    os.kill(pid, sent)
 
 
-def gone_from(end, pids):
-  """All of them have ended, and the test's end of the FIFO may be closed."""
-  until('the end of the worker', lambda: not any(alive(pid) for pid in pids))
-  os.close(end)
+def gone(pids):
+  until('the end of the workers', lambda: not any(alive(pid) for pid in pids))
 
 
-def test_sigkill_of_a_process_amid_its_bundle(blocked, start):
+def test_sigkill_of_a_process_amid_its_bundle(long, start):
   running = start(service)
-  blocked.launch(running.endpoint, 'PROCESS', '')
-  end = blocked.opened()
-  killed = workers_of(running.process.pid)
-  assert killed
-  for pid in killed:
-    os.kill(pid, signal.SIGKILL)
-  gone_from(end, killed)
-  blocked.finish()
+  long.launch(running.endpoint, 'PROCESS', '')
+  kill(long.amid())
+  long.finish()
   assert 'it was killed' in running.log(), running.log()
   assert not below(running.process.pid)
 
 
-def test_sigkill_of_a_pools_worker(blocked, start):
+def test_sigkill_of_a_pools_worker(long, start):
   running, hosts = start(service), start(pool)
-  blocked.launch(running.endpoint, 'EXTERNAL', hosts.endpoint)
-  end = blocked.opened()
-  killed = workers_of(hosts.process.pid)
-  assert killed
-  for pid in killed:
-    os.kill(pid, signal.SIGKILL)
-  gone_from(end, killed)
-  blocked.finish()
+  long.launch(running.endpoint, 'EXTERNAL', hosts.endpoint)
+  kill(long.amid())
+  long.finish()
   assert 'it was killed' in running.log(), running.log()
-  until('the end of the workers', lambda: not below(hosts.process.pid))
+  assert not below(hosts.process.pid)
 
 
-def test_sigkill_of_one_of_two_pools(blocked, start):
+def test_sigkill_of_one_of_two_pools(long, start):
   running, first, second = start(service), start(pool), start(pool)
-  blocked.launch(running.endpoint, 'EXTERNAL', '%s,%s' % (first.endpoint, second.endpoint))
-  end = blocked.opened()
-  host = first if workers_of(first.process.pid) else second
+  long.launch(running.endpoint, 'EXTERNAL', '%s,%s' % (first.endpoint, second.endpoint))
+  long.amid()
+  host = first if below(first.process.pid) else second
   workers = list(below(host.process.pid))
   assert workers
   host.process.kill()
   host.process.wait()
   # Nobody else ends them: they, and their supervisors, know by the pool's end.
-  gone_from(end, workers)
-  blocked.finish()
+  gone(workers)
+  long.finish()
 
 
-def test_a_harness_that_hangs(blocked, start):
+def test_a_harness_that_hangs(long, start):
   running = start(service, '--worker_hang_timeout=2s')
-  blocked.launch(running.endpoint, 'PROCESS', '')
-  end = blocked.opened()
-  hung = workers_of(running.process.pid)
-  for pid in hung:
-    os.kill(pid, signal.SIGSTOP)
-  gone_from(end, hung)
-  blocked.finish()
+  long.launch(running.endpoint, 'PROCESS', '')
+  hung = long.amid()
+  kill(hung, signal.SIGSTOP)
+  gone(hung)
+  long.finish()
   assert 'it hangs' in running.log() and '2 s' in running.log(), running.log()
 
 
-def test_a_killed_container(blocked, start, engine):
+def test_a_killed_container(long, start, engine):
   running = start(service)
-  blocked.launch(running.endpoint, 'DOCKER', IMAGE)
-  end = blocked.opened()
+  long.launch(running.endpoint, 'DOCKER', IMAGE)
+  long.amid()
   container, = engine('ps', '-q', '--filter', 'label=purlin.service').split()
   begin = time.monotonic()
   engine('kill', container)
   until('the loss to be noticed', lambda: 'its container was killed' in running.log())
   assert time.monotonic() - begin < 3, 'it is noticed as soon as the engine has done it'
-  os.close(end)
-  blocked.finish()
+  long.finish()
   assert not containers(engine)
 
 
@@ -392,16 +380,14 @@ def test_a_container_out_of_memory_is_named(tmp_path, start, engine):
   assert not containers(engine)
 
 
-def test_what_a_crashed_service_left_is_swept(blocked, tmp_path, start, engine, expected):
+def test_what_a_crashed_service_left_is_swept(long, tmp_path, start, engine, expected):
   crashed = start(service)
-  blocked.launch(crashed.endpoint, 'DOCKER', IMAGE)
-  end = blocked.opened()
-  left = containers(engine)
-  assert left
+  long.launch(crashed.endpoint, 'DOCKER', IMAGE)
+  long.amid()
+  assert containers(engine)
   crashed.process.kill()
   crashed.process.wait()
-  os.close(end)
-  blocked.process.wait(60)
+  long.process.wait(60)
   result = classify(start(service).endpoint, tmp_path / 'o', 'DOCKER', IMAGE)
   assert result.returncode == 0, result.stderr
   assert rows(tmp_path / 'o') == expected

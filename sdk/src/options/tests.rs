@@ -155,7 +155,12 @@ fn help_reads_well() {
                   "command", "env", "os" and "arch" (this program by default)
               --environment_options <NAME=VALUE>
                   The same by name, repeatable: external_service_address=, docker_container_image=,
-                  process_command= or process_variables=A=1,B=2 [alias: --environment_option]
+                  process_command= or process_variables=A=1,B=2. Further ones for containers:
+                  docker_network= (host or bridge), docker_pull= (missing, always or never), docker_user=,
+                  docker_env=A=1, docker_memory=2G, docker_cpus=1.5 [alias: --environment_option]
+              --docker_mounts <MOUNTS>
+                  Folders and files for DOCKER workers, besides those that the options name:
+                  SOURCE[:TARGET][:ro], comma-separated or repeated [alias: --docker_mount]
               --job_name <NAME>
                   Name of the job in the job service; the program's name by default
               --sdk_worker_parallelism <N>

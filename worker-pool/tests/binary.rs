@@ -1,0 +1,112 @@
+//! The pool's program: what it starts ends with it, whatever ends it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use purlin_proto::fn_execution as api;
+use purlin_proto::fn_execution::beam_fn_external_worker_pool_client::BeamFnExternalWorkerPoolClient;
+
+struct Pool {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pool(flags: &[String]) -> Pool {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_purlin-worker-pool"))
+        .arg("--port=0")
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let address = line.trim().rsplit(' ').next().unwrap().to_owned();
+    Pool { child, address }
+}
+
+fn start(pool: &Pool) -> String {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let url = format!("http://{}", pool.address);
+        let mut client = BeamFnExternalWorkerPoolClient::connect(url).await.unwrap();
+        let request = api::StartWorkerRequest {
+            worker_id: "w".into(),
+            ..Default::default()
+        };
+        client.start_worker(request).await.unwrap().into_inner().error
+    })
+}
+
+fn until(what: &str, mut found: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !found() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn runs(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    // The dead that nobody has buried do not.
+    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
+}
+
+#[test]
+fn sigkill_of_the_pool_ends_even_children_in_other_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("harness");
+    let pids = dir.path().join("pids");
+    let body = format!(
+        "#!/bin/sh\nsetsid sh -c 'echo $$ >> {0}; exec sleep 1000' &\necho $$ >> {0}\nexec sleep 1000\n",
+        pids.display()
+    );
+    std::fs::write(&script, body).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let mut pool = pool(&[format!("--harness_command={}", script.display())]);
+    assert_eq!(start(&pool), "");
+    let read = || std::fs::read_to_string(&pids).unwrap_or_default();
+    until("two processes", || read().lines().count() == 2);
+    let started = read();
+    assert!(started.lines().all(runs), "{started}");
+    pool.child.kill().unwrap();
+    pool.child.wait().unwrap();
+    until("their end", || !started.lines().any(runs));
+}
+
+#[test]
+fn a_worker_beyond_its_memory_ends() {
+    // It doubles a text until it is stopped: 64 MiB are soon passed.
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("harness");
+    let done = dir.path().join("pid");
+    let body = format!(
+        "#!/bin/sh\necho $$ > {}\nx=xxxxxxxxxxxxxxxx\nwhile [ ${{#x}} -lt 268435456 ]; do x=$x$x; done\nsleep 1000\n",
+        done.display()
+    );
+    std::fs::write(&script, body).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let pool = pool(&[
+        format!("--harness_command={}", script.display()),
+        "--worker_memory=64M".into(),
+        "--worker_cpus=1".into(),
+    ]);
+    // It may be over before the pool has answered.
+    let error = start(&pool);
+    assert!(error.is_empty() || error.contains("64 MiB are allowed"), "{error}");
+    let read = || std::fs::read_to_string(&done).unwrap_or_default();
+    until("the worker", || !read().is_empty());
+    until("its end", || !runs(read().trim()));
+}
