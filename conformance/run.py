@@ -183,17 +183,19 @@ SUITES = {
     # In batch Beam itself skips the test in real time.
     'validatesrunner': (validates_runner('test'), True),
     'validatesrunner-streaming': (validates_runner('not ' + REAL_TIME, '--streaming'), True),
-    'external': (external('JobEndpointTest'), True),
-    'process': (process('JobEndpointTest'), True),
-    'subprocess': (subprocess_sdk('JobEndpointTest'), True),
     'transcripts': (transcripts, True),
     'prism': (prism, False),
     'wire': (wire, True),
     'go': (go, True),
 }
 
-# Only when named. The source of this one lasts 20 minutes, on any runner: it emits by the clock.
+# Only when named.
 ON_DEMAND = {
+    # Each test starts Python processes, whose imports take seconds.
+    'external': (external('JobEndpointTest'), True),
+    'process': (process('JobEndpointTest'), True),
+    'subprocess': (subprocess_sdk('JobEndpointTest'), True),
+    # Its source lasts 20 minutes, on any runner: it emits by the clock.
     'real-time': (validates_runner(REAL_TIME, '--streaming'), True),
 }
 TIME_LIMITS = {'real-time': 1500}

@@ -435,7 +435,7 @@ def test_beams_python_harness_in_the_pool(start):
   job = start(service).endpoint
   hosts = start(pool, '--harness_command=%s %s' % (PYTHON, BOOT))
   with beam_job(job, hosts.endpoint) as text:
-    assert 'Error' not in text, text
+    assert 'Traceback' not in text and 'RuntimeError' not in text, text
   until('the end of the workers', lambda: not below(hosts.process.pid))
 
 

@@ -51,7 +51,10 @@ fn start(pool: &Pool) -> String {
 fn until(what: &str, mut found: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !found() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "waited in vain for {what}"
+        );
         std::thread::yield_now();
     }
 }
@@ -105,7 +108,10 @@ fn a_worker_beyond_its_memory_ends() {
     ]);
     // It may be over before the pool has answered.
     let error = start(&pool);
-    assert!(error.is_empty() || error.contains("64 MiB are allowed"), "{error}");
+    assert!(
+        error.is_empty() || error.contains("64 MiB are allowed"),
+        "{error}"
+    );
     let read = || std::fs::read_to_string(&done).unwrap_or_default();
     until("the worker", || !read().is_empty());
     until("its end", || !runs(read().trim()));
