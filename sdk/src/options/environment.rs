@@ -65,7 +65,7 @@ impl PipelineOptions {
             .filter(|config| !config.is_empty());
         let mut named = Named::new(kind, &self.environment_options)?;
         let docker = |name: &&str| kind == EnvironmentType::Docker && *name != "docker_container_image";
-        if config.is_some() && !named.options.keys().all(|name| docker(name)) {
+        if config.is_some() && !named.options.keys().all(docker) {
             return wrong(
                 "environment_options",
                 "give these or --environment_config, not both",

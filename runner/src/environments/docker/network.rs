@@ -31,7 +31,10 @@ impl Door {
             .and_then(|ipam| ipam.config)
             .into_iter()
             .flatten()
-            .find_map(|config| config.gateway)
+            .find_map(|config| {
+                let named = config.gateway.filter(|gateway| !gateway.is_empty());
+                named.or_else(|| first_address(&config.subnet?))
+            })
             .ok_or_else(|| {
                 format!("Docker network {network:?} names no gateway, so this service cannot be reached from it; use --docker_network=host")
             })?;
@@ -75,5 +78,24 @@ impl Door {
             url: format!("{host}:{port}"),
             task,
         })
+    }
+}
+
+/// The first address of a subnet such as 172.17.0.0/16: older engines do not name the default network's gateway, which it is.
+fn first_address(subnet: &str) -> Option<String> {
+    let (base, _) = subnet.split_once('/')?;
+    let base: std::net::Ipv4Addr = base.parse().ok()?;
+    let first = u32::from(base).checked_add(1)?;
+    Some(std::net::Ipv4Addr::from(first).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_gateway_is_the_first_address() {
+        let first = |subnet| super::first_address(subnet);
+        assert_eq!(first("172.17.0.0/16").as_deref(), Some("172.17.0.1"));
+        assert_eq!(first("fd00::/80"), None);
+        assert_eq!(first("nonsense"), None);
     }
 }

@@ -154,7 +154,8 @@ mod tests {
         let here = dir.path();
         std::fs::create_dir_all(here.join("data/images")).unwrap();
         std::fs::write(here.join("data/in.txt"), "").unwrap();
-        let cases: Vec<(&str, &str, Option<(&str, bool)>)> = vec![
+        type Mounted = Option<(&'static str, bool)>;
+        let cases: Vec<(&str, &str, Mounted)> = vec![
             ("input", "data/in.txt", Some(("data/in.txt", true))),
             ("images_dir", "./data/../data/images", Some(("data/images", true))),
             ("input", "data/*.txt", Some(("data", true))),
