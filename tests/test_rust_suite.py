@@ -21,9 +21,9 @@ ENV = dict(os.environ, RUST_BACKTRACE='0', PATH=os.path.dirname(PYTHON) + os.pat
 
 @pytest.fixture(name='suite', scope='session')
 def _suite():
-  """The suite's program."""
+  """The suite's program; of the whole workspace, whose features are those of `cargo test --workspace`: nothing is built twice."""
   built = subprocess.run(
-      ['cargo', 'test', '-q', '-p', 'purlin', '--test', 'validates_runner', '--no-run', '--message-format=json'],
+      ['cargo', 'test', '-q', '--workspace', '--test', 'validates_runner', '--no-run', '--message-format=json'],
       cwd=ROOT, env=ENV, capture_output=True, text=True, check=True)
   messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith('{')]
   programs = [m['executable'] for m in messages if m.get('target', {}).get('name') == 'validates_runner']

@@ -9,6 +9,10 @@ use anyhow::Context;
 use clap::Parser;
 use purlin_worker_pool::{PoolSettings, WorkerPool};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Hosts SDK harnesses for any Beam runner (environment EXTERNAL). A job that staged its own program (the Rust SDK) gets
 /// that as its worker; any other gets --harness_command. /health and /metrics are on the same port.
@@ -91,11 +95,12 @@ fn bytes(text: &str) -> Result<u64, String> {
 fn main() -> anyhow::Result<()> {
     purlin_processes::supervise_if_asked();
     let args = Args::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level).context("--log_level")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter: Targets = args.log_level.parse().context("--log_level")?;
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
         .init();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
