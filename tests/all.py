@@ -22,10 +22,11 @@ STEPS = {
     'clippy': ['cargo', 'clippy', '-q', '--workspace', '--all-targets', '--', '-D', 'warnings'],
     'unit': ['cargo', 'test', '--workspace', '--no-fail-fast'],
     'build': ['make', '--no-print-directory', 'build'],
-    'end-to-end': [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'tests'],
     'conformance': ['python3', 'conformance/run.py'],
+    'end-to-end': [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rs', 'tests'],
 }
-LANES = [['fmt', 'clippy', 'unit'], ['build', 'end-to-end', 'conformance']]
+# The end-to-end tests come last: one of them wants a program that the first lane builds.
+LANES = [['fmt', 'clippy', 'unit'], ['build', 'conformance', 'end-to-end']]
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 
