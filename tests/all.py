@@ -21,12 +21,15 @@ STEPS = {
     'fmt': ['cargo', 'fmt', '--all', '--check'],
     'clippy': ['cargo', 'clippy', '-q', '--workspace', '--all-targets', '--', '-D', 'warnings'],
     'unit': ['cargo', 'test', '--workspace', '--no-fail-fast'],
+    # What is built only when asked for.
+    'features': ['cargo', 'test', '-p', 'purlin', '--features', 'avro,parquet,object-store',
+                 '--test', 'columnar', '--test', 'object_store'],
     'build': ['make', '--no-print-directory', 'build'],
     'conformance': ['python3', 'conformance/run.py'],
     'end-to-end': [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rs', 'tests'],
 }
 # The end-to-end tests come last: one of them wants a program that the first lane builds.
-LANES = [['fmt', 'clippy', 'unit'], ['build', 'conformance', 'end-to-end']]
+LANES = [['fmt', 'clippy', 'unit', 'features'], ['build', 'conformance', 'end-to-end']]
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 

@@ -62,6 +62,10 @@ pub mod prelude {
         Compression, EmptyMatch, FileMetadata, MatchAll, MatchFiles, ReadAllJson, ReadAllText, ReadCsv,
         ReadFiles, ReadJson, ReadText, ReadTfRecord, WriteCsv, WriteJson, WriteText, WriteTfRecord,
     };
+    #[cfg(feature = "avro")]
+    pub use crate::io::{ReadAvro, WriteAvro};
+    #[cfg(feature = "parquet")]
+    pub use crate::io::{ReadParquet, WriteParquet};
     pub use crate::metrics::Metrics;
     pub use crate::options::PipelineOptions;
     pub use crate::pipeline::{Apply, PBegin, PCollection, PTransform, PValue, Pipeline};
