@@ -159,9 +159,7 @@ def examples(service):
 
 def model(service):
   return [os.path.join(HERE, 'test_model.py'), '-o', 'python_functions=test_*'], {
-      'JOB_ENDPOINT': service.endpoint,
-      # A DoFn in a subprocess is forked from the worker, which here is the process of the tests.
-      'GRPC_ENABLE_FORK_SUPPORT': '1'}
+      'JOB_ENDPOINT': service.endpoint}
 
 
 def wire(service):

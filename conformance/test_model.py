@@ -241,12 +241,10 @@ def invert(x):
   return 1 / x
 
 
-@pytest.mark.parametrize('subprocess', [False, True])
-def test_handled_exceptions_are_an_output(subprocess):
+def test_handled_exceptions_are_an_output():
+  # Not with use_subprocess: it forks a worker that is amid its calls to us, which gRPC for Python may not survive.
   with pipeline() as p:
-    good, bad = (
-        p | beam.Create([1, 0, 2])
-        | beam.Map(invert).with_exception_handling(use_subprocess=subprocess))
+    good, bad = p | beam.Create([1, 0, 2]) | beam.Map(invert).with_exception_handling()
     check(good, [1.0, 0.5], 'good')
     check(bad | beam.MapTuple(lambda x, error: (x, error[0].__name__)), [(0, 'ZeroDivisionError')], 'bad')
 
