@@ -36,6 +36,12 @@ pub(crate) struct KeyedSpec {
     pub max_bundle_elements: u64,
 }
 
+/// What a timer with this output timestamp holds the output watermark at. One "without output timestamp" has the end of time;
+/// yet nobody downstream may take the input for complete before it has fired.
+fn held(output_timestamp: Timestamp) -> Timestamp {
+    output_timestamp.min(Timestamp::END_OF_GLOBAL_WINDOW)
+}
+
 /// The two kinds of holds of a stage.
 pub(crate) struct StageHolds<'a> {
     /// Elements: hold the input watermark.
@@ -390,7 +396,7 @@ impl KeyedQueue {
                     let Some(armed) = entry.timers.remove(&id) else {
                         continue;
                     };
-                    work.timer_holds.push(armed.firing.hold_timestamp);
+                    work.timer_holds.push(held(armed.firing.hold_timestamp));
                     encode_timer(&key, &id, armed.firing, timers.entry(id.family).or_default());
                     used += 1;
                 }
@@ -497,10 +503,10 @@ impl KeyedQueue {
             let entry = self.keys.entry(key.clone()).or_default();
             if let Some(old) = entry.timers.remove(&id) {
                 entry.order.remove(&(domain, old.due, id.clone()));
-                holds.output.remove(old.firing.hold_timestamp);
+                holds.output.remove(held(old.firing.hold_timestamp));
             }
             let Some(firing) = timer.firing else { continue };
-            holds.output.add(firing.hold_timestamp);
+            holds.output.add(held(firing.hold_timestamp));
             let due = match domain {
                 // Nothing of a window is processed after it expired.
                 TimeDomain::EventTime => firing.fire_timestamp.min(expiration),
