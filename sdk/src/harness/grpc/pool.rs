@@ -34,12 +34,13 @@ pub(crate) struct LoopbackPool {
     server: JoinHandle<()>,
 }
 
-/// Running workers by id.
+/// Workers by id, until they have ended: a process that ends while user code runs in it takes down what that code uses.
 type Workers = Arc<Mutex<HashMap<String, Worker>>>;
 
+/// Its task keeps a receiver until the end.
+#[derive(Clone)]
 struct Worker {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
 }
 
 impl LoopbackPool {
@@ -79,7 +80,7 @@ impl LoopbackPool {
 
     /// Stops all workers and the pool.
     pub async fn stop(self) {
-        let workers: Vec<Worker> = lock(&self.workers).drain().map(|(_, worker)| worker).collect();
+        let workers: Vec<Worker> = lock(&self.workers).values().cloned().collect();
         for worker in workers {
             // A worker that does not end in time has said so.
             let _ = worker.end().await;
@@ -91,8 +92,8 @@ impl LoopbackPool {
 impl Worker {
     async fn end(self) -> Result<(), String> {
         self.stop.send_replace(true);
-        match tokio::time::timeout(STOP, self.task).await {
-            Ok(_) => Ok(()),
+        match tokio::time::timeout(STOP, self.stop.closed()).await {
+            Ok(()) => Ok(()),
             Err(_) => Err(format!("the worker did not end within {} s", STOP.as_secs())),
         }
     }
@@ -137,15 +138,16 @@ impl Service {
             return Err(format!("there is a worker {worker_id:?} already"));
         }
         let (stop, mut stopped) = watch::channel(false);
-        let (all, id) = (self.workers.clone(), worker_id.clone());
-        let task = tokio::spawn(async move {
+        let (all, id, alive) = (self.workers.clone(), worker_id.clone(), stopped.clone());
+        tokio::spawn(async move {
             let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
             if let Err(error) = harness.serve(stop).await {
                 tracing::error!("{error}");
             }
             lock(&all).remove(&id);
+            drop(alive);
         });
-        workers.insert(worker_id, Worker { stop, task });
+        workers.insert(worker_id, Worker { stop });
         Ok(())
     }
 }
@@ -164,7 +166,7 @@ impl BeamFnExternalWorkerPool for Service {
         &self,
         request: Request<StopWorkerRequest>,
     ) -> Result<Response<StopWorkerResponse>, Status> {
-        let worker = lock(&self.workers).remove(&request.into_inner().worker_id);
+        let worker = lock(&self.workers).get(&request.into_inner().worker_id).cloned();
         let error = match worker {
             // It may have ended by itself: its control stream was closed.
             None => String::new(),
