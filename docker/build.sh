@@ -24,9 +24,10 @@ chmod 1777 "$root/tmp"
 cp --reflink=auto $boot "$root/opt/purlin/boot"
 strip "$root/opt/purlin/boot" 2>/dev/null || true
 # Hard links where the file system allows: libtorch is half a gigabyte.
-cp -al "$libtorch/lib" "$root/opt/libtorch/torch/lib" 2>/dev/null || cp -a "$libtorch/lib" "$root/opt/libtorch/torch/lib"
+lay() { cp -al "$1" "$2" 2>/dev/null || { rm -rf "$2" && cp -a "$1" "$2"; }; }
+lay "$libtorch/lib" "$root/opt/libtorch/torch/lib"
 if [ -d "$libtorch/../nvidia" ]; then
-    cp -al "$libtorch/../nvidia" "$root/opt/libtorch/nvidia" 2>/dev/null || cp -a "$libtorch/../nvidia" "$root/opt/libtorch/nvidia"
+    lay "$libtorch/../nvidia" "$root/opt/libtorch/nvidia"
     find "$root/opt/libtorch/nvidia" -name include -prune -exec rm -rf {} +
 fi
 # What they load from the system, by the names that they load it by, and what glibc loads by itself.

@@ -17,19 +17,21 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
 
+# All that is built only when asked for: what tests build is built with it, once.
+WORKSPACE = ['--workspace', '--features', 'purlin/avro,purlin/parquet,purlin/object-store']
+PYTEST = [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rfEs', 'tests']
+
 STEPS = {
     'fmt': ['cargo', 'fmt', '--all', '--check'],
-    'clippy': ['cargo', 'clippy', '-q', '--workspace', '--all-targets', '--', '-D', 'warnings'],
-    'unit': ['cargo', 'test', '--workspace', '--no-fail-fast'],
-    # What is built only when asked for.
-    'features': ['cargo', 'test', '-p', 'purlin', '--features', 'avro,parquet,object-store',
-                 '--test', 'columnar', '--test', 'object_store'],
+    'clippy': ['cargo', 'clippy', '-q', *WORKSPACE, '--all-targets', '--', '-D', 'warnings'],
+    'unit': ['cargo', 'test', *WORKSPACE, '--no-fail-fast'],
     'build': ['make', '--no-print-directory', 'build'],
     'conformance': ['python3', 'conformance/run.py'],
-    'end-to-end': [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rs', 'tests'],
+    'end-to-end': [*PYTEST, '-m', 'not docker'],
+    'docker': ['tests/namespaces.py', *PYTEST, '-m', 'docker'],
 }
-# The end-to-end tests come last: one of them wants a program that the first lane builds.
-LANES = [['fmt', 'clippy', 'unit', 'features'], ['build', 'conformance', 'end-to-end']]
+# The end-to-end tests come late: one of them wants a program that the first lane builds.
+LANES = [['fmt', 'clippy', 'unit'], ['build', 'conformance', 'docker', 'end-to-end']]
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 
@@ -55,6 +57,13 @@ def count(output):
   return passed, failed, skipped
 
 
+def failures(output):
+  """A line on each failure: what cargo, pytest, conformance/run.py and the compiler print of it."""
+  patterns = r'test (.* \.\.\. FAILED)$|(?:FAILED|ERROR) (.*)|  (\S+ \S+ \([\d.]+ s\): .*)|(error.*)|(SKIPPED .*)'
+  found = (re.match(patterns, line) for line in output.splitlines())
+  return [next(filter(None, match.groups()))[:500] for match in found if match]
+
+
 def step(name):
   def say(text):
     print('%-11s | %s' % (name, text), flush=True)
@@ -75,7 +84,7 @@ def step(name):
   if name in ('fmt', 'clippy', 'build') and process.returncode == 0:
     passed = 1
   say('%s, %.0f s' % ('failed' if failed else 'passed', time.time() - begin))
-  return passed, failed, skipped
+  return (passed, failed, skipped), failures(''.join(output))
 
 
 def main():
@@ -86,7 +95,12 @@ def main():
   lanes = [[name for name in lane if name in names] for lane in LANES]
   with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
     done = pool.map(lambda lane: {name: step(name) for name in lane}, lanes)
-    counts = {name: numbers for lane in done for name, numbers in lane.items()}
+    results = {name: result for lane in done for name, result in lane.items()}
+  counts = {name: numbers for name, (numbers, _) in results.items()}
+  # Last, where it is found: nobody reads the thousand lines before.
+  for name, (_, lines) in results.items():
+    for line in lines:
+      print('%-12s %s' % (name, line))
   for name, (passed, failed, skipped) in counts.items():
     print('%-12s %4d passed %4d failed %4d skipped' % (name, passed, failed, skipped))
   passed, failed, skipped = (sum(column) for column in zip(*counts.values()))

@@ -4,6 +4,7 @@ Needs `make build` first; tests/all.py does that. What needs Docker uses the eng
 starts itself where it may (root, with docker.io installed).
 """
 import contextlib
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import urllib.request
@@ -26,6 +28,8 @@ POOL = os.path.join(ROOT, 'target', 'release', 'purlin-worker-pool')
 PYTHON = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
 BOOT = os.path.join(ROOT, 'conformance', 'sdk_boot.py')
 IMAGE = 'purlin-worker-test:latest'
+# Debian's own client, where another comes first on the path.
+DOCKER = '/usr/bin/docker' if os.path.exists('/usr/bin/docker') else shutil.which('docker')
 # So long may anything take that is to happen soon.
 SOON = 60
 
@@ -125,41 +129,61 @@ def _start():
     program.stop()
 
 
+def own_engine(folder):
+  """A Docker engine of the tests' own in `folder`: its process, and why none can run (empty where one does)."""
+  with open(folder + '/log', 'w', encoding='utf-8') as log:
+    process = subprocess.Popen(
+        [shutil.which('dockerd') or '/usr/sbin/dockerd', '--data-root', folder + '/data', '--exec-root', folder + '/exec',
+         '--pidfile', folder + '/pid', '-H', os.environ['DOCKER_HOST']],
+        stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+
+  def settled():
+    return process.poll() is not None or os.path.exists(folder + '/docker.sock') and run(DOCKER, 'info').returncode == 0
+  until('the Docker engine', settled)
+  if process.poll() is None:
+    return process, ''
+  with open(folder + '/log', encoding='utf-8') as log:
+    return process, 'the Docker engine ended at once: ' + log.read().strip().rpartition('\n')[2]
+
+
+def unfit():
+  """Why the engine cannot hold an image of one file; None where it can."""
+  archive = io.BytesIO()
+  with tarfile.open(fileobj=archive, mode='w') as tar:
+    tar.addfile(tarfile.TarInfo('file'))
+  tried = subprocess.run([DOCKER, 'import', '-'], input=archive.getvalue(), capture_output=True, check=False)
+  if tried.returncode != 0:
+    return 'the Docker engine cannot unpack an image here: ' + tried.stderr.decode(errors='replace').strip()
+  run(DOCKER, 'rmi', tried.stdout.decode().strip())
+  return None
+
+
 @pytest.fixture(name='engine', scope='session')
 def _engine(tmp_path_factory):
-  """A Docker engine with the workers' image; DOCKER_HOST names it."""
-  own = None
-  # Never skipped in CI.
+  """A Docker engine with the workers' image; DOCKER_HOST names it. Without the program, CI fails."""
   lacking = pytest.fail if os.environ.get('CI') else pytest.skip
-  host = os.environ.get('DOCKER_HOST')
-  docker = '/usr/bin/docker' if os.path.exists('/usr/bin/docker') else shutil.which('docker')
-  if not docker:
+  if not DOCKER:
     lacking('Docker is not installed: apt-get install docker.io')
-  if subprocess.run([docker, 'info'], capture_output=True, check=False).returncode != 0:
-    dockerd = shutil.which('dockerd') or '/usr/sbin/dockerd'
-    if os.getuid() != 0 or not os.path.exists(dockerd):
-      lacking('no Docker engine answers at %s, and one is started by root only (apt-get install docker.io)' % (
-          host or 'the default socket'))
-    folder = str(tmp_path_factory.mktemp('dockerd'))
-    host = 'unix://%s/docker.sock' % folder
-    with open(folder + '/log', 'w', encoding='utf-8') as log:
-      own = subprocess.Popen(
-          [dockerd, '--data-root', folder + '/data', '--exec-root', folder + '/exec', '--pidfile', folder + '/pid',
-           '-H', host], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
-    os.environ['DOCKER_HOST'] = host
-
-    def up():
-      with open(folder + '/log', encoding='utf-8') as log:
-        assert own.poll() is None, log.read()
-      return subprocess.run([docker, 'info'], capture_output=True, check=False).returncode == 0
-    until('the Docker engine', up)
+  own, folder = None, None
   try:
-    built = run('docker/build.sh', 'cpu', IMAGE, env={'DOCKER': docker})
+    if run(DOCKER, 'info').returncode != 0:
+      if os.getuid() != 0 or not os.path.exists(shutil.which('dockerd') or '/usr/sbin/dockerd'):
+        lacking('no Docker engine answers at %s, and one is started by root only (apt-get install docker.io)' % (
+            os.environ.get('DOCKER_HOST') or 'the default socket'))
+      folder = str(tmp_path_factory.mktemp('dockerd'))
+      os.environ['DOCKER_HOST'] = 'unix://%s/docker.sock' % folder
+      own, why = own_engine(folder)
+      if why:
+        pytest.skip(why)
+    why = unfit()
+    if why:
+      pytest.skip(why)
+    built = run('docker/build.sh', 'cpu', IMAGE, env={'DOCKER': DOCKER})
     assert built.returncode == 0, built.stdout + built.stderr
     print(built.stdout)
 
     def client(*arguments):
-      result = run(docker, *arguments)
+      result = run(DOCKER, *arguments)
       assert result.returncode == 0, result.stderr
       return result.stdout.strip()
     yield client
@@ -168,6 +192,8 @@ def _engine(tmp_path_factory):
       own.terminate()
       own.wait(30)
       os.environ.pop('DOCKER_HOST', None)
+      # The engine leaves the namespace of the host's network there.
+      subprocess.run(['umount', folder + '/exec/netns/default'], capture_output=True, check=False)
       shutil.rmtree(folder, ignore_errors=True)
 
 

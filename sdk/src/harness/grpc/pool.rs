@@ -175,3 +175,37 @@ impl BeamFnExternalWorkerPool for Service {
         Ok(Response::new(StopWorkerResponse { error }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_pool_waits_for_workers_that_were_told_to_end_already() {
+        let workers = Workers::default();
+        let (stop, mut task) = watch::channel(false);
+        lock(&workers).insert("w1".into(), Worker { stop });
+        let service = Service {
+            registry: Arc::default(),
+            workers: workers.clone(),
+        };
+        let request = StopWorkerRequest {
+            worker_id: "w1".into(),
+        };
+        tokio::spawn(async move { service.stop_worker(Request::new(request)).await });
+        assert!(task.wait_for(|stop| *stop).await.is_ok());
+
+        let pool = LoopbackPool {
+            address: String::new(),
+            workers,
+            server: tokio::spawn(std::future::pending()),
+        };
+        let ended = tokio::spawn(pool.stop());
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!ended.is_finished(), "its bundle is not over");
+        drop(task);
+        ended.await.unwrap();
+    }
+}
