@@ -100,6 +100,11 @@ impl SplittableDoFn for Careless {
 
 #[test]
 fn errors_name_the_transform_and_what_is_wrong() {
+    // One at a time: where a worker is idle, the restriction may be split before it is claimed wrongly.
+    let options = PipelineOptions {
+        direct_num_workers: 1,
+        ..PipelineOptions::default()
+    };
     for (what, expected) in [
         (0, "offsets from 4 of [0, 10) were not claimed"),
         (1, "claimed in ascending order, but 2 comes after 3"),
@@ -109,7 +114,7 @@ fn errors_name_the_transform_and_what_is_wrong() {
         p.apply(Create::new([10i64]))
             .splittable_par_do("Careless", Careless(what));
         let error = p
-            .run(&PipelineOptions::default())
+            .run(&options)
             .err()
             .map(|e| e.to_string())
             .unwrap_or_default();
