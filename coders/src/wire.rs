@@ -188,12 +188,6 @@ fn write_varint_slow(mut value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&buffer[..=length]);
 }
 
-/// Number of bytes that [`write_varint`] writes.
-#[inline]
-pub fn varint_size(value: u64) -> usize {
-    ((64 - (value | 1).leading_zeros()) as usize).div_ceil(7)
-}
-
 /// Writes a byte string: length-prefixed when nested.
 #[inline]
 pub fn write_bytes(bytes: &[u8], out: &mut Vec<u8>, nested: bool) {
