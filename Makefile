@@ -20,8 +20,11 @@ CLASSIFY_OPTIONS = $(call option,input,INPUT) $(call option,images_dir,IMAGES_DI
     $(call option,labels,LABELS) $(call option,device,DEVICE) $(call option,precision,PRECISION) \
     $(call option,min_batch_size,MIN_BATCH_SIZE) $(call option,max_batch_size,MAX_BATCH_SIZE) $(call option,top_k,TOP_K)
 PORTABLE_OPTIONS = --environment_type=$(ENVIRONMENT_TYPE) $(call option,environment_config,ENVIRONMENT_CONFIG)
+SERVE = $(SERVICE) --job_port=$(JOB_PORT) --artifact_port=$(ARTIFACT_PORT) --expansion_port=$(EXPANSION_PORT)
+SERVE_POOL = $(POOL) --port=$(WORKER_POOL_PORT)
+with_service = tests/with-server.sh $(JOB_PORT) $(SERVE) --
 # A run on the job service, with workers of the type given.
-on_service = tests/with-service.sh $(SERVICE) $(JOB_PORT) $(ARTIFACT_PORT) $(EXPANSION_PORT) -- \
+on_service = $(with_service) \
     $(CLASSIFY) --runner=PrismRunner --job_endpoint=$(JOB_ENDPOINT) --sdk_worker_parallelism=$(SDK_WORKER_PARALLELISM) \
     --environment_type=$(1) $(if $(strip $(2)),--environment_config='$(strip $(2))') $(CLASSIFY_OPTIONS)
 COMPARE = $(if $(strip $(EXPECTED)),tests/same-rows.sh $(OUTPUT) $(EXPECTED))
@@ -43,8 +46,7 @@ run-direct: classify ## Classify the images in one process, no service (settings
 
 .PHONY: run-prism
 run-prism: classify services ## The same pipeline on the job service, over gRPC, with LOOPBACK workers
-	tests/with-service.sh $(SERVICE) $(JOB_PORT) $(ARTIFACT_PORT) $(EXPANSION_PORT) -- \
-	    $(CLASSIFY) --runner=PrismRunner --job_endpoint=$(JOB_ENDPOINT) $(PORTABLE_OPTIONS) $(CLASSIFY_OPTIONS)
+	$(with_service) $(CLASSIFY) --runner=PrismRunner --job_endpoint=$(JOB_ENDPOINT) $(PORTABLE_OPTIONS) $(CLASSIFY_OPTIONS)
 	@$(COMPARE)
 
 .PHONY: run-process
@@ -54,7 +56,7 @@ run-process: classify services ## The same with workers that are processes of th
 
 .PHONY: run-external
 run-external: classify services ## The same with workers of a worker pool, which is started for it and ended
-	tests/with-pool.sh $(POOL) $(WORKER_POOL_PORT) -- $(call on_service,EXTERNAL,localhost:$(WORKER_POOL_PORT))
+	tests/with-server.sh $(WORKER_POOL_PORT) $(SERVE_POOL) -- $(call on_service,EXTERNAL,localhost:$(WORKER_POOL_PORT))
 	@$(COMPARE)
 
 .PHONY: run-docker
@@ -65,11 +67,11 @@ run-docker: classify services ## The same with workers in containers (make docke
 
 .PHONY: job-service
 job-service: services ## Run the job service in the foreground
-	$(SERVICE) --job_port=$(JOB_PORT) --artifact_port=$(ARTIFACT_PORT) --expansion_port=$(EXPANSION_PORT)
+	$(SERVE)
 
 .PHONY: worker-pool
 worker-pool: services ## Run the worker pool in the foreground
-	$(POOL) --port=$(WORKER_POOL_PORT) $(if $(strip $(HARNESS_COMMAND)),--harness_command='$(strip $(HARNESS_COMMAND))')
+	$(SERVE_POOL) $(if $(strip $(HARNESS_COMMAND)),--harness_command='$(strip $(HARNESS_COMMAND))')
 
 ##@ Build
 .PHONY: classify
