@@ -54,11 +54,7 @@ fn state_environments_and_stable_input_break_fusion() {
     build.graph.environments.push(other);
     let impulse = build.impulse();
     let pairs = build.user("Pair", impulse, pair(), user());
-    let stateful = UserTransform {
-        stateful: true,
-        ..user()
-    };
-    let counted = build.user("Count", pairs, pair(), stateful);
+    let counted = build.user("Count", pairs, pair(), stateful(&[]));
     let java = UserTransform {
         environment: Some(EnvironmentId(1)),
         ..user()
@@ -135,15 +131,7 @@ fn splittables_and_timers_are_roots_and_flatten_is_native() {
     let mut build = Build::new(1);
     let impulse = build.impulse();
     let restrictions = build.user("Split", impulse, pair(), user());
-    let read = build.user(
-        "Process",
-        restrictions,
-        pair(),
-        UserTransform {
-            splittable: true,
-            ..user()
-        },
-    );
+    let read = build.user("Process", restrictions, pair(), splittable());
     let flat = build.native("Flatten", &[read, restrictions], pair(), TransformKind::Flatten);
     let timer = TimerFamily {
         name: "flush".into(),
@@ -179,15 +167,7 @@ fn every_problem_is_told_at_once() {
     let impulse = build.impulse();
     let text = build.user("Text", impulse, Coder::Utf8, user());
     build.native("Group", &[text], pair(), TransformKind::GroupByKey);
-    build.user(
-        "State",
-        text,
-        Coder::Utf8,
-        UserTransform {
-            stateful: true,
-            ..user()
-        },
-    );
+    build.user("State", text, Coder::Utf8, stateful(&[]));
     let multimap = side("map", text, SideInputAccess::Multimap);
     build.user(
         "Side",

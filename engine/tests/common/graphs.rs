@@ -1,5 +1,6 @@
 //! Graphs that several tests start from, and their elements.
 
+use bytes::Bytes;
 use purlin_coders::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
@@ -16,8 +17,7 @@ pub fn grouping() -> (Build, u32, u32) {
     let mut build = Build::new(1);
     let impulse = build.impulse();
     let pairs = build.user("Pair", impulse, pair(), user());
-    let grouped_coder = Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8));
-    let grouped = build.native("Group", &[pairs], grouped_coder, TransformKind::GroupByKey);
+    let grouped = build.native("Group", &[pairs], group(), TransformKind::GroupByKey);
     let out = build.user("Join", grouped, Coder::Utf8, user());
     build.sink(out, Coder::Utf8);
     (build, pairs, out)
@@ -30,15 +30,7 @@ pub fn with_timers(domain: TimeDomain) -> (Build, u32, u32, TransformId) {
     let pairs = build.fixed(pair(), 10);
     build.transform("Pair", &[impulse], &[pairs], TransformKind::User(user()));
     let out = build.fixed(pair(), 10);
-    let timers = vec![TimerFamily {
-        name: "t".into(),
-        domain,
-    }];
-    let kind = TransformKind::User(UserTransform {
-        stateful: true,
-        timers,
-        ..user()
-    });
+    let kind = TransformKind::User(stateful(&[("t", domain)]));
     let transform = build.transform("Timers", &[pairs], &[out], kind);
     build.sink(out, pair());
     (build, pairs, out, transform)
@@ -57,42 +49,50 @@ pub fn reading(bounded: bool) -> (Build, u32, u32) {
     let mut build = Build::new(2);
     let impulse = build.impulse();
     let restrictions = build.user("Split", impulse, pair(), user());
-    let out = build.user(
-        "Read",
-        restrictions,
-        pair(),
-        UserTransform {
-            splittable: true,
-            ..user()
-        },
-    );
+    let out = build.user("Read", restrictions, pair(), splittable());
     build.graph.collections[out as usize].bounded = bounded;
-    let grouped_coder = Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8));
-    let grouped = build.native("Group", &[out], grouped_coder, TransformKind::GroupByKey);
+    let grouped = build.native("Group", &[out], group(), TransformKind::GroupByKey);
     build.user("End", grouped, pair(), user());
     (build, restrictions, out)
 }
 
-pub fn residual(value: &[u8], delay_ms: i64) -> Residual {
-    let element = at(start_of_time(), Window::Global, value).into();
+pub fn restriction(key: &str, value: &str) -> Vec<u8> {
+    at(start_of_time(), Window::Global, &kv(key, value))
+}
+
+/// [`reading`], with the bundle that has come to this restriction.
+pub fn to_restriction(bounded: bool, key: &str, value: &str) -> (Hand, Bundle) {
+    let (build, restrictions, _) = reading(bounded);
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.finish(&first, &[(restrictions, restriction(key, value))]);
+    let bundle = hand.one();
+    (hand, bundle)
+}
+
+pub fn residual(key: &str, value: &str, delay_ms: i64) -> Residual {
     Residual {
-        element,
+        element: restriction(key, value).into(),
         delay_ms,
         watermark: Some(Timestamp(50)),
+    }
+}
+
+/// A split within the one element of a bundle.
+pub fn split(primary: Vec<u8>, residual: Residual) -> Split {
+    Split {
+        first_residual: Some(1),
+        last_primary: -1,
+        primary_roots: vec![primary.into()],
+        residuals: vec![residual],
     }
 }
 
 /// A main stream and a side stream, each scripted; the main one reads the side one.
 pub fn side_inputs(main: Vec<TestStreamEvent>, side_events: Vec<TestStreamEvent>, trigger: Trigger) -> Build {
     let mut build = Build::new(1);
-    let script = |events| {
-        TransformKind::TestStream(TestStream {
-            events,
-            remote: false,
-        })
-    };
-    let main = build.native("Main", &[], Coder::Utf8, script(main));
-    let from = build.native("Side", &[], pair(), script(side_events));
+    let main = build.native("Main", &[], Coder::Utf8, scripted(main));
+    let from = build.native("Side", &[], pair(), scripted(side_events));
     build.graph.collections[from as usize].windowing.trigger = trigger;
     let side_inputs = vec![side("s", from, SideInputAccess::Multimap)];
     build.user(
@@ -121,6 +121,14 @@ pub fn scripted(events: Vec<TestStreamEvent>) -> TransformKind {
     })
 }
 
+/// A TestStream whose events the test tells.
+pub fn told() -> TransformKind {
+    TransformKind::TestStream(TestStream {
+        events: Vec::new(),
+        remote: true,
+    })
+}
+
 pub fn watermark(to: i64) -> TestStreamEvent {
     TestStreamEvent::Watermark {
         output: None,
@@ -130,9 +138,20 @@ pub fn watermark(to: i64) -> TestStreamEvent {
 
 /// Groups a collection in fixed windows of 10 ms, and hands the groups to a stage that is the last.
 pub fn grouped_by_tens(build: &mut Build, input: u32) -> TransformId {
-    let grouped = build.fixed(Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)), 10);
+    let grouped = build.fixed(group(), 10);
     build.transform("Group", &[input], &[grouped], TransformKind::GroupByKey);
     build.transform("End", &[grouped], &[], TransformKind::User(user()))
+}
+
+/// The bag "s" of a key in a window.
+pub fn bag(transform: TransformId, window: Bytes, key: &str) -> StateKey {
+    StateKey {
+        transform,
+        state: "s".into(),
+        window,
+        key: utf8(key).into(),
+        part: StatePart::Bag,
+    }
 }
 
 /// The stage that executes a transform.

@@ -48,8 +48,32 @@ pub fn side(tag: &str, collection: u32, access: SideInputAccess) -> SideInput {
     }
 }
 
+pub fn stateful(timers: &[(&str, TimeDomain)]) -> UserTransform {
+    let family = |(name, domain): &(&str, TimeDomain)| TimerFamily {
+        name: (*name).into(),
+        domain: *domain,
+    };
+    UserTransform {
+        stateful: true,
+        timers: timers.iter().map(family).collect(),
+        ..user()
+    }
+}
+
+pub fn splittable() -> UserTransform {
+    UserTransform {
+        splittable: true,
+        ..user()
+    }
+}
+
 pub fn pair() -> Coder {
     Coder::kv(Coder::Utf8, Coder::Utf8)
+}
+
+/// A key with its values.
+pub fn group() -> Coder {
+    Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8))
 }
 
 /// A graph in the making: collections are numbered in order of their making, as are transforms.
@@ -127,6 +151,19 @@ impl Build {
         let output = self.collection(coder);
         self.transform(name, inputs, &[output], kind);
         output
+    }
+
+    /// What a script emits.
+    pub fn script(&mut self, coder: Coder, events: Vec<TestStreamEvent>) -> u32 {
+        self.native("Stream", &[], coder, scripted(events))
+    }
+
+    /// The collection in fixed windows of 10 ms, which a test assigns by hand.
+    pub fn by_tens(&mut self, input: u32) -> u32 {
+        let coder = self.graph.collections[input as usize].coder.clone();
+        let windowed = self.fixed(coder, 10);
+        self.transform("Window", &[input], &[windowed], TransformKind::User(user()));
+        windowed
     }
 
     /// Makes the collection leave its stage.
@@ -227,9 +264,38 @@ impl Hand {
             outputs: self.outputs(outputs),
             ..BundleResult::default()
         };
+        self.end(bundle, result);
+    }
+
+    pub fn end(&mut self, bundle: &Bundle, result: BundleResult) {
         self.tell(Event::BundleFinished {
             bundle: bundle.id,
             result,
+        });
+    }
+
+    /// The bundle ends with work left over.
+    pub fn leave(&mut self, bundle: &Bundle, residual: Residual) {
+        let result = BundleResult {
+            residuals: vec![residual],
+            ..BundleResult::default()
+        };
+        self.end(bundle, result);
+    }
+
+    /// The bundle goes on, and has ended no element.
+    pub fn progress(&mut self, bundle: &Bundle) {
+        self.tell(Event::BundleProgress {
+            bundle: bundle.id,
+            elements_done: 0,
+            watermark: None,
+        });
+    }
+
+    pub fn split(&mut self, bundle: &Bundle, split: Split) {
+        self.tell(Event::BundleSplit {
+            bundle: bundle.id,
+            split,
         });
     }
 
@@ -256,10 +322,7 @@ impl Hand {
             timers,
             ..BundleResult::default()
         };
-        self.tell(Event::BundleFinished {
-            bundle: bundle.id,
-            result,
-        });
+        self.end(bundle, result);
     }
 
     pub fn fail(&mut self, bundle: &Bundle, error: &str) {

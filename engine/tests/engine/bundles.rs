@@ -69,15 +69,7 @@ fn lost_workers_are_counted_apart() {
 #[test]
 fn nothing_of_a_failed_bundle_stays_and_its_cache_token_changes() {
     let (mut build, pairs, _) = grouping();
-    let state = build.user(
-        "Count",
-        pairs,
-        pair(),
-        UserTransform {
-            stateful: true,
-            ..user()
-        },
-    );
+    let state = build.user("Count", pairs, pair(), stateful(&[]));
     build.sink(state, pair());
     let mut hand = Hand::start(build.engine());
     let first = hand.one();
@@ -98,13 +90,7 @@ fn nothing_of_a_failed_bundle_stays_and_its_cache_token_changes() {
         hand.one()
     });
     let transform = hand.engine.stages()[stage.0 as usize].stateful.unwrap();
-    let key = StateKey {
-        transform,
-        state: "s".into(),
-        window: Bytes::new(),
-        key: utf8("a").into(),
-        part: StatePart::Bag,
-    };
+    let key = bag(transform, Bytes::new(), "a");
     hand.engine
         .state_append(bundle.id, key.clone(), Bytes::from_static(b"x"))
         .unwrap();
@@ -181,10 +167,7 @@ fn a_bundle_is_finalized_once_it_is_committed() {
         finalize: true,
         ..BundleResult::default()
     };
-    hand.tell(Event::BundleFinished {
-        bundle: again.id,
-        result,
-    });
+    hand.end(&again, result);
     assert_eq!(finalize(&hand), [again.id]);
 }
 
@@ -194,11 +177,7 @@ fn a_cache_of_state_is_good_on_one_worker() {
     build.graph.environments[0].workers = 2;
     let impulse = build.impulse();
     let pairs = build.user("Pair", impulse, pair(), user());
-    let count = UserTransform {
-        stateful: true,
-        ..user()
-    };
-    build.transform("Count", &[pairs], &[], TransformKind::User(count));
+    build.transform("Count", &[pairs], &[], TransformKind::User(stateful(&[])));
     let config = EngineConfig {
         max_bundle_elements: 1,
         ..EngineConfig::default()

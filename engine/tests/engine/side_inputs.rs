@@ -1,7 +1,7 @@
 //! Side inputs: readiness, tokens, window mapping.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, Timestamp, Window};
+use purlin_coders::{Coder, Window};
 use purlin_engine::*;
 
 use crate::common::*;
@@ -91,41 +91,27 @@ fn a_triggered_side_input_is_ready_when_it_has_something_and_its_token_follows()
     assert_eq!(hand.finished(), Some(Outcome::Done));
 }
 
+/// Reads a side input, for whose windows the SDK is asked.
+fn join_by_the_sdk(build: &mut Build, main: u32, from: u32) {
+    let side = SideInput {
+        mapping: WindowMapping::Sdk,
+        ..side("s", from, SideInputAccess::Iterable)
+    };
+    let join = UserTransform {
+        side_inputs: vec![side],
+        ..user()
+    };
+    build.user("Join", main, Coder::Utf8, join);
+}
+
 #[test]
 fn custom_windows_are_mapped_by_the_sdk() {
     let mut build = Build::new(1);
-    let events = vec![
-        element(utf8("x"), 1),
-        TestStreamEvent::Watermark {
-            output: None,
-            to: Timestamp(5),
-        },
-    ];
-    let script = |events| {
-        TransformKind::TestStream(TestStream {
-            events,
-            remote: false,
-        })
-    };
-    let main = build.native("Main", &[], Coder::Utf8, script(events));
-    let kind = TransformKind::TestStream(TestStream {
-        events: Vec::new(),
-        remote: true,
-    });
-    let from = build.native("Side", &[], Coder::Utf8, kind);
-    let windowed = build.fixed(Coder::Utf8, 10);
-    build.transform("Window", &[from], &[windowed], TransformKind::User(user()));
-    let mut side = side("s", windowed, SideInputAccess::Iterable);
-    side.mapping = WindowMapping::Sdk;
-    build.user(
-        "Join",
-        main,
-        Coder::Utf8,
-        UserTransform {
-            side_inputs: vec![side],
-            ..user()
-        },
-    );
+    let events = vec![element(utf8("x"), 1), watermark(5)];
+    let main = build.script(Coder::Utf8, events);
+    let from = build.native("Side", &[], Coder::Utf8, told());
+    let windowed = build.by_tens(from);
+    join_by_the_sdk(&mut build, main, windowed);
     let mut hand = Hand::start(build.engine());
     let request = match hand.other.as_slice() {
         [
@@ -143,13 +129,9 @@ fn custom_windows_are_mapped_by_the_sdk() {
         windows: vec![interval(0, 10)],
     });
     assert!(hand.started.is_empty());
-    let advance = TestStreamEvent::Watermark {
-        output: None,
-        to: Timestamp(10),
-    };
     hand.tell(Event::TestStreamEvents {
         transform: TransformId(1),
-        events: vec![advance],
+        events: vec![watermark(10)],
         done: false,
     });
     let bundle = hand.one();
@@ -167,19 +149,8 @@ fn a_failed_question_fails_the_job() {
     let mut build = Build::new(1);
     let impulse = build.impulse();
     let side_source = build.impulse();
-    let windowed = build.fixed(Coder::Utf8, 10);
-    build.transform("Window", &[side_source], &[windowed], TransformKind::User(user()));
-    let mut side = side("s", windowed, SideInputAccess::Iterable);
-    side.mapping = WindowMapping::Sdk;
-    build.user(
-        "Join",
-        impulse,
-        Coder::Utf8,
-        UserTransform {
-            side_inputs: vec![side],
-            ..user()
-        },
-    );
+    let windowed = build.by_tens(side_source);
+    join_by_the_sdk(&mut build, impulse, windowed);
     let mut hand = Hand::start(build.engine());
     let Some(Action::MapWindows { request, .. }) = hand.other.pop() else {
         panic!("no question")
@@ -196,12 +167,8 @@ fn a_failed_question_fails_the_job() {
 fn elements_that_wait_for_a_side_input_hold_the_watermark() {
     let mut build = Build::new(1);
     let events = vec![element(kv("k", "x"), 1), watermark(50)];
-    let main = build.native("Main", &[], pair(), scripted(events));
-    let remote = TransformKind::TestStream(TestStream {
-        events: Vec::new(),
-        remote: true,
-    });
-    let from = build.native("Side", &[], Coder::Utf8, remote);
+    let main = build.script(pair(), events);
+    let from = build.native("Side", &[], Coder::Utf8, told());
     let windowed = build.fixed(pair(), 10);
     let join = UserTransform {
         side_inputs: vec![side("s", from, SideInputAccess::Iterable)],
@@ -228,25 +195,18 @@ fn elements_that_wait_for_a_side_input_hold_the_watermark() {
 #[test]
 fn a_window_that_ends_is_read_when_it_is_complete_whatever_its_trigger() {
     let mut build = Build::new(1);
-    let main = build.native("Main", &[], Coder::Utf8, scripted(vec![element(utf8("x"), 1)]));
-    let main_windowed = build.fixed(Coder::Utf8, 10);
-    build.transform("Window", &[main], &[main_windowed], TransformKind::User(user()));
+    let main = build.script(Coder::Utf8, vec![element(utf8("x"), 1)]);
+    let main_windowed = build.by_tens(main);
     let events = vec![
         TestStreamEvent::ProcessingTime(1),
         element(kv("a", "1"), 1),
         element(kv("a", "2"), 1),
         watermark(10),
     ];
-    let from = build.native("Side", &[], pair(), scripted(events));
-    let side_windowed = build.fixed(pair(), 10);
+    let from = build.script(pair(), events);
+    let side_windowed = build.by_tens(from);
     let windowing = &mut build.graph.collections[side_windowed as usize].windowing;
     windowing.trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
-    build.transform(
-        "WindowSide",
-        &[from],
-        &[side_windowed],
-        TransformKind::User(user()),
-    );
     let join = UserTransform {
         side_inputs: vec![side("s", side_windowed, SideInputAccess::Multimap)],
         ..user()

@@ -8,25 +8,8 @@ use crate::common::*;
 
 #[test]
 fn residuals_are_resumed_after_their_delay() {
-    let (build, restrictions, _) = reading(true);
-    let mut hand = Hand::start(build.engine());
-    let first = hand.one();
-    hand.finish(
-        &first,
-        &[(
-            restrictions,
-            at(start_of_time(), Window::Global, &kv("file", "0")),
-        )],
-    );
-    let bundle = hand.one();
-    let result = BundleResult {
-        residuals: vec![residual(&kv("file", "1"), 300)],
-        ..BundleResult::default()
-    };
-    hand.tell(Event::BundleFinished {
-        bundle: bundle.id,
-        result,
-    });
+    let (mut hand, bundle) = to_restriction(true, "file", "0");
+    hand.leave(&bundle, residual("file", "1", 300));
     assert!(
         matches!(hand.other.as_slice(), [Action::WakeAt(Timestamp(1_300))]),
         "{:?}",
@@ -35,37 +18,19 @@ fn residuals_are_resumed_after_their_delay() {
     hand.now = 1_300;
     hand.tell(Event::Tick);
     let bundle = hand.one();
-    assert_eq!(
-        elements(&bundle),
-        at(start_of_time(), Window::Global, &kv("file", "1"))
-    );
+    assert_eq!(elements(&bundle), restriction("file", "1"));
     hand.finish(&bundle, &[]);
     assert_eq!(hand.finished(), Some(Outcome::Done));
 }
 
 #[test]
 fn stragglers_split_and_the_answer_may_come_after_the_end() {
-    let (build, restrictions, _) = reading(true);
-    let mut hand = Hand::start(build.engine());
-    let first = hand.one();
-    hand.finish(
-        &first,
-        &[(
-            restrictions,
-            at(start_of_time(), Window::Global, &kv("file", "0-9")),
-        )],
-    );
-    let bundle = hand.one();
-    let progress = |bundle| Event::BundleProgress {
-        bundle,
-        elements_done: 0,
-        watermark: None,
-    };
+    let (mut hand, bundle) = to_restriction(true, "file", "0-9");
     hand.now += 900;
-    hand.tell(progress(bundle.id));
+    hand.progress(&bundle);
     assert!(hand.other.is_empty(), "{:?}", hand.other);
     hand.now += 200;
-    hand.tell(progress(bundle.id));
+    hand.progress(&bundle);
     assert!(matches!(
         hand.other.as_slice(),
         [Action::SplitBundle {
@@ -73,60 +38,25 @@ fn stragglers_split_and_the_answer_may_come_after_the_end() {
             ..
         }]
     ));
-    hand.tell(Event::BundleFinished {
-        bundle: bundle.id,
-        result: BundleResult::default(),
-    });
+    hand.finish(&bundle, &[]);
     assert_eq!(hand.finished(), None);
-    let split = Split {
-        first_residual: Some(1),
-        last_primary: -1,
-        primary_roots: vec![at(start_of_time(), Window::Global, &kv("file", "0-4")).into()],
-        residuals: vec![residual(&kv("file", "5-9"), 0)],
-    };
-    hand.tell(Event::BundleSplit {
-        bundle: bundle.id,
-        split,
-    });
-    let rest = hand.one();
-    assert_eq!(
-        elements(&rest),
-        at(start_of_time(), Window::Global, &kv("file", "5-9"))
+    hand.split(
+        &bundle,
+        split(restriction("file", "0-4"), residual("file", "5-9", 0)),
     );
+    let rest = hand.one();
+    assert_eq!(elements(&rest), restriction("file", "5-9"));
     hand.finish(&rest, &[]);
     assert_eq!(hand.finished(), Some(Outcome::Done));
 }
 
 #[test]
 fn a_retry_after_a_split_runs_the_primary_only() {
-    let (build, restrictions, _) = reading(true);
-    let mut hand = Hand::start(build.engine());
-    let first = hand.one();
-    hand.finish(
-        &first,
-        &[(
-            restrictions,
-            at(start_of_time(), Window::Global, &kv("file", "0-9")),
-        )],
-    );
-    let bundle = hand.one();
+    let (mut hand, bundle) = to_restriction(true, "file", "0-9");
     hand.now += 2_000;
-    hand.tell(Event::BundleProgress {
-        bundle: bundle.id,
-        elements_done: 0,
-        watermark: None,
-    });
-    let primary = at(start_of_time(), Window::Global, &kv("file", "0-4"));
-    let split = Split {
-        first_residual: Some(1),
-        last_primary: -1,
-        primary_roots: vec![primary.clone().into()],
-        residuals: vec![residual(&kv("file", "5-9"), 0)],
-    };
-    hand.tell(Event::BundleSplit {
-        bundle: bundle.id,
-        split,
-    });
+    hand.progress(&bundle);
+    let primary = restriction("file", "0-4");
+    hand.split(&bundle, split(primary.clone(), residual("file", "5-9", 0)));
     let rest = hand.one();
     hand.fail(&bundle, "no");
     let again = hand.one();
@@ -138,35 +68,11 @@ fn a_retry_after_a_split_runs_the_primary_only() {
 
 #[test]
 fn a_drain_stops_endless_sources() {
-    let (build, restrictions, _) = reading(false);
-    let mut hand = Hand::start(build.engine());
-    let first = hand.one();
-    hand.finish(
-        &first,
-        &[(
-            restrictions,
-            at(start_of_time(), Window::Global, &kv("topic", "0")),
-        )],
-    );
-    let bundle = hand.one();
+    let (mut hand, bundle) = to_restriction(false, "topic", "0");
     hand.now += 2_000;
-    hand.tell(Event::BundleProgress {
-        bundle: bundle.id,
-        elements_done: 0,
-        watermark: None,
-    });
-    hand.tell(Event::BundleSplit {
-        bundle: bundle.id,
-        split: Split::default(),
-    });
-    let result = BundleResult {
-        residuals: vec![residual(&kv("topic", "1"), 100)],
-        ..BundleResult::default()
-    };
-    hand.tell(Event::BundleFinished {
-        bundle: bundle.id,
-        result,
-    });
+    hand.progress(&bundle);
+    hand.split(&bundle, Split::default());
+    hand.leave(&bundle, residual("topic", "1", 100));
     assert_eq!(hand.finished(), None);
     hand.tell(Event::Drain);
     assert_eq!(hand.finished(), Some(Outcome::Drained));
@@ -188,70 +94,33 @@ fn a_drain_truncates_what_waits_and_what_runs() {
         ..EngineConfig::default()
     };
     let mut hand = Hand::start(Engine::new(build.graph, config).unwrap());
-    let stage = |hand: &Hand, id: TransformId| {
-        hand.engine
-            .stages()
-            .iter()
-            .find(|stage| stage.transforms.contains(&id))
-            .unwrap()
-            .id
-    };
+    let stage = |hand: &Hand, id: TransformId| stage_of(&hand.engine, id);
     let first = hand.one();
-    let restriction = at(start_of_time(), Window::Global, &kv("topic", "0"));
-    hand.finish(&first, &[(restrictions, restriction)]);
+    hand.finish(&first, &[(restrictions, restriction("topic", "0"))]);
     let running = hand.one();
     assert_eq!(running.stage, stage(&hand, read));
     hand.tell(Event::Drain);
     hand.now += 2_000;
-    hand.tell(Event::BundleProgress {
-        bundle: running.id,
-        elements_done: 0,
-        watermark: None,
-    });
+    hand.progress(&running);
     assert!(
         hand.other
             .iter()
             .any(|action| matches!(action, Action::SplitBundle { fraction: 0.0, .. }))
     );
-    let split = Split {
-        first_residual: Some(1),
-        last_primary: -1,
-        primary_roots: vec![at(start_of_time(), Window::Global, &kv("topic", "0-5")).into()],
-        residuals: vec![residual(&kv("topic", "5-"), 0)],
-    };
-    hand.tell(Event::BundleSplit {
-        bundle: running.id,
-        split,
-    });
+    hand.split(
+        &running,
+        split(restriction("topic", "0-5"), residual("topic", "5-", 0)),
+    );
     hand.finish(&running, &[(out, at(7, Window::Global, &kv("topic", "x")))]);
     let truncating = hand.one();
     assert_eq!(truncating.stage, stage(&hand, truncate));
-    assert_eq!(
-        elements(&truncating),
-        at(start_of_time(), Window::Global, &kv("topic", "5-"))
-    );
-    hand.finish(
-        &truncating,
-        &[(
-            truncated,
-            at(start_of_time(), Window::Global, &kv("topic", "5-6")),
-        )],
-    );
+    assert_eq!(elements(&truncating), restriction("topic", "5-"));
+    hand.finish(&truncating, &[(truncated, restriction("topic", "5-6"))]);
     let last = hand.one();
     assert_eq!(last.stage, stage(&hand, read));
-    assert_eq!(
-        elements(&last),
-        at(start_of_time(), Window::Global, &kv("topic", "5-6"))
-    );
+    assert_eq!(elements(&last), restriction("topic", "5-6"));
     // What is left of a truncated restriction goes on as it is.
-    let result = BundleResult {
-        residuals: vec![residual(&kv("topic", "6-6"), 0)],
-        ..BundleResult::default()
-    };
-    hand.tell(Event::BundleFinished {
-        bundle: last.id,
-        result,
-    });
+    hand.leave(&last, residual("topic", "6-6", 0));
     let last = hand.one();
     assert_eq!(last.stage, stage(&hand, read));
     hand.finish(&last, &[]);
@@ -266,33 +135,24 @@ fn the_watermark_of_a_residual_is_a_hold() {
         let mut build = Build::new(2);
         let impulse = build.impulse();
         let restrictions = build.user("Split", impulse, pair(), user());
-        let read = UserTransform {
-            splittable: true,
-            ..user()
-        };
-        let out = build.user("Read", restrictions, pair(), read);
-        let windowed = build.fixed(pair(), 10);
-        build.transform("Window", &[out], &[windowed], TransformKind::User(user()));
+        let out = build.user("Read", restrictions, pair(), splittable());
+        let windowed = build.by_tens(out);
         let end = grouped_by_tens(&mut build, windowed);
         let mut hand = Hand::start(build.engine());
         let end = stage_of(&hand.engine, end);
         let first = hand.one();
-        let restriction = at(start_of_time(), Window::Global, &kv("file", "0"));
-        hand.finish(&first, &[(restrictions, restriction)]);
+        hand.finish(&first, &[(restrictions, restriction("file", "0"))]);
         let bundle = hand.one();
         let rest = Residual {
             watermark: Some(Timestamp(held_at)),
-            ..residual(&kv("file", "1"), 300)
+            ..residual("file", "1", 300)
         };
         let result = BundleResult {
             outputs: hand.outputs(&[(windowed, at(5, interval(0, 10), &kv("k", "v")))]),
             residuals: vec![rest],
             ..BundleResult::default()
         };
-        hand.tell(Event::BundleFinished {
-            bundle: bundle.id,
-            result,
-        });
+        hand.end(&bundle, result);
         let first_window = |hand: &Hand| hand.started.iter().any(|bundle| bundle.stage == end);
         assert_eq!(first_window(&hand), told, "held at {held_at}");
         hand.now += 300;
@@ -305,45 +165,29 @@ fn the_watermark_of_a_residual_is_a_hold() {
 
 #[test]
 fn an_empty_answer_to_a_split_leaves_the_work_whole() {
-    let (build, restrictions, _) = reading(true);
-    let mut hand = Hand::start(build.engine());
-    let first = hand.one();
-    let restriction = at(start_of_time(), Window::Global, &kv("file", "0-9"));
-    hand.finish(&first, &[(restrictions, restriction.clone())]);
-    let bundle = hand.one();
+    let (mut hand, bundle) = to_restriction(true, "file", "0-9");
     let asked = |hand: &mut Hand, after: i64| {
         hand.now += after;
         hand.other.clear();
-        hand.tell(Event::BundleProgress {
-            bundle: bundle.id,
-            elements_done: 0,
-            watermark: None,
-        });
+        hand.progress(&bundle);
         hand.other
             .iter()
             .any(|action| matches!(action, Action::SplitBundle { .. }))
     };
     assert!(asked(&mut hand, 1_000));
     assert!(!asked(&mut hand, 1_000), "it was asked again before it answered");
-    hand.tell(Event::BundleSplit {
-        bundle: bundle.id,
-        split: Split::default(),
-    });
+    hand.split(&bundle, Split::default());
     // The next question comes later: it was of no use.
     assert!(!asked(&mut hand, 1_500));
     assert!(asked(&mut hand, 500));
     hand.fail(&bundle, "no");
-    assert_eq!(elements(&hand.one()), restriction);
+    assert_eq!(elements(&hand.one()), restriction("file", "0-9"));
 }
 
 #[test]
 fn a_drain_ends_test_streams() {
     let mut build = Build::new(1);
-    let remote = TransformKind::TestStream(TestStream {
-        events: Vec::new(),
-        remote: true,
-    });
-    let stream = build.native("Stream", &[], Coder::Utf8, remote);
+    let stream = build.native("Stream", &[], Coder::Utf8, told());
     build.user("See", stream, Coder::Utf8, user());
     let mut hand = Hand::start(build.engine());
     hand.tell(Event::Drain);
@@ -358,9 +202,8 @@ fn a_splittable_transform_may_keep_state_by_key() {
     let sized = Coder::kv(Coder::kv(pair(), Coder::Utf8), Coder::Double);
     let restrictions = build.user("Split", impulse, sized, user());
     let read = UserTransform {
-        splittable: true,
         stateful: true,
-        ..user()
+        ..splittable()
     };
     let transform = build.transform("Read", &[restrictions], &[], TransformKind::User(read));
     let mut hand = Hand::start(build.engine());
@@ -373,13 +216,7 @@ fn a_splittable_transform_may_keep_state_by_key() {
     hand.finish(&first, &[(restrictions, input)]);
     // Each key has a bundle of its own, or both are in one: state is by key.
     let bundles = std::mem::take(&mut hand.started);
-    let key = |key: &str| StateKey {
-        transform,
-        state: "s".into(),
-        window: Bytes::new(),
-        key: utf8(key).into(),
-        part: StatePart::Bag,
-    };
+    let key = |key: &str| bag(transform, Bytes::new(), key);
     let of_k = bundles.iter().find(|bundle| {
         let data = elements(bundle);
         data.windows(2).any(|bytes| bytes == utf8("k"))
@@ -402,10 +239,7 @@ fn a_splittable_transform_may_keep_state_by_key() {
             residuals,
             ..BundleResult::default()
         };
-        hand.tell(Event::BundleFinished {
-            bundle: bundle.id,
-            result,
-        });
+        hand.end(bundle, result);
     }
     assert!(hand.started.is_empty());
     assert_eq!(hand.finished(), None);

@@ -8,33 +8,20 @@ use crate::common::*;
 #[test]
 fn test_streams_go_on_when_all_is_quiet_and_share_a_clock() {
     let mut build = Build::new(1);
-    let element = |value: &str, at: i64| TestStreamEvent::Elements {
-        output: 0,
-        elements: vec![(utf8(value).into(), Timestamp(at))],
-    };
-    let advance = |to: i64| TestStreamEvent::Watermark {
-        output: None,
-        to: Timestamp(to),
-    };
-    let script = |events| {
-        TransformKind::TestStream(TestStream {
-            events,
-            remote: false,
-        })
-    };
+    let element = |value: &str, at: i64| element(utf8(value), at);
     let a = vec![
         element("a1", 1),
         TestStreamEvent::ProcessingTime(10),
         element("a2", 2),
-        advance(20),
+        watermark(20),
     ];
     let b = vec![
         element("b1", 1),
         TestStreamEvent::ProcessingTime(5),
         element("b2", 2),
     ];
-    let a = build.native("A", &[], Coder::Utf8, script(a));
-    let b = build.native("B", &[], Coder::Utf8, script(b));
+    let a = build.native("A", &[], Coder::Utf8, scripted(a));
+    let b = build.native("B", &[], Coder::Utf8, scripted(b));
     let flat = build.native("Flatten", &[a, b], Coder::Utf8, TransformKind::Flatten);
     build.user("See", flat, Coder::Utf8, user());
     let mut hand = Hand::start(build.engine());
@@ -50,20 +37,14 @@ fn test_streams_go_on_when_all_is_quiet_and_share_a_clock() {
 #[test]
 fn a_remote_test_stream_waits_for_its_events() {
     let mut build = Build::new(1);
-    let kind = TransformKind::TestStream(TestStream {
-        events: Vec::new(),
-        remote: true,
-    });
-    let stream = build.native("Stream", &[], Coder::Utf8, kind);
+    let stream = build.native("Stream", &[], Coder::Utf8, told());
     build.user("See", stream, Coder::Utf8, user());
     let mut hand = Hand::start(build.engine());
     assert!(hand.started.is_empty() && hand.other.is_empty());
     let transform = TransformId(0);
-    let elements = vec![(utf8("x").into(), Timestamp(1))];
-    let events = vec![TestStreamEvent::Elements { output: 0, elements }];
     hand.tell(Event::TestStreamEvents {
         transform,
-        events,
+        events: vec![element(utf8("x"), 1)],
         done: false,
     });
     let bundle = hand.one();
@@ -87,11 +68,7 @@ fn a_bundle_of_a_test_stream_has_one_element() {
             output: 0,
             elements: elements.collect(),
         }];
-        let kind = TransformKind::TestStream(TestStream {
-            events,
-            remote: false,
-        });
-        let stream = build.native("Stream", &[], pair(), kind);
+        let stream = build.script(pair(), events);
         let see = UserTransform { stateful, ..user() };
         build.user("See", stream, pair(), see);
         let mut hand = Hand::start(build.engine());

@@ -87,42 +87,20 @@ fn state_is_collected_and_late_elements_are_dropped() {
     let mut build = Build::new(1);
     let events = vec![
         element(kv("k", "on time"), 1),
-        TestStreamEvent::Watermark {
-            output: None,
-            to: Timestamp(5),
-        },
+        watermark(5),
         element(kv("k", "late, but its window is open"), 2),
-        TestStreamEvent::Watermark {
-            output: None,
-            to: Timestamp(10),
-        },
+        watermark(10),
         element(kv("k", "too late"), 3),
     ];
-    let kind = TransformKind::TestStream(TestStream {
-        events,
-        remote: false,
-    });
-    let stream = build.native("Stream", &[], pair(), kind);
-    let windowed = build.fixed(pair(), 10);
-    build.transform("Window", &[stream], &[windowed], TransformKind::User(user()));
-    let stateful = UserTransform {
-        stateful: true,
-        timers: vec![TimerFamily {
-            name: "expiry".into(),
-            domain: TimeDomain::EventTime,
-        }],
+    let stream = build.script(pair(), events);
+    let windowed = build.by_tens(stream);
+    let state = UserTransform {
         on_window_expiration: Some("expiry".into()),
-        ..user()
+        ..stateful(&[("expiry", TimeDomain::EventTime)])
     };
-    let transform = build.transform("State", &[windowed], &[], TransformKind::User(stateful));
+    let transform = build.transform("State", &[windowed], &[], TransformKind::User(state));
     let mut hand = Hand::start(build.engine());
-    let key = StateKey {
-        transform,
-        state: "s".into(),
-        window: interval(0, 10).to_bytes(),
-        key: utf8("k").into(),
-        part: StatePart::Bag,
-    };
+    let key = bag(transform, interval(0, 10).to_bytes(), "k");
     let step = |hand: &mut Hand, value: &str, timestamp: i64| {
         let bundle = hand.one();
         hand.finish(
@@ -166,16 +144,8 @@ fn an_event_time_timer_fires_once_the_watermark_is_beyond_it() {
         element(kv("k", "at its timestamp"), 5),
         watermark(6),
     ];
-    let stream = build.native("Stream", &[], pair(), scripted(events));
-    let timers = vec![TimerFamily {
-        name: "t".into(),
-        domain: TimeDomain::EventTime,
-    }];
-    let user = UserTransform {
-        stateful: true,
-        timers,
-        ..user()
-    };
+    let stream = build.script(pair(), events);
+    let user = stateful(&[("t", TimeDomain::EventTime)]);
     let transform = build.transform("Timers", &[stream], &[], TransformKind::User(user));
     let mut hand = Hand::start(build.engine());
     let first = hand.one();
@@ -204,19 +174,10 @@ fn a_timer_holds_the_watermark_until_it_is_cleared() {
             element(kv("z", "3"), 41),
             TestStreamEvent::ProcessingTime(10_000),
         ];
-        let stream = build.native("Stream", &[], pair(), scripted(events));
-        let windowed = build.fixed(pair(), 10);
-        build.transform("Window", &[stream], &[windowed], TransformKind::User(user()));
+        let stream = build.script(pair(), events);
+        let windowed = build.by_tens(stream);
         let out = build.fixed(pair(), 10);
-        let timers = vec![TimerFamily {
-            name: "t".into(),
-            domain: TimeDomain::ProcessingTime,
-        }];
-        let user = UserTransform {
-            stateful: true,
-            timers,
-            ..user()
-        };
+        let user = stateful(&[("t", TimeDomain::ProcessingTime)]);
         let transform = build.transform("Timers", &[windowed], &[out], TransformKind::User(user));
         let end = grouped_by_tens(&mut build, out);
         let mut hand = Hand::start(build.engine());
@@ -237,10 +198,7 @@ fn a_timer_holds_the_watermark_until_it_is_cleared() {
             )],
             ..BundleResult::default()
         };
-        hand.tell(Event::BundleFinished {
-            bundle: bundle.id,
-            result,
-        });
+        hand.end(&bundle, result);
         let bundle = step(&mut hand, "2", 31, interval(30, 40));
         assert_ne!(
             bundle.stage, end,
@@ -263,25 +221,14 @@ fn state_lives_as_long_as_late_elements_are_taken() {
         watermark(20),
         element(kv("k", "too late"), 3),
     ];
-    let stream = build.native("Stream", &[], pair(), scripted(events));
-    let windowed = build.fixed(pair(), 10);
+    let stream = build.script(pair(), events);
+    let windowed = build.by_tens(stream);
     build.graph.collections[windowed as usize]
         .windowing
         .allowed_lateness_ms = 10;
-    build.transform("Window", &[stream], &[windowed], TransformKind::User(user()));
-    let user = UserTransform {
-        stateful: true,
-        ..user()
-    };
-    let transform = build.transform("State", &[windowed], &[], TransformKind::User(user));
+    let transform = build.transform("State", &[windowed], &[], TransformKind::User(stateful(&[])));
     let mut hand = Hand::start(build.engine());
-    let key = StateKey {
-        transform,
-        state: "s".into(),
-        window: interval(0, 10).to_bytes(),
-        key: utf8("k").into(),
-        part: StatePart::Bag,
-    };
+    let key = bag(transform, interval(0, 10).to_bytes(), "k");
     for (value, before) in [("on time", 0), ("late", 1)] {
         let bundle = hand.one();
         hand.finish(&bundle, &[(windowed, at(1, interval(0, 10), &kv("k", value)))]);

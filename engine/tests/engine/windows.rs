@@ -18,7 +18,7 @@ fn custom_windows_are_merged_by_the_sdk() {
     };
     let pairs = custom(&mut build, pair());
     build.transform("Pair", &[impulse], &[pairs], TransformKind::User(user()));
-    let grouped = custom(&mut build, Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)));
+    let grouped = custom(&mut build, group());
     build.transform("Group", &[pairs], &[grouped], TransformKind::GroupByKey);
     build.user("End", grouped, Coder::Utf8, user());
     let mut hand = Hand::start(build.engine());
@@ -67,19 +67,10 @@ fn a_bounded_input_is_grouped_whole_even_if_its_trigger_fires_early() {
     );
     let flat = build.native("Flatten", &[pairs, second], pair(), TransformKind::Flatten);
     build.graph.collections[flat as usize].windowing.trigger = Trigger::ElementCount(2);
-    let grouped_coder = Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8));
-    let grouped = build.native("GroupFlat", &[flat], grouped_coder, TransformKind::GroupByKey);
+    let grouped = build.native("GroupFlat", &[flat], group(), TransformKind::GroupByKey);
     let end = build.transform("End", &[grouped], &[], TransformKind::User(user()));
     let mut hand = Hand::start(build.engine());
-    let stage = |hand: &Hand, id| {
-        hand.engine
-            .stages()
-            .iter()
-            .find(|stage| stage.transforms.contains(&id))
-            .unwrap()
-            .id
-    };
-    let end = stage(&hand, end);
+    let end = stage_of(&hand.engine, end);
     let (a, b) = (hand.started.remove(0), hand.started.remove(0));
     let element = |value| at(1, Window::Global, &kv("k", value));
     for (bundle, values) in [(a, ["1", "2"]), (b, ["3", "4"])] {
@@ -100,29 +91,16 @@ fn a_bounded_input_is_grouped_whole_even_if_its_trigger_fires_early() {
 fn a_pane_bears_the_earliest_timestamp_that_was_not_late_in_whatever_order_elements_come() {
     for order in [[2, 3, 7, 8], [8, 7, 3, 2], [3, 8, 2, 7]] {
         let mut build = Build::new(1);
-        let mut events = vec![TestStreamEvent::Watermark {
-            output: None,
-            to: Timestamp(5),
-        }];
+        let mut events = vec![watermark(5)];
         events.extend(order.map(|at| element(kv("k", &at.to_string()), at)));
-        events.push(TestStreamEvent::Watermark {
-            output: None,
-            to: Timestamp(11),
-        });
-        let kind = TransformKind::TestStream(TestStream {
-            events,
-            remote: false,
-        });
-        let stream = build.native("Stream", &[], pair(), kind);
-        let windowed = build.fixed(pair(), 10);
+        events.push(watermark(11));
+        let stream = build.script(pair(), events);
+        let windowed = build.by_tens(stream);
         let earliest = TimestampCombiner::Earliest;
         build.graph.collections[windowed as usize]
             .windowing
             .timestamp_combiner = earliest;
-        build.transform("Window", &[stream], &[windowed], TransformKind::User(user()));
-        let grouped = build.fixed(Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)), 10);
-        build.transform("Group", &[windowed], &[grouped], TransformKind::GroupByKey);
-        build.transform("End", &[grouped], &[], TransformKind::User(user()));
+        grouped_by_tens(&mut build, windowed);
         let mut hand = Hand::start(build.engine());
         for timestamp in order {
             let bundle = hand.one();
