@@ -216,6 +216,9 @@ def results(path):
       if node is not None:
         status = 'skipped' if tag == 'skipped' else 'failed'
         why = re.sub(r'\s+', ' ', (node.get('message') or node.text or '').strip())[:300]
+        if status == 'failed':
+          # The end of the traceback says more than its message where a run cannot be repeated.
+          why += ''.join('\n    ' + line for line in (node.text or '').strip().splitlines()[-12:])
         break
     found.append((name, status, float(case.get('time') or 0), why))
   return found

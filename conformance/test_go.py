@@ -64,7 +64,7 @@ def run(program, *arguments):
   done = subprocess.run(
       [os.path.join(FOLDER, program), *arguments, '--runner=universal', '--endpoint=' + ENDPOINT,
        '--environment_type=LOOPBACK'],
-      cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50)
+      cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=170)
   # Its log lines begin with the time.
   said = '\n'.join(line for line in done.stdout.splitlines() if not line.startswith('time='))
   assert done.returncode == 0, said[-3000:]

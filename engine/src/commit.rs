@@ -168,7 +168,7 @@ impl Engine {
             let state = &self.stages[stage];
             // An answer that cannot be read leaves the work whole, for the retry.
             let mut work = running.work.clone();
-            let cut = if state.is_keyed() {
+            let cut = if state.is_keyed() && !(state.splittable && self.phase == Phase::Draining) {
                 Err("elements of a transform with state cannot be given back".to_string())
             } else {
                 check_residuals(state, &split.residuals).and_then(|()| {
@@ -197,7 +197,14 @@ impl Engine {
             let state = &mut self.stages[stage];
             new.iter().for_each(|at| state.pending.add(*at));
             // Residuals run at once: before all that waits.
+            let drains = self.phase == Phase::Draining && !truncated;
             for chunk in given_back.into_iter().rev() {
+                if drains {
+                    // Where restrictions go that were not truncated yet.
+                    self.enqueue(stage, chunk);
+                    continue;
+                }
+                let state = &mut self.stages[stage];
                 if let Err(error) = state.give_back(chunk) {
                     let error = format!("input of stage \"{}\": {error}", state.name);
                     return self.fail(error);

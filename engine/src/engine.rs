@@ -39,6 +39,8 @@ pub struct Engine {
     pub(crate) wake: Option<Timestamp>,
     pub(crate) actions: Vec<Action>,
     pub(crate) next_id: u64,
+    /// Bundles started since stages upstream had a turn.
+    pub(crate) downstream_turns: u32,
 }
 
 #[derive(Debug)]
@@ -199,6 +201,7 @@ impl Engine {
             wake: None,
             actions: Vec::new(),
             next_id: 0,
+            downstream_turns: 0,
         };
         engine.connect();
         Ok(engine)

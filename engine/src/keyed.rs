@@ -86,6 +86,8 @@ struct Entry {
     queued: bool,
     /// The last bundle took timers and left elements waiting.
     elements_next: bool,
+    /// Processing-time timers that fired because the job drains.
+    drained: BTreeSet<TimerId>,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ pub(crate) struct KeyedQueue {
     sequence: u64,
     watermark: Timestamp,
     now: Timestamp,
+    draining: bool,
 }
 
 /// When nothing more of a window is processed: its state goes. The input watermark must be beyond.
@@ -136,7 +139,40 @@ impl KeyedQueue {
             sequence: 0,
             watermark: Timestamp::MIN,
             now: Timestamp::MIN,
+            draining: false,
         }
+    }
+
+    /// The job drains. Once all input is processed, processing-time timers need not be waited for: they fire at once, as on
+    /// Beam's Flink runner. One that sets itself again when it fired so is dropped, or a loop would never end.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Takes out all elements and residuals, with the holds that they had.
+    pub fn take_all(&mut self, holds: &mut StageHolds<'_>) -> Vec<Chunk> {
+        let mut all = Vec::new();
+        for entry in self.keys.values_mut() {
+            entry.queued = false;
+            for run in entry.runs.drain(..) {
+                holds.pending.remove(run.min_timestamp);
+                all.push(run.into_chunk());
+            }
+        }
+        self.elements = 0;
+        for key in std::mem::take(&mut self.ready) {
+            self.settle(&key, holds);
+        }
+        for (chunk, hold) in std::mem::take(&mut self.delayed).into_values() {
+            holds.pending.remove(hold);
+            all.push(chunk);
+        }
+        all
+    }
+
+    /// All input is processed, and the job drains.
+    fn at_drains_end(&self) -> bool {
+        self.draining && self.watermark == Timestamp::MAX
     }
 
     fn expiration(&self, window: &Window) -> Timestamp {
@@ -319,7 +355,8 @@ impl KeyedQueue {
     /// Time passed: finds the keys that have something to do.
     pub fn advance(&mut self, watermark: Timestamp, now: Timestamp, holds: &mut StageHolds<'_>) {
         self.watermark = watermark;
-        self.now = now;
+        self.now = if self.at_drains_end() { Timestamp::MAX } else { now };
+        let now = self.now;
         let mut keys = Vec::new();
         pop_due(&mut self.event_timers, |at| has_passed(watermark, at), &mut keys);
         pop_due(&mut self.processing_timers, |at| at <= now, &mut keys);
@@ -378,6 +415,7 @@ impl KeyedQueue {
             ..Run::default()
         };
         let mut timers: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let ends = self.at_drains_end();
         while taken < max_elements && bytes < max_bytes {
             let Some(key) = self.ready.pop_front() else { break };
             let Some(entry) = self.keys.get_mut(&key) else {
@@ -399,12 +437,18 @@ impl KeyedQueue {
                     work.timer_holds.push(held(armed.firing.hold_timestamp));
                     encode_timer(&key, &id, armed.firing, timers.entry(id.family).or_default());
                     used += 1;
+                    if ends && domain == TimeDomain::ProcessingTime {
+                        entry.drained.insert(id);
+                    }
                 }
             }
             let only_timers = used > 0 && !std::mem::replace(&mut entry.elements_next, true);
             if !only_timers {
                 entry.elements_next = false;
-                while taken + used < max_elements && bytes < max_bytes {
+                // However many timers there are, some elements come: timers that set themselves again would keep them waiting
+                // for ever.
+                let mut first = true;
+                while std::mem::take(&mut first) || (taken + used < max_elements && bytes < max_bytes) {
                     let Some(run) = entry.runs.pop_front() else { break };
                     used += run.count;
                     bytes += run.data.len() as u64;
@@ -489,6 +533,7 @@ impl KeyedQueue {
         let Some(&(_, domain)) = self.spec.families.get(family) else {
             return;
         };
+        let ends = self.at_drains_end();
         let key = match self.keys.get_key_value(&timer.user_key) {
             Some((key, _)) => key.clone(),
             None => timer.user_key.clone(),
@@ -506,6 +551,9 @@ impl KeyedQueue {
                 holds.output.remove(held(old.firing.hold_timestamp));
             }
             let Some(firing) = timer.firing else { continue };
+            if ends && domain == TimeDomain::ProcessingTime && entry.drained.contains(&id) {
+                continue;
+            }
             holds.output.add(held(firing.hold_timestamp));
             let due = match domain {
                 // Nothing of a window is processed after it expired.

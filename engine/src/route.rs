@@ -344,15 +344,14 @@ impl Engine {
         self.test_streams.drain();
         for stage in 0..self.stages.len() {
             let state = &mut self.stages[stage];
+            if let Queue::Keyed(queue) = &mut state.queue {
+                queue.drain();
+            }
             if !state.splittable || (state.truncate.is_none() && !state.unbounded) {
                 continue;
             }
             let truncate = state.truncate;
-            let Queue::Plain(queue) = &mut state.queue else {
-                continue;
-            };
-            let waiting = queue.take_all(&mut state.pending);
-            for (_, chunk) in waiting {
+            for chunk in state.take_all() {
                 if let Some(truncate) = truncate {
                     self.enqueue_as_is(truncate, chunk);
                 }

@@ -7,42 +7,64 @@ use crate::engine::{Engine, Node, Phase};
 use crate::event::{Action, Bundle, BundleId, StageId};
 use crate::state::Overlay;
 
+/// After so many bundles the stages upstream have a turn.
+const DOWNSTREAM_TURNS: u32 = 16;
+
 impl Engine {
     /// Starts bundles while there is something to do and a slot to do it in.
     pub(crate) fn schedule(&mut self) {
-        // Downstream first: what is begun is finished before more is begun.
-        for index in (0..self.nodes.len()).rev() {
-            let Node::Stage(stage) = self.nodes[index] else {
-                continue;
-            };
-            while !matches!(self.phase, Phase::Ended(_)) && self.stages[stage].has_work() {
-                let environment = self.stages[stage].environment;
-                let free = self.environments[environment].free();
-                if free == 0 {
+        // A stage downstream may have work for ever, such as timers that set themselves again: the others have their turns.
+        if self.downstream_turns >= DOWNSTREAM_TURNS {
+            self.downstream_turns = 0;
+            for index in 0..self.nodes.len() {
+                if self.start_one(index) {
                     break;
                 }
-                let total = self.environments[environment].total().max(1);
-                let retry = match self.stages[stage].retries.pop_front() {
-                    Some(retry) => retry,
-                    None => match self.stages[stage].compose(&self.config, total, free) {
-                        Ok(Some(mut work)) => {
-                            work.truncated = self.phase == Phase::Draining;
-                            Retry {
-                                work,
-                                attempt: 1,
-                                losses: 0,
-                            }
-                        }
-                        Ok(None) => break,
-                        Err(error) => {
-                            let name = &self.stages[stage].name;
-                            return self.fail(format!("input of stage \"{name}\": {error}"));
-                        }
-                    },
-                };
-                self.start_bundle(stage, retry);
             }
         }
+        // Downstream first: what is begun is finished before more is begun.
+        for index in (0..self.nodes.len()).rev() {
+            while self.start_one(index) {
+                self.downstream_turns += 1;
+            }
+        }
+    }
+
+    /// Starts a bundle of the node, if it is a stage that has something to do and a slot to do it in.
+    fn start_one(&mut self, node: usize) -> bool {
+        let Node::Stage(stage) = self.nodes[node] else {
+            return false;
+        };
+        if matches!(self.phase, Phase::Ended(_)) || !self.stages[stage].has_work() {
+            return false;
+        }
+        let environment = self.stages[stage].environment;
+        let free = self.environments[environment].free();
+        if free == 0 {
+            return false;
+        }
+        let total = self.environments[environment].total().max(1);
+        let retry = match self.stages[stage].retries.pop_front() {
+            Some(retry) => retry,
+            None => match self.stages[stage].compose(&self.config, total, free) {
+                Ok(Some(mut work)) => {
+                    work.truncated = self.phase == Phase::Draining;
+                    Retry {
+                        work,
+                        attempt: 1,
+                        losses: 0,
+                    }
+                }
+                Ok(None) => return false,
+                Err(error) => {
+                    let name = &self.stages[stage].name;
+                    self.fail(format!("input of stage \"{name}\": {error}"));
+                    return false;
+                }
+            },
+        };
+        self.start_bundle(stage, retry);
+        true
     }
 
     fn start_bundle(&mut self, stage: usize, retry: Retry) {
@@ -135,13 +157,15 @@ impl Engine {
             let Some(done) = running.elements_done else {
                 continue;
             };
-            if running.split_asked || running.finished.is_some() || state.is_keyed() || now < running.split_at
-            {
+            if running.split_asked || running.finished.is_some() || now < running.split_at {
                 continue;
             }
             // An endless source is stopped when the job drains.
             if draining && state.splittable && state.unbounded && !running.work.truncated {
                 asked.push((id, 0.0, running.work.elements_count));
+                continue;
+            }
+            if state.is_keyed() {
                 continue;
             }
             let left = running.work.elements_count.saturating_sub(done);

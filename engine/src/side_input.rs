@@ -25,8 +25,10 @@ pub(crate) struct SideView {
     access: SideInputAccess,
     mapping: WindowMapping,
     window_fn: WindowFn,
-    /// Whether what a trigger fires before the end of the window counts.
+    /// Whether the first pane of any window will do.
     early: bool,
+    /// Whether the first pane of the global window will do.
+    early_global: bool,
     format: CollectionFormat,
     /// Changes with the contents.
     pub token: u64,
@@ -65,7 +67,14 @@ pub(crate) fn fires_early(trigger: &Trigger) -> bool {
 }
 
 impl SideView {
-    pub fn new(transform: TransformId, index: usize, side: &SideInput, collection: &Collection) -> SideView {
+    /// `scripted`: a TestStream moves the time of the job.
+    pub fn new(
+        transform: TransformId,
+        index: usize,
+        side: &SideInput,
+        collection: &Collection,
+        scripted: bool,
+    ) -> SideView {
         let Windowing {
             window_fn, trigger, ..
         } = &collection.windowing;
@@ -82,7 +91,11 @@ impl SideView {
                 side.mapping.clone()
             },
             window_fn: window_fn.clone(),
-            early: fires_early(trigger),
+            // As Beam's model has it, a window is ready as soon as its trigger has fired. Where all of a window is sure to come
+            // it is waited for: what is bounded is complete soon, and Beam's tests want a script's windows whole.
+            early: fires_early(trigger) && !collection.bounded && !scripted,
+            // For the end of the global window nobody can wait.
+            early_global: fires_early(trigger),
             format: CollectionFormat::from(collection),
             token: 0,
             changed: true,
@@ -182,10 +195,12 @@ impl SideView {
             }
         };
         let Some(window) = window else { return false };
-        // A window that ends is read when it is complete, as Beam's tests want it whatever its trigger; for the end of the
-        // global window nobody can wait, so there the first pane will do.
-        let first_pane = self.early && window == Window::Global && self.windows.contains_key(&window);
-        watermark > window.max_timestamp() || first_pane
+        let early = if window == Window::Global {
+            self.early_global
+        } else {
+            self.early
+        };
+        watermark > window.max_timestamp() || (early && self.windows.contains_key(&window))
     }
 
     /// Whether every main-input window can be processed.
@@ -193,7 +208,7 @@ impl SideView {
         watermark == Timestamp::MAX
             || (self.window_fn == WindowFn::Global
                 && (watermark > Timestamp::END_OF_GLOBAL_WINDOW
-                    || (self.early && self.windows.contains_key(&Window::Global))))
+                    || (self.early_global && self.windows.contains_key(&Window::Global))))
     }
 
     /// Forgets what no main-input element will read: `main` is the time that all main windows to come end at or after.

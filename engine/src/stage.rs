@@ -10,7 +10,7 @@ use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::config::EngineConfig;
 use crate::event::Residual;
 use crate::fuse::Stage;
-use crate::graph::{Graph, TransformKind};
+use crate::graph::{Graph, Transform, TransformKind};
 use crate::keyed::{KeyedQueue, KeyedSpec, StageHolds};
 use crate::side_input::{Blocked, SideView};
 use crate::stage_queue::PlainQueue;
@@ -62,6 +62,8 @@ impl StageState {
         let collection = &graph.collections[stage.input.0 as usize];
         let format = CollectionFormat::from(collection);
         let mut sides = Vec::new();
+        let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
+        let scripted = graph.transforms.iter().any(scripted);
         for &(id, index) in &stage.side_inputs {
             if let TransformKind::User(user) = &graph.transforms[id.0 as usize].kind {
                 let side = &user.side_inputs[index];
@@ -70,6 +72,7 @@ impl StageState {
                     index,
                     side,
                     &graph.collections[side.collection.0 as usize],
+                    scripted,
                 ));
             }
         }
@@ -215,6 +218,21 @@ impl StageState {
             }
             Queue::Keyed(_) => self.enqueue_ready(chunk),
         }
+    }
+
+    /// Takes out all that waits, residuals that are not due and what waits for side inputs too.
+    pub fn take_all(&mut self) -> Vec<Chunk> {
+        let mut all = self.blocked.release(|_| true);
+        all.iter()
+            .for_each(|chunk| self.pending.remove(chunk.min_timestamp));
+        all.extend(match &mut self.queue {
+            Queue::Plain(queue) => queue.take_all(&mut self.pending),
+            Queue::Keyed(queue) => queue.take_all(&mut StageHolds {
+                pending: &mut self.pending,
+                output: &mut self.holds,
+            }),
+        });
+        all
     }
 
     /// Queues a residual.

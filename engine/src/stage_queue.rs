@@ -61,18 +61,15 @@ impl PlainQueue {
         self.ready.is_empty() && self.delayed.is_empty()
     }
 
-    /// Takes all out, with the time before which each is not wanted.
-    pub fn take_all(&mut self, pending: &mut Holds) -> Vec<(Option<Timestamp>, Chunk)> {
+    /// Takes all out.
+    pub fn take_all(&mut self, pending: &mut Holds) -> Vec<Chunk> {
         self.elements = 0;
-        let ready = std::mem::take(&mut self.ready)
+        let delayed = std::mem::take(&mut self.delayed).into_values();
+        let all: Vec<Chunk> = std::mem::take(&mut self.ready)
             .into_iter()
-            .map(|chunk| (None, chunk));
-        let delayed = std::mem::take(&mut self.delayed)
-            .into_iter()
-            .map(|((at, _), chunk)| (Some(at), chunk));
-        let all: Vec<_> = ready.chain(delayed).collect();
-        all.iter()
-            .for_each(|(_, chunk)| pending.remove(chunk.min_timestamp));
+            .chain(delayed)
+            .collect();
+        all.iter().for_each(|chunk| pending.remove(chunk.min_timestamp));
         all
     }
 

@@ -193,7 +193,7 @@ fn elements_that_wait_for_a_side_input_hold_the_watermark() {
 }
 
 #[test]
-fn a_window_that_ends_is_read_when_it_is_complete_whatever_its_trigger() {
+fn a_scripted_window_that_ends_is_read_when_it_is_complete_whatever_its_trigger() {
     let mut build = Build::new(1);
     let main = build.script(Coder::Utf8, vec![element(utf8("x"), 1)]);
     let main_windowed = build.by_tens(main);
@@ -233,6 +233,121 @@ fn a_window_that_ends_is_read_when_it_is_complete_whatever_its_trigger() {
     };
     let read = hand.engine.side_input(bundle.id, &key).unwrap().concat();
     assert_eq!(read, [utf8("1"), utf8("2")].concat());
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_window_of_an_unbounded_side_input_is_ready_at_its_first_pane_or_when_it_is_known_to_be_empty() {
+    let mut build = Build::new(2);
+    let main = build.impulse();
+    let main_windowed = build.fixed(Coder::Utf8, 10);
+    build.transform("Main", &[main], &[main_windowed], TransformKind::User(user()));
+    let source = build.impulse();
+    let restrictions = build.user("Restrict", source, pair(), user());
+    let side_windowed = build.fixed(pair(), 10);
+    let reader = UserTransform {
+        splittable: true,
+        ..user()
+    };
+    build.transform(
+        "Side",
+        &[restrictions],
+        &[side_windowed],
+        TransformKind::User(reader),
+    );
+    build.graph.collections[side_windowed as usize].bounded = false;
+    build.graph.collections[side_windowed as usize].windowing.trigger =
+        Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
+    let grouped = build.fixed(Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)), 10);
+    build.transform("Group", &[side_windowed], &[grouped], TransformKind::GroupByKey);
+    {
+        let grouped = &mut build.graph.collections[grouped as usize];
+        grouped.bounded = false;
+        grouped.windowing.trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
+    }
+    let join = UserTransform {
+        side_inputs: vec![side("s", grouped, SideInputAccess::Multimap)],
+        ..user()
+    };
+    let join = build.transform("Join", &[main_windowed], &[], TransformKind::User(join));
+    let mut hand = Hand::start(build.engine());
+    let join_stage = stage_of(&hand.engine, join);
+    let reads = |hand: &mut Hand| {
+        let at = hand
+            .started
+            .iter()
+            .position(|bundle| bundle.stage == join_stage)?;
+        Some(hand.started.remove(at))
+    };
+    let take = |hand: &mut Hand, output: u32| {
+        let makes = |bundle: &Bundle| {
+            let stage = &hand.engine.stages()[bundle.stage.0 as usize];
+            stage.outputs.contains(&CollectionId(output))
+        };
+        let at = hand.started.iter().position(makes).unwrap();
+        hand.started.remove(at)
+    };
+    let bundle = take(&mut hand, main_windowed);
+    let main_elements: Vec<u8> = [("x", 1), ("y", 11), ("z", 21)]
+        .into_iter()
+        .flat_map(|(value, start)| at(start, interval(start - 1, start + 9), &utf8(value)))
+        .collect();
+    hand.finish(&bundle, &[(main_windowed, main_elements)]);
+    let bundle = take(&mut hand, restrictions);
+    hand.finish(
+        &bundle,
+        &[(
+            restrictions,
+            at(start_of_time(), Window::Global, &kv("topic", "0")),
+        )],
+    );
+    let bundle = take(&mut hand, side_windowed);
+    assert!(reads(&mut hand).is_none(), "nothing has come of the side input");
+    // A pane of the second window, and the watermark beyond the first, which is empty; the third is open.
+    let result = BundleResult {
+        outputs: hand.outputs(&[(side_windowed, at(11, interval(10, 20), &kv("a", "1")))]),
+        residuals: vec![Residual {
+            watermark: Some(Timestamp(12)),
+            ..residual(&kv("topic", "1"), 300)
+        }],
+        ..BundleResult::default()
+    };
+    hand.tell(Event::BundleFinished {
+        bundle: bundle.id,
+        result,
+    });
+    let mut seen = Vec::new();
+    while let Some(bundle) = reads(&mut hand) {
+        let key = |window: Window| SideInputKey {
+            transform: join,
+            side_input: "s".into(),
+            window: window.to_bytes(),
+            part: SideInputPart::MultimapValues(utf8("a").into()),
+        };
+        let data = elements(&bundle);
+        for (value, window) in [
+            (b'x', interval(0, 10)),
+            (b'y', interval(10, 20)),
+            (b'z', interval(20, 30)),
+        ] {
+            if data.contains(&value) {
+                let read = hand.engine.side_input(bundle.id, &key(window)).unwrap().concat();
+                seen.push((char::from(value), read.len()));
+            }
+        }
+        hand.finish(&bundle, &[]);
+    }
+    seen.sort_unstable();
+    let iterable_of_one = 4 + utf8("1").len();
+    assert_eq!(seen, [('x', 0), ('y', iterable_of_one)]);
+    hand.now += 300;
+    hand.tell(Event::Tick);
+    let bundle = take(&mut hand, side_windowed);
+    assert!(reads(&mut hand).is_none(), "nothing has come of the third window");
+    hand.finish(&bundle, &[]);
+    let bundle = reads(&mut hand).unwrap();
+    assert!(elements(&bundle).contains(&b'z'));
     hand.finish(&bundle, &[]);
     assert_eq!(hand.finished(), Some(Outcome::Done));
 }

@@ -252,3 +252,114 @@ fn a_splittable_transform_may_keep_state_by_key() {
     hand.finish(&again, &[]);
     assert_eq!(hand.finished(), Some(Outcome::Done));
 }
+
+#[test]
+fn a_drain_truncates_restrictions_that_a_split_gives_back() {
+    let (mut build, restrictions, out) = reading(false);
+    build.graph.environments[0].slots_per_worker = 1;
+    let truncated = build.user("Truncate", restrictions, pair(), user());
+    let id = |name: &str| {
+        let found = build.graph.transforms.iter().position(|t| t.name == name);
+        TransformId(found.unwrap() as u32)
+    };
+    let (read, truncate) = (id("Read"), id("Truncate"));
+    let config = EngineConfig {
+        truncates: vec![(read, truncate)],
+        ..EngineConfig::default()
+    };
+    let mut hand = Hand::start(Engine::new(build.graph, config).unwrap());
+    let first = hand.one();
+    // So many that a bundle takes several.
+    let restriction = |n: usize| at(start_of_time(), Window::Global, &kv("topic", &format!("{n:02}-")));
+    let all: Vec<u8> = (0..40).flat_map(restriction).collect();
+    hand.finish(&first, &[(restrictions, all)]);
+    let running = hand.one();
+    assert_eq!(running.stage, stage_of(&hand.engine, read));
+    assert!(running.elements > 1, "{} elements", running.elements);
+    hand.tell(Event::Drain);
+    hand.now += 2_000;
+    hand.tell(Event::BundleProgress {
+        bundle: running.id,
+        elements_done: 0,
+        watermark: None,
+    });
+    let split = Split {
+        first_residual: Some(1),
+        last_primary: -1,
+        primary_roots: vec![at(start_of_time(), Window::Global, &kv("topic", "00-5")).into()],
+        residuals: vec![residual(&kv("topic", "5-"), 0)],
+    };
+    hand.tell(Event::BundleSplit {
+        bundle: running.id,
+        split,
+    });
+    hand.finish(&running, &[(out, at(7, Window::Global, &kv("topic", "x")))]);
+    let mut seen = 0;
+    while let Some(bundle) = hand.started.pop() {
+        // None of the rest is read before it is truncated.
+        assert_ne!(bundle.stage, stage_of(&hand.engine, read));
+        if bundle.stage == stage_of(&hand.engine, truncate) {
+            seen += bundle.elements;
+        }
+        hand.finish(&bundle, &[]);
+    }
+    let _ = truncated;
+    assert_eq!(seen, 40);
+    assert_eq!(hand.finished(), Some(Outcome::Drained));
+}
+
+#[test]
+fn a_drain_ends_an_endless_source_that_keeps_state() {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let sized = Coder::kv(Coder::kv(pair(), Coder::Utf8), Coder::Double);
+    let restrictions = build.user("Split", impulse, sized, user());
+    let read = UserTransform {
+        splittable: true,
+        stateful: true,
+        ..user()
+    };
+    let out = build.user("Read", restrictions, pair(), read);
+    build.graph.collections[out as usize].bounded = false;
+    build.sink(out, pair());
+    let mut hand = Hand::start(build.engine());
+    let restriction = |key: &str, from: &str| {
+        let value = [kv(key, "a"), utf8(from), 1f64.to_be_bytes().to_vec()].concat();
+        at(start_of_time(), Window::Global, &value)
+    };
+    let first = hand.one();
+    let input = [
+        restriction("k", "0"),
+        restriction("k", "1"),
+        restriction("z", "2"),
+    ]
+    .concat();
+    hand.finish(&first, &[(restrictions, input)]);
+    let running = hand.one();
+    hand.tell(Event::Drain);
+    hand.now += 2_000;
+    hand.tell(Event::BundleProgress {
+        bundle: running.id,
+        elements_done: 0,
+        watermark: None,
+    });
+    let asked = |action: &Action| matches!(action, Action::SplitBundle { fraction: 0.0, .. });
+    assert!(hand.other.iter().any(asked));
+    let split = Split {
+        first_residual: Some(1),
+        last_primary: -1,
+        primary_roots: vec![restriction("k", "0-5").into()],
+        residuals: vec![Residual {
+            element: restriction("k", "5-").into(),
+            delay_ms: 0,
+            watermark: None,
+        }],
+    };
+    hand.tell(Event::BundleSplit {
+        bundle: running.id,
+        split,
+    });
+    hand.finish(&running, &[(out, at(7, Window::Global, &kv("topic", "x")))]);
+    // What was not begun, and what it gave back, goes: there is nothing that would truncate it.
+    assert_eq!(hand.finished(), Some(Outcome::Drained));
+}

@@ -1,7 +1,7 @@
 //! State, timers, and the expiration of windows.
 
 use bytes::Bytes;
-use purlin_coders::{Timestamp, Window};
+use purlin_coders::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::{self, *};
@@ -247,4 +247,128 @@ fn state_lives_as_long_as_late_elements_are_taken() {
     assert!(hand.started.is_empty());
     assert_eq!(hand.engine.dropped_elements(), 1);
     assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+/// A stage with timers in the global window, whose output is grouped.
+fn grouped_timers(domain: TimeDomain) -> (Hand, Bundle, TransformId, u32, StageId) {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let pairs = build.user("Pair", impulse, pair(), user());
+    let out = build.collection(pair());
+    let timers = vec![TimerFamily {
+        name: "t".into(),
+        domain,
+    }];
+    let kind = TransformKind::User(UserTransform {
+        stateful: true,
+        timers,
+        ..user()
+    });
+    let transform = build.transform("Timers", &[pairs], &[out], kind);
+    let grouped = Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8));
+    let grouped = build.native("Group", &[out], grouped, TransformKind::GroupByKey);
+    let end = build.transform("End", &[grouped], &[], TransformKind::User(user()));
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.finish(&first, &[(pairs, at(3, Window::Global, &kv("k", "v")))]);
+    let bundle = hand.one();
+    let end = stage_of(&hand.engine, end);
+    (hand, bundle, transform, out, end)
+}
+
+#[test]
+fn a_timer_without_output_timestamp_is_waited_for_downstream() {
+    const NEVER: i64 = Timestamp::MAX.0;
+    for domain in [TimeDomain::EventTime, TimeDomain::ProcessingTime] {
+        let (mut hand, bundle, transform, out, end) = grouped_timers(domain);
+        let set = [
+            timer("k", Window::Global, "", Some((1_500, NEVER))),
+            timer("k", Window::Global, "cleared", Some((1_700, NEVER))),
+            timer("k", Window::Global, "cleared", None),
+        ];
+        hand.finish_with_timers(&bundle, transform, &[("t", set.concat())]);
+        hand.now = 1_500;
+        hand.tell(Event::Tick);
+        let fired = hand.one();
+        assert_eq!(
+            timers(&fired)[0].1,
+            timer("k", Window::Global, "", Some((1_500, NEVER)))
+        );
+        // Its group is told only with what the timer makes, also where that is made by a second attempt.
+        hand.fail(&fired, "no");
+        let fired = hand.one();
+        hand.finish(&fired, &[(out, at(1_500, Window::Global, &kv("k", "late")))]);
+        let group = hand.one();
+        assert_eq!(group.stage, end);
+        assert!(elements(&group).ends_with(b"late"));
+        hand.finish(&group, &[]);
+        assert_eq!(hand.engine.dropped_elements(), 0);
+        assert_eq!(hand.finished(), Some(Outcome::Done));
+    }
+}
+
+#[test]
+fn a_drain_fires_processing_time_timers_at_once_and_each_once() {
+    let (mut hand, bundle, transform, out, end) = grouped_timers(TimeDomain::ProcessingTime);
+    let window = Window::Global;
+    let set = |tag: &str, at: i64| timer("k", window.clone(), tag, Some((at, 3)));
+    hand.finish_with_timers(&bundle, transform, &[("t", set("loop", 50_000))]);
+    assert!(hand.started.is_empty());
+    hand.tell(Event::Drain);
+    let bundle = hand.one();
+    assert_eq!(timers(&bundle)[0].1, set("loop", 50_000));
+    // It sets itself again, and another one, which is not lost, and which sets both again.
+    hand.finish_with_timers(
+        &bundle,
+        transform,
+        &[("t", [set("loop", 60_000), set("other", 90_000)].concat())],
+    );
+    let bundle = hand.one();
+    assert_eq!(timers(&bundle)[0].1, set("other", 90_000));
+    let result = BundleResult {
+        outputs: hand.outputs(&[(out, at(3, window.clone(), &kv("k", "made")))]),
+        timers: vec![(
+            transform,
+            "t".into(),
+            [set("loop", 60_000), set("other", 95_000)].concat().into(),
+        )],
+        ..BundleResult::default()
+    };
+    hand.tell(Event::BundleFinished {
+        bundle: bundle.id,
+        result,
+    });
+    let group = hand.one();
+    assert_eq!(group.stage, end);
+    assert!(elements(&group).ends_with(b"made"));
+    hand.finish(&group, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Drained));
+}
+
+#[test]
+fn a_drain_lets_the_timers_of_what_is_not_read_yet_be_set() {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let pairs = build.user("Pair", impulse, pair(), user());
+    let timers = vec![TimerFamily {
+        name: "t".into(),
+        domain: TimeDomain::ProcessingTime,
+    }];
+    let user = UserTransform {
+        stateful: true,
+        timers,
+        ..user()
+    };
+    let transform = build.transform("Timers", &[pairs], &[], TransformKind::User(user));
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.tell(Event::Drain);
+    hand.finish(&first, &[(pairs, at(3, Window::Global, &kv("k", "v")))]);
+    let bundle = hand.one();
+    let set = timer("k", Window::Global, "", Some((50_000, 3)));
+    hand.finish_with_timers(&bundle, transform, &[("t", set.clone())]);
+    let bundle = hand.one();
+    assert_eq!(common::timers(&bundle), [("t".to_string(), set.clone())]);
+    hand.finish_with_timers(&bundle, transform, &[("t", set)]);
+    assert_eq!(hand.finished(), Some(Outcome::Drained));
 }

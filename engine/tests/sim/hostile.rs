@@ -52,12 +52,13 @@ impl Attack<'_> {
                 end,
             }
         };
-        encode(&Element {
+        let element = Element {
             timestamp,
             window,
             key: self.rng.range(-3, 9),
             value: self.rng.range(-9, 99),
-        })
+        };
+        encode(&element, &pipeline::pair())
     }
 
     fn chunk(&mut self, engine: &Engine, collection: CollectionId) -> Chunk {

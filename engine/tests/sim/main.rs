@@ -93,7 +93,7 @@ fn verdict(pipeline: &Pipeline, report: &Report) -> Option<String> {
 fn gap(read: &[Element]) -> Option<String> {
     let mut numbers: Vec<i64> = read.iter().map(|element| element.value).collect();
     numbers.sort_unstable();
-    let wrong = |pair: &&[i64]| pair[1] != pair[0] + 1 && pair[1] % 1_000_000 != 0;
+    let wrong = |pair: &&[i64]| pair[1] != pair[0] + 1 && pair[1] % pipeline::UNIT != 0;
     let wrong = numbers.windows(2).find(wrong);
     wrong.map(|pair| format!("after {} the sources read {}", pair[0], pair[1]))
 }

@@ -234,7 +234,7 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
             };
             input.into_iter().flat_map(fire).collect()
         }
-        Op::ProcessingTimers => input
+        Op::ProcessingTimers | Op::LoopingTimers => input
             .into_iter()
             .map(|e| Element {
                 value: e.value * 2,

@@ -16,9 +16,9 @@ use crate::rng::Rng;
 pub enum Op {
     /// Timestamp, key, value of each element.
     Create(Vec<(i64, i64, i64)>),
-    /// Ranges for `Read`.
+    /// Ranges for `Read`; where it keeps state, they start at multiples of `UNIT`.
     Ranges(Vec<(i64, i64)>),
-    /// Splittable: emits each number of its range at that timestamp.
+    /// Splittable: emits each number of its range at that timestamp. Where it keeps state it notes there what it has read.
     Read,
     /// As Read, of a range without end to speak of: a worker reads a part of it, and leaves the rest.
     ReadOn,
@@ -43,6 +43,8 @@ pub enum Op {
     TagTimers,
     /// Each element has a processing-time timer of its own.
     ProcessingTimers,
+    /// As ProcessingTimers, but the timers set themselves again for ever. Only a drain ends them.
+    LoopingTimers,
     /// Adds the sum of a side input.
     SideAdd,
     /// Adds the sum of a side input's values of the element's key.
@@ -61,8 +63,18 @@ pub struct Pipeline {
     pub truncates: Vec<(TransformId, TransformId)>,
 }
 
+/// Ranges of this length have a key of their own, or share it with the next one.
+pub const UNIT: i64 = 1_000_000;
+
+/// The key of a range whose reader keeps state.
+pub fn range_key(start: i64) -> i64 {
+    start / UNIT / 2
+}
+
 pub struct Builder<'a> {
     pub rng: &'a mut Rng,
+    /// Whether a drain ends the job.
+    endless: bool,
     pub graph: Graph,
     pub ops: BTreeMap<TransformId, Op>,
 }
@@ -82,6 +94,16 @@ pub fn windowing(window_fn: WindowFn) -> Windowing {
 
 pub fn pair() -> Coder {
     Coder::kv(Coder::VarInt, Coder::VarInt)
+}
+
+/// Sized elements and restrictions: ((keyed element, range), size).
+pub fn sized() -> Coder {
+    Coder::kv(Coder::kv(pair(), pair()), Coder::VarInt)
+}
+
+pub fn is_sized(coder: &Coder) -> bool {
+    let first = coder.as_kv().and_then(|(first, _)| first.as_kv());
+    first.is_some_and(|(element, _)| element.as_kv().is_some())
 }
 
 pub fn user() -> UserTransform {
@@ -106,6 +128,7 @@ impl<'a> Builder<'a> {
         };
         Builder {
             rng,
+            endless: false,
             graph: Graph {
                 environments: vec![environment],
                 ..Graph::default()
@@ -200,21 +223,38 @@ impl<'a> Builder<'a> {
                 .collect();
             return self.user(Op::Create(elements), impulse, user());
         }
-        let count = 1 + self.rng.below(3);
+        let count = 1 + self.rng.below(3) as i64;
+        let stateful = self.rng.chance(30);
         let mut ranges = Vec::new();
-        for _ in 0..count {
-            let start = self.rng.range(0, 80);
+        for index in 0..count {
+            let start = if stateful {
+                index * UNIT
+            } else {
+                self.rng.range(0, 80)
+            };
             ranges.push((start, start + self.rng.range(0, 30)));
         }
+        self.read(Op::Read, ranges, impulse, stateful).1
+    }
+
+    /// The ranges, and what reads them.
+    fn read(
+        &mut self,
+        op: Op,
+        ranges: Vec<(i64, i64)>,
+        impulse: CollectionId,
+        stateful: bool,
+    ) -> (CollectionId, CollectionId) {
         let ranges = self.user(Op::Ranges(ranges), impulse, user());
-        self.user(
-            Op::Read,
-            ranges,
-            UserTransform {
-                splittable: true,
-                ..user()
-            },
-        )
+        if stateful {
+            self.graph.collections[ranges.0 as usize].coder = sized();
+        }
+        let reader = UserTransform {
+            splittable: true,
+            stateful,
+            ..user()
+        };
+        (ranges, self.user(op, ranges, reader))
     }
 
     pub fn group(&mut self, input: CollectionId) -> CollectionId {
@@ -286,7 +326,8 @@ impl<'a> Builder<'a> {
     }
 
     fn step(&mut self, input: CollectionId, sides: &[CollectionId]) -> CollectionId {
-        match self.rng.below(15) {
+        match self.rng.below(15 + u64::from(self.endless)) {
+            15 => self.stateful(Op::LoopingTimers, input, TimeDomain::ProcessingTime),
             0 => {
                 let by = self.rng.range(1, 9);
                 self.user(Op::Add(by), input, user())
@@ -316,21 +357,22 @@ pub fn generate(rng: &mut Rng) -> Pipeline {
 /// As [`generate`], with a source that ends only when the job drains.
 pub fn generate_endless(rng: &mut Rng) -> Pipeline {
     let mut builder = Builder::new(rng);
+    builder.endless = true;
     let impulse = builder.native("Impulse", &[], TransformKind::Impulse, Coder::Bytes);
-    let count = 1 + builder.rng.below(3) as i64;
-    let ranges = (0..count).map(|i| (i * 1_000_000, (i + 1) * 1_000_000)).collect();
-    let ranges = builder.user(Op::Ranges(ranges), impulse, user());
+    // Sometimes more than there are slots, so that bundles take several.
+    let more = if builder.rng.chance(10) { 12 } else { 0 };
+    let count = 1 + more + builder.rng.below(3) as i64;
+    let ranges = (0..count).map(|i| (i * UNIT, (i + 1) * UNIT)).collect();
+    let stateful = builder.rng.chance(30);
+    let (ranges, endless) = builder.read(Op::ReadOn, ranges, impulse, stateful);
     let mut truncates = Vec::new();
-    let read = TransformId(builder.graph.transforms.len() as u32);
-    let splittable = UserTransform {
-        splittable: true,
-        ..user()
-    };
-    let endless = builder.user(Op::ReadOn, ranges, splittable);
+    let read = TransformId(builder.graph.transforms.len() as u32 - 1);
     builder.graph.collections[endless.0 as usize].bounded = false;
     if builder.rng.chance(60) {
         let truncate = TransformId(builder.graph.transforms.len() as u32);
-        builder.user(Op::Truncate, ranges, user());
+        let truncated = builder.user(Op::Truncate, ranges, user());
+        builder.graph.collections[truncated.0 as usize].coder =
+            builder.graph.collections[ranges.0 as usize].coder.clone();
         truncates.push((read, truncate));
     }
     // It leaves its stage, so that the driver sees it.

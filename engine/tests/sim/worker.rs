@@ -4,23 +4,30 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use purlin_coders::windowed::encode_header;
-use purlin_coders::{PaneInfo, Timer, TimerCoder, TimerFiring, Timestamp, Window, Windows, wire};
+use purlin_coders::{Coder, PaneInfo, Timer, TimerCoder, TimerFiring, Timestamp, Window, Windows, wire};
 use purlin_engine::{
     BundleId, BundleResult, Chunk, CollectionFormat, CollectionId, Engine, Residual, SideInputKey,
     SideInputPart, Stage, StateKey, StatePart, TransformId,
 };
 
 use crate::oracle::{Element, fixed, loops, session, side_window, sliding};
-use crate::pipeline::{Op, Pipeline};
+use crate::pipeline::{Op, Pipeline, UNIT, is_sized, range_key};
 
-pub fn encode(element: &Element) -> Bytes {
-    encode_in(element, std::slice::from_ref(&element.window))
+pub fn encode(element: &Element, coder: &Coder) -> Bytes {
+    encode_in(element, std::slice::from_ref(&element.window), coder)
 }
 
 /// An element in several windows.
-fn encode_in(element: &Element, windows: &[Window]) -> Bytes {
+fn encode_in(element: &Element, windows: &[Window], coder: &Coder) -> Bytes {
     let mut out = Vec::new();
     encode_header(element.timestamp, windows, PaneInfo::NO_FIRING, &mut out);
+    if is_sized(coder) {
+        let (start, end) = (element.key, element.value);
+        for part in [range_key(start), start - start % UNIT, start, end, end - start] {
+            wire::write_varint(part as u64, &mut out);
+        }
+        return out.into();
+    }
     wire::write_varint(element.key as u64, &mut out);
     wire::write_varint(element.value as u64, &mut out);
     out.into()
@@ -32,6 +39,19 @@ pub fn decode(data: &[u8], format: &CollectionFormat) -> Vec<Element> {
     for walked in format.walk(data) {
         let walked = walked.unwrap();
         let value = &data[walked.value()];
+        if is_sized(&format.coder) {
+            let mut rest = value;
+            let parts: Vec<i64> = (0..5)
+                .map(|_| wire::read_varint(&mut rest).unwrap() as i64)
+                .collect();
+            elements.extend(walked.windows.iter().map(|window| Element {
+                timestamp: walked.timestamp,
+                window: window.clone(),
+                key: parts[2],
+                value: parts[3],
+            }));
+            continue;
+        }
         let (key, rest) = match format.coder.split_kv(value) {
             Ok((mut key, rest)) => (wire::read_varint(&mut key).unwrap() as i64, rest),
             Err(_) => (0, &[0u8][..]),
@@ -71,6 +91,11 @@ pub enum Fault {
     LostTimer,
     /// State is written behind the bundle's back, so that a failure does not undo it (told twice on retry).
     DoubledOutput,
+}
+
+/// A time after `now` at which many timers fire together.
+fn next_tick(now: Timestamp, every: i64) -> Timestamp {
+    Timestamp((now.0 / every + 1) * every)
 }
 
 pub struct Run<'a> {
@@ -164,7 +189,8 @@ impl<'a> Run<'a> {
         for output in self.pipeline.graph.transforms[id.0 as usize].outputs.clone() {
             if self.stage.outputs.contains(&output) {
                 let out = self.outputs.entry(output).or_default();
-                out.extend_from_slice(&encode_in(&element, windows));
+                let coder = &self.pipeline.graph.collections[output.0 as usize].coder;
+                out.extend_from_slice(&encode_in(&element, windows, coder));
             }
             for window in windows {
                 let window = window.clone();
@@ -227,6 +253,25 @@ impl<'a> Run<'a> {
         self.result.timers.push((id, "timer".into(), data.into()));
     }
 
+    /// A reader's state has what was read of a range, no more and no less: notes what follows.
+    fn note(&mut self, id: TransformId, range: &Element, stop: i64) {
+        let key = Element {
+            key: range_key(range.key),
+            ..range.clone()
+        };
+        let base = range.key - range.key % UNIT;
+        let seen = self.read(id, "seen", &key);
+        let seen = seen.iter().filter(|at| (base..base + UNIT).contains(at)).count();
+        assert_eq!(
+            seen as i64,
+            range.key - base,
+            "state does not go with its restriction"
+        );
+        for at in range.key..stop {
+            self.append(id, "seen", &key, at);
+        }
+    }
+
     fn process(&mut self, id: TransformId, element: &Element) {
         let with = |value| Element {
             value,
@@ -262,6 +307,9 @@ impl<'a> Run<'a> {
             }
             Op::Read | Op::ReadOn => {
                 let stop = element.value.min(element.key.saturating_add(self.checkpoint));
+                if self.stage.stateful.is_some() {
+                    self.note(id, element, stop);
+                }
                 for at in element.key..stop {
                     let timestamp = Timestamp(at);
                     self.emit(
@@ -280,8 +328,9 @@ impl<'a> Run<'a> {
                         ..element.clone()
                     };
                     let watermark = Some(Timestamp(stop));
+                    let coder = self.engine.format(self.stage.input).unwrap().coder.clone();
                     self.result.residuals.push(Residual {
-                        element: encode(&rest),
+                        element: encode(&rest, &coder),
                         delay_ms: stop % 3,
                         watermark,
                     });
@@ -338,6 +387,13 @@ impl<'a> Run<'a> {
                 self.append(id, "count", element, 0);
                 let tag = format!("{count}/{}", element.value);
                 let fire = self.now.plus_millis(3 + element.value % 20);
+                self.set_timer(id, element, &tag, fire, element.timestamp);
+            }
+            Op::LoopingTimers => {
+                let count = self.read(id, "count", element).len();
+                self.append(id, "count", element, 0);
+                let tag = format!("{count}/{}", element.value);
+                let fire = next_tick(self.now, 10);
                 self.set_timer(id, element, &tag, fire, element.timestamp);
             }
             Op::SideAdd | Op::SideLookup => {
@@ -429,13 +485,28 @@ impl<'a> Run<'a> {
                     }
                     self.emit(id, element);
                 }
-                Op::ProcessingTimers => {
-                    let (_, value) = (number(), number());
+                op @ (Op::ProcessingTimers | Op::LoopingTimers) => {
+                    let (count, value) = (number(), number());
+                    // A drain does not wait for them.
                     assert!(
-                        firing.fire_timestamp <= self.now,
+                        firing.fire_timestamp <= self.now || self.pipeline.endless.is_some(),
                         "a processing-time timer fired early"
                     );
                     element.value = value * 2;
+                    if matches!(op, Op::LoopingTimers) {
+                        let fire = next_tick(self.now, 1_000);
+                        self.set_timer(
+                            id,
+                            &element,
+                            &timer.dynamic_tag,
+                            fire,
+                            element.window.max_timestamp(),
+                        );
+                        if self.read(id, "fired", &element).contains(&count) {
+                            continue;
+                        }
+                        self.append(id, "fired", &element, count);
+                    }
                     self.emit(id, element);
                 }
                 other => panic!("{other:?} has no timers"),
