@@ -1,7 +1,7 @@
 //! Side inputs: readiness, tokens, window mapping.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, Window};
+use purlin_coders::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::*;
@@ -309,7 +309,7 @@ fn a_window_of_an_unbounded_side_input_is_ready_at_its_first_pane_or_when_it_is_
         outputs: hand.outputs(&[(side_windowed, at(11, interval(10, 20), &kv("a", "1")))]),
         residuals: vec![Residual {
             watermark: Some(Timestamp(12)),
-            ..residual(&kv("topic", "1"), 300)
+            ..residual("topic", "1", 300)
         }],
         ..BundleResult::default()
     };

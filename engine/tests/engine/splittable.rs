@@ -287,7 +287,7 @@ fn a_drain_truncates_restrictions_that_a_split_gives_back() {
         first_residual: Some(1),
         last_primary: -1,
         primary_roots: vec![at(start_of_time(), Window::Global, &kv("topic", "00-5")).into()],
-        residuals: vec![residual(&kv("topic", "5-"), 0)],
+        residuals: vec![residual("topic", "5-", 0)],
     };
     hand.tell(Event::BundleSplit {
         bundle: running.id,

@@ -112,7 +112,7 @@ impl<'a> Driver<'a> {
             }
             steps += 1;
             // A residual that is given twice each time makes more and more of them.
-            if steps > 120_000 || self.report.trace.len() > 20_000_000 {
+            if steps > 200_000 || self.report.trace.len() > 40_000_000 {
                 let trace = &self.report.trace;
                 let tail: Vec<&str> = trace.lines().rev().take(6).collect();
                 let (length, tail) = (trace.len(), tail.join("\n"));
