@@ -55,10 +55,10 @@ class Service:
   def stop(self):
     self.process.send_signal(signal.SIGTERM)
     try:
-      code = self.process.wait(20)
+      code = self.process.wait(60)
     except subprocess.TimeoutExpired:
       self.process.kill()
-      code = 'killed after 20 s'
+      code = 'killed after 60 s'
     self.drain.wait(5)
     for helper in self.helpers:
       helper.stop()
@@ -171,6 +171,10 @@ def go(service):
   return [os.path.join(HERE, 'test_go.py'), '-o', 'python_functions=test_*', '-rs'], {'JOB_ENDPOINT': service.endpoint}
 
 
+def large(service):
+  return [os.path.join(HERE, 'test_large.py'), '-k', 'LargeTest'], {'JOB_ENDPOINT': service.endpoint}
+
+
 # In the order in which they run; a prism suite starts its own services.
 SUITES = {
     'examples': (examples, True),
@@ -193,10 +197,12 @@ ON_DEMAND = {
     'external': (external('JobEndpointTest'), True),
     'process': (process('JobEndpointTest'), True),
     'subprocess': (subprocess_sdk('JobEndpointTest'), True),
+    # LARGE_MIB=1900 wants 24 GiB of memory.
+    'large': (large, True),
     # Its source lasts 20 minutes, on any runner: it emits by the clock.
     'real-time': (validates_runner(REAL_TIME, '--streaming'), True),
 }
-TIME_LIMITS = {'real-time': 1500}
+TIME_LIMITS = {'real-time': 1500, 'large': 600}
 
 
 def expected(suite):

@@ -34,7 +34,7 @@ use crate::PIPELINES;
 use crate::input::Input;
 
 /// A job that has not ended so long after it was cancelled hangs.
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(60);
 /// How long a worker waits for a request that may never come.
 const PATIENCE: Duration = Duration::from_millis(1);
 

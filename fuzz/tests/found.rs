@@ -23,6 +23,6 @@ fn what_was_found_stays_mended() {
             .chunks(2)
             .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
             .collect();
-        support::one(*target, &input, hex, Duration::from_secs(20));
+        support::one(*target, &input, hex, Duration::from_secs(90));
     }
 }

@@ -38,7 +38,7 @@ fn it_says_where_it_listens_and_ends_on_sigterm() {
     assert!(killed.success());
     let begin = Instant::now();
     assert!(child.wait().unwrap().success());
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(60));
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();

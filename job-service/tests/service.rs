@@ -373,7 +373,7 @@ async fn a_job_can_be_cancelled_while_its_worker_starts() {
         .preparation_id;
     run(&mut client, &id).await.unwrap();
     starts.recv().await.unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(5), service.shutdown()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), service.shutdown()).await;
     assert!(ended.is_ok(), "the service does not end");
     assert!(!service.artifact_folder().exists());
 }
@@ -529,7 +529,7 @@ async fn artifacts_are_checked_kept_and_given() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), cleaned)
+    tokio::time::timeout(Duration::from_secs(60), cleaned)
         .await
         .expect("a job's files go with it");
 }
@@ -650,7 +650,7 @@ async fn an_idle_service_ends_if_told_so() {
         ..Options::default()
     };
     let service = JobService::start(idle).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(5), service.idle())
+    tokio::time::timeout(Duration::from_secs(60), service.idle())
         .await
         .expect("nothing runs");
 }

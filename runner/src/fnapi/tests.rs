@@ -407,7 +407,7 @@ async fn the_logging_stream_ends_with_the_workers() {
     });
     let mut controls = client.logging(tagged("w", lists)).await.unwrap().into_inner();
     // A harness awaits this before its process exits.
-    let end = tokio::time::timeout(Duration::from_secs(5), controls.message()).await;
+    let end = tokio::time::timeout(Duration::from_secs(60), controls.message()).await;
     assert!(end.expect("the stream stays open").unwrap().is_none());
 }
 
