@@ -51,6 +51,34 @@ impl Timer {
             firing.pane.encode(out);
         }
     }
+
+    /// Reads what follows the key, which the caller has read.
+    ///
+    /// # Errors
+    /// When the bytes are not the rest of a timer.
+    pub fn decode_after_key(
+        user_key: Bytes,
+        window: &WindowCoder,
+        input: &mut &[u8],
+    ) -> Result<Timer, DecodeError> {
+        let dynamic_tag = wire::read_str(input, true)?.to_owned();
+        let windows = window.decode_windows(input)?;
+        let firing = if wire::read_bool(input, "the clear bit of a timer")? {
+            None
+        } else {
+            Some(TimerFiring {
+                fire_timestamp: Timestamp::decode(input)?,
+                hold_timestamp: Timestamp::decode(input)?,
+                pane: PaneInfo::decode(input)?,
+            })
+        };
+        Ok(Timer {
+            user_key,
+            dynamic_tag,
+            windows,
+            firing,
+        })
+    }
 }
 
 /// How the timers of a transform are encoded.
@@ -69,23 +97,7 @@ impl TimerCoder {
     /// When the bytes are not a timer, or the end of the key cannot be found.
     pub fn decode(&self, input: &mut &[u8]) -> Result<Timer, DecodeError> {
         let user_key = Bytes::copy_from_slice(self.key.take(input, true)?);
-        let dynamic_tag = wire::read_str(input, true)?.to_owned();
-        let windows = self.window.decode_windows(input)?;
-        let firing = if wire::read_bool(input, "the clear bit of a timer")? {
-            None
-        } else {
-            Some(TimerFiring {
-                fire_timestamp: Timestamp::decode(input)?,
-                hold_timestamp: Timestamp::decode(input)?,
-                pane: PaneInfo::decode(input)?,
-            })
-        };
-        Ok(Timer {
-            user_key,
-            dynamic_tag,
-            windows,
-            firing,
-        })
+        Timer::decode_after_key(user_key, &self.window, input)
     }
 
     /// Moves past a timer.

@@ -6,8 +6,7 @@ use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use purlin_coders::timer::TimerFiring;
-use purlin_coders::{DecodeError, Element, Header, PaneInfo, Timestamp, Window, WindowCoder, Windows, wire};
+use purlin_coders::{DecodeError, Element, Header, Timer, Window, WindowCoder, Windows};
 use purlin_proto::urns::transforms;
 
 use super::edge::{AnyReceiver, Receiver};
@@ -147,37 +146,12 @@ impl<D: StatefulDoFn> StatefulOp<D> {
         self.call(at, |dofn, ctx| dofn.process(key, value, ctx))
     }
 
-    fn read_timer(&self, input: &mut &[u8]) -> Result<FiringTimer<D::Key>, DecodeError> {
+    fn read_timer(&self, input: &mut &[u8]) -> Result<(D::Key, Timer), DecodeError> {
         let before = *input;
         let key = D::Key::decode(input, true)?;
-        let encoded = before[..before.len() - input.len()].to_vec();
-        let tag = wire::read_str(input, true)?.to_owned();
-        let windows = self.windows.decode_windows(input)?;
-        let firing = if wire::read_bool(input, "the clear bit of a timer")? {
-            None
-        } else {
-            Some(TimerFiring {
-                fire_timestamp: Timestamp::decode(input)?,
-                hold_timestamp: Timestamp::decode(input)?,
-                pane: PaneInfo::decode(input)?,
-            })
-        };
-        Ok(FiringTimer {
-            key,
-            encoded,
-            tag,
-            windows,
-            firing,
-        })
+        let encoded = Bytes::copy_from_slice(&before[..before.len() - input.len()]);
+        Ok((key, Timer::decode_after_key(encoded, &self.windows, input)?))
     }
-}
-
-struct FiringTimer<K> {
-    key: K,
-    encoded: Vec<u8>,
-    tag: String,
-    windows: Windows,
-    firing: Option<TimerFiring>,
 }
 
 impl<D: StatefulDoFn> TimerSink for StatefulOp<D> {
@@ -195,14 +169,15 @@ impl<D: StatefulDoFn> TimerSink for StatefulOp<D> {
             }
         };
         while !data.is_empty() {
-            let timer = self.read_timer(&mut data).map_err(|e| {
+            let (key, timer) = self.read_timer(&mut data).map_err(|e| {
                 Failure::message(
                     &*name,
                     format!("a timer of \"{family}\" that fires cannot be decoded: {e}"),
                 )
             })?;
             let Some(firing) = timer.firing else { continue };
-            self.key = timer.encoded;
+            self.key.clear();
+            self.key.extend_from_slice(&timer.user_key);
             for window in &timer.windows {
                 let window = &self.window_fn.restore(window.clone());
                 let at = Header {
@@ -210,19 +185,19 @@ impl<D: StatefulDoFn> TimerSink for StatefulOp<D> {
                     windows: Windows::One(window.clone()),
                     pane: firing.pane,
                 };
-                let key = timer.key.clone();
+                let key = key.clone();
                 let Some((id, family)) = &id else {
                     self.call(&at, |dofn, ctx| dofn.on_window_expiration(key, ctx))?;
                     continue;
                 };
                 self.state.enter(&self.key, window, at.timestamp, at.pane);
-                if !self.state.still_fires(*id, &timer.tag, firing.fire_timestamp) {
+                if !self.state.still_fires(*id, &timer.dynamic_tag, firing.fire_timestamp) {
                     continue;
                 }
                 let fired = FiredTimer {
                     id: *id,
                     name: family.clone(),
-                    tag: timer.tag.clone(),
+                    tag: timer.dynamic_tag.clone(),
                     timestamp: firing.fire_timestamp,
                 };
                 self.call(&at, |dofn, ctx| dofn.on_timer(key, &fired, ctx))?;
