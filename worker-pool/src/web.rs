@@ -53,50 +53,24 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> String {
     let c = &shared.counters;
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (fetched, bytes, hits) = shared.cache.counts();
+    let counter = |name, help, value| (name, "counter", help, value);
     let rows = [
         ("workers", "gauge", "Workers that run now.", running),
-        (
-            "workers_started_total",
-            "counter",
-            "Workers started.",
-            read(&c.started),
-        ),
-        (
+        counter("workers_started_total", "Workers started.", read(&c.started)),
+        counter(
             "workers_refused_total",
-            "counter",
             "Workers that could not be started.",
             read(&c.refused),
         ),
-        (
+        counter(
             "workers_stopped_total",
-            "counter",
             "Workers ended on request.",
             read(&c.stopped),
         ),
-        (
-            "workers_died_total",
-            "counter",
-            "Workers that ended unasked.",
-            read(&c.died),
-        ),
-        (
-            "artifacts_fetched_total",
-            "counter",
-            "Staged files fetched.",
-            fetched,
-        ),
-        (
-            "artifact_bytes_total",
-            "counter",
-            "Bytes of staged files fetched.",
-            bytes,
-        ),
-        (
-            "artifact_hits_total",
-            "counter",
-            "Staged files found in the cache.",
-            hits,
-        ),
+        counter("workers_died_total", "Workers that ended unasked.", read(&c.died)),
+        counter("artifacts_fetched_total", "Staged files fetched.", fetched),
+        counter("artifact_bytes_total", "Bytes of staged files fetched.", bytes),
+        counter("artifact_hits_total", "Staged files found in the cache.", hits),
     ];
     let mut text = String::new();
     for (name, kind, help, value) in rows {
