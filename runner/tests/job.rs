@@ -86,6 +86,14 @@ fn failed(message: &str) -> WorkerError {
     WorkerError::Failed(message.to_owned())
 }
 
+/// The key of a group, and how many values it has.
+fn key_and_count(group: &[u8]) -> (&[u8], usize) {
+    let coder = Coder::kv(Coder::Bytes, Coder::iterable(Coder::Bytes));
+    let (key, values) = coder.split_kv(group).unwrap();
+    let elements = coder.as_kv().unwrap().1.iterable_elements(values);
+    (key, elements.unwrap().count())
+}
+
 fn word_count(builder: &mut Builder, functions: &Functions) -> Arc<Mutex<BTreeMap<String, usize>>> {
     builder.impulse("start");
     builder.collection("words", "bytes");
@@ -103,15 +111,7 @@ fn word_count(builder: &mut Builder, functions: &Functions) -> Arc<Mutex<BTreeMa
     let counts = Arc::new(Mutex::new(BTreeMap::new()));
     let own = counts.clone();
     functions.set("count", move |group, _| {
-        let coder = Coder::kv(Coder::Bytes, Coder::iterable(Coder::Bytes));
-        let (word, values) = coder.split_kv(group).unwrap();
-        let count = coder
-            .as_kv()
-            .unwrap()
-            .1
-            .iterable_elements(values)
-            .unwrap()
-            .count();
+        let (word, count) = key_and_count(group);
         own.lock().unwrap().insert(text(word), count);
         Ok(())
     });
@@ -517,15 +517,7 @@ async fn windows_of_the_users_own_are_merged_by_the_sdk() {
     let groups = Arc::new(Mutex::new(Vec::new()));
     let own = groups.clone();
     factory.functions.set("keep", move |group, context| {
-        let coder = Coder::kv(Coder::Bytes, Coder::iterable(Coder::Bytes));
-        let (_, values) = coder.split_kv(group).unwrap();
-        let count = coder
-            .as_kv()
-            .unwrap()
-            .1
-            .iterable_elements(values)
-            .unwrap()
-            .count();
+        let (_, count) = key_and_count(group);
         own.lock().unwrap().push((context.header.windows.clone(), count));
         Ok(())
     });

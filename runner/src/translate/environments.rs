@@ -60,6 +60,11 @@ impl Environments {
         self.index.get(id).copied()
     }
 
+    /// The id of an environment in the pipeline; empty where there is none.
+    pub(super) fn id(&self, index: usize) -> String {
+        self.list.get(index).map(|e| e.id.clone()).unwrap_or_default()
+    }
+
     /// How many bundles a worker of an environment may process at a time, where a resource hint says so.
     pub(super) fn max_bundles(&self, index: usize) -> Option<u32> {
         let hint = self

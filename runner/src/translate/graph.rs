@@ -345,12 +345,7 @@ impl<'a> Builder<'a> {
             }),
             inputs: HashMap::from([("in".to_owned(), input.to_owned())]),
             outputs: HashMap::from([("out".to_owned(), id.clone())]),
-            environment_id: self
-                .environments
-                .list
-                .get(environment)
-                .map(|e| e.id.clone())
-                .unwrap_or_default(),
+            environment_id: self.environments.id(environment),
             ..PTransform::default()
         };
         self.leaves.push(Leaf {

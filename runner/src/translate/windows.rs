@@ -171,12 +171,7 @@ impl Builder<'_> {
                 trigger: Some(trigger::Trigger::Default(trigger::Default {})),
             }),
             assigns_to_one_window: true,
-            environment_id: self
-                .environments
-                .list
-                .get(environment)
-                .map(|e| e.id.clone())
-                .unwrap_or_default(),
+            environment_id: self.environments.id(environment),
             ..Default::default()
         };
         descriptor
@@ -214,12 +209,7 @@ impl Builder<'_> {
             }),
             inputs: HashMap::from([("in".to_owned(), "asked".to_owned())]),
             outputs: HashMap::from([("out".to_owned(), "answered".to_owned())]),
-            environment_id: self
-                .environments
-                .list
-                .get(environment)
-                .map(|e| e.id.clone())
-                .unwrap_or_default(),
+            environment_id: self.environments.id(environment),
             ..PTransform::default()
         };
         descriptor
