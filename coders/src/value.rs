@@ -139,7 +139,7 @@ impl Value {
                 Value::Window(WindowCoder::Custom(inner.clone()).decode(input, nested)?)
             }
             Coder::WindowedValue(coder) => {
-                let header = coder.decode_header(input)?;
+                let header = Header::decode(&coder.window, input)?;
                 Value::Windowed(Box::new((header, Value::decode(&coder.value, input, nested)?)))
             }
             Coder::ParamWindowedValue(coder) => {

@@ -7,7 +7,7 @@ use crate::error::DecodeError;
 use crate::pane::PaneInfo;
 use crate::time::Timestamp;
 use crate::window::{WindowCoder, Windows};
-use crate::windowed::{Header, WindowedValueCoder, decode_header};
+use crate::windowed::{Header, WindowedValueCoder};
 
 /// Walks over the windowed values of a buffer, which stand one after the other in the nested context.
 ///
@@ -98,7 +98,7 @@ impl<'a> Walker<'a> {
             timestamp,
             windows,
             pane,
-        } = decode_header(self.window, &mut self.rest)?;
+        } = Header::decode(self.window, &mut self.rest)?;
         let value_start = self.offset();
         self.value.skip(&mut self.rest, true)?;
         Ok(WalkedElement {

@@ -33,6 +33,43 @@ impl Header {
     pub fn encode(&self, out: &mut Vec<u8>) {
         encode_header(self.timestamp, &self.windows, self.pane, out);
     }
+
+    /// Reads the header; the value in the nested context follows.
+    ///
+    /// # Errors
+    /// When the bytes are not a header with windows of this coder.
+    #[inline]
+    pub fn decode(window: &WindowCoder, input: &mut &[u8]) -> Result<Header, DecodeError> {
+        // Nearly every element of a batch pipeline is in the global window alone and comes from no trigger.
+        if matches!(window, WindowCoder::Global)
+            && let Some((head, rest)) = input.split_first_chunk::<13>()
+            && head[8..] == PLAIN
+        {
+            let mut timestamp = [0; 8];
+            timestamp.copy_from_slice(&head[..8]);
+            *input = rest;
+            let timestamp = Timestamp::from_bytes(timestamp);
+            return Ok(Header {
+                timestamp,
+                windows: Windows::GLOBAL,
+                pane: PaneInfo::NO_FIRING,
+            });
+        }
+        Ok(Header {
+            timestamp: Timestamp::decode(input)?,
+            windows: window.decode_windows(input)?,
+            pane: PaneInfo::decode(input)?,
+        })
+    }
+
+    /// The header with each of its windows alone.
+    pub fn in_each_window(&self) -> impl Iterator<Item = Header> + '_ {
+        self.windows.iter().map(|window| Header {
+            timestamp: self.timestamp,
+            windows: Windows::One(window.clone()),
+            pane: self.pane,
+        })
+    }
 }
 
 /// Appends timestamp, windows and pane; the value in the nested context follows.
@@ -78,19 +115,10 @@ pub struct WindowedValueCoder {
 const PLAIN: [u8; 5] = [0, 0, 0, 1, 0xf];
 
 impl WindowedValueCoder {
-    /// Reads what stands before the value.
-    ///
-    /// # Errors
-    /// When the bytes are not a header with windows of this coder.
-    #[inline]
-    pub fn decode_header(&self, input: &mut &[u8]) -> Result<Header, DecodeError> {
-        decode_header(&self.window, input)
-    }
-
     /// Moves past what stands before the value.
     ///
     /// # Errors
-    /// As [`WindowedValueCoder::decode_header`].
+    /// As [`Header::decode`].
     #[inline]
     pub fn skip_header(&self, input: &mut &[u8]) -> Result<(), DecodeError> {
         wire::take(input, 8, "a timestamp")?;
@@ -112,7 +140,7 @@ impl WindowedValueCoder {
             timestamp,
             windows,
             pane,
-        } = self.decode_header(input)?;
+        } = Header::decode(&self.window, input)?;
         let value = self.value.take(input, nested)?;
         Ok(WindowedValueRef {
             timestamp,
@@ -121,31 +149,6 @@ impl WindowedValueCoder {
             value,
         })
     }
-}
-
-/// Reads timestamp, windows and pane.
-#[inline]
-pub(crate) fn decode_header(window: &WindowCoder, input: &mut &[u8]) -> Result<Header, DecodeError> {
-    // Nearly every element of a batch pipeline is in the global window alone and comes from no trigger.
-    if matches!(window, WindowCoder::Global)
-        && let Some((head, rest)) = input.split_first_chunk::<13>()
-        && head[8..] == PLAIN
-    {
-        let mut timestamp = [0; 8];
-        timestamp.copy_from_slice(&head[..8]);
-        *input = rest;
-        let timestamp = Timestamp::from_bytes(timestamp);
-        return Ok(Header {
-            timestamp,
-            windows: Windows::GLOBAL,
-            pane: PaneInfo::NO_FIRING,
-        });
-    }
-    Ok(Header {
-        timestamp: Timestamp::decode(input)?,
-        windows: window.decode_windows(input)?,
-        pane: PaneInfo::decode(input)?,
-    })
 }
 
 /// `beam:coder:param_windowed_value:v1`: only the value is encoded; timestamp, windows and pane are the coder's.
@@ -166,7 +169,7 @@ impl ParamWindowedValueCoder {
     /// When the payload is not that.
     pub fn new(value: Coder, window: WindowCoder, payload: Bytes) -> Result<Self, DecodeError> {
         let mut input = &payload[..];
-        let header = decode_header(&window, &mut input)?;
+        let header = Header::decode(&window, &mut input)?;
         Ok(ParamWindowedValueCoder {
             value,
             window,

@@ -8,11 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_coders::{Coder, CoderSpec, DecodeError, Element, Header, PaneInfo, Timestamp, WindowCoder, urns};
+use purlin_coders::{Coder, CoderSpec, DecodeError, Element, WindowCoder, urns};
 
 use super::edge::{AnyReceiver, Edge, ElementCount, Receiver, Shared};
-use super::failure::Failure;
-use super::io::{ReadIndex, SinkBuffer, SinkOp, Source, SourceError, TypedSource, WireForm};
+use super::io::{ReadValue, SinkBuffer, SinkOp, Source, TypedSource, WireForm};
 use super::ops::AssignWindows;
 use crate::windowing::WindowFn;
 
@@ -173,45 +172,15 @@ impl Erased for RawType {
         Typed::<Raw>(PhantomData).sink(WireForm::Plain, buffer)
     }
     fn source(&self, _form: WireForm, windows: WindowCoder, any: Box<dyn Any>) -> Option<Box<dyn Source>> {
-        Some(Box::new(RawSource {
-            coder: self.coder.clone(),
-            windows,
-            next: edge::<Raw>(any)?,
-        }))
+        let source = TypedSource::new(self.coder.clone(), windows, edge::<Raw>(any)?);
+        Some(Box::new(source))
     }
 }
 
 /// Cuts elements that pass through.
-struct RawSource {
-    coder: Coder,
-    windows: WindowCoder,
-    next: Edge<Raw>,
-}
-
-impl Source for RawSource {
-    fn start(&mut self) -> Result<(), Failure> {
-        self.next.start()
-    }
-
-    fn process(&mut self, data: &[u8], index: &Arc<ReadIndex>) -> Result<(), SourceError> {
-        let mut input = data;
-        while !input.is_empty() {
-            if !index.begin() {
-                return Ok(());
-            }
-            let header = Header {
-                timestamp: Timestamp::decode(&mut input)?,
-                windows: self.windows.decode_windows(&mut input)?,
-                pane: PaneInfo::decode(&mut input)?,
-            };
-            let value = self.coder.take(&mut input, true)?;
-            let sent = self.next.send(Raw(Bytes::copy_from_slice(value)), &header);
-            sent.map_err(SourceError::Failure)?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), Failure> {
-        self.next.finish()
+impl ReadValue<Raw> for Coder {
+    fn read(&self, input: &mut &[u8]) -> Result<Raw, DecodeError> {
+        self.take(input, true)
+            .map(|value| Raw(Bytes::copy_from_slice(value)))
     }
 }

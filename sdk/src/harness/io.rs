@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use purlin_coders::{DecodeError, Element, Header, PaneInfo, Timestamp, WindowCoder, wire};
+use purlin_coders::{DecodeError, Element, Header, WindowCoder, wire};
 
 use super::edge::{Edge, Receiver};
 use super::failure::Failure;
@@ -176,18 +176,38 @@ pub(super) trait Source {
     fn finish(&mut self) -> Result<(), Failure>;
 }
 
-pub(super) struct TypedSource<T> {
-    form: WireForm,
+/// How the values of a source are read.
+pub(super) trait ReadValue<T> {
+    fn read(&self, input: &mut &[u8]) -> Result<T, DecodeError>;
+}
+
+impl<T: Element> ReadValue<T> for WireForm {
+    #[inline]
+    fn read(&self, input: &mut &[u8]) -> Result<T, DecodeError> {
+        match self {
+            WireForm::Plain => T::decode(input, true),
+            WireForm::LengthPrefixed => {
+                let mut value = wire::read_bytes(input, true)?;
+                let decoded = T::decode(&mut value, false)?;
+                wire::expect_end(value)?;
+                Ok(decoded)
+            }
+        }
+    }
+}
+
+pub(super) struct TypedSource<T, R> {
+    values: R,
     windows: WindowCoder,
     next: Edge<T>,
     /// The header of the element before, decoded and as bytes: the next one mostly has the same.
     last: (Header, Vec<u8>),
 }
 
-impl<T: Element> TypedSource<T> {
-    pub(super) fn new(form: WireForm, windows: WindowCoder, next: Edge<T>) -> Self {
+impl<T: Element, R: ReadValue<T>> TypedSource<T, R> {
+    pub(super) fn new(values: R, windows: WindowCoder, next: Edge<T>) -> Self {
         TypedSource {
-            form,
+            values,
             windows,
             next,
             last: (Header::IMPULSE, Vec::new()),
@@ -201,14 +221,7 @@ impl<T: Element> TypedSource<T> {
             return Ok(());
         }
         let before = *input;
-        let timestamp = Timestamp::decode(input)?;
-        let windows = self.windows.decode_windows(input)?;
-        let pane = PaneInfo::decode(input)?;
-        self.last.0 = Header {
-            timestamp,
-            windows,
-            pane,
-        };
+        self.last.0 = Header::decode(&self.windows, input)?;
         self.last.1.clear();
         self.last
             .1
@@ -217,7 +230,7 @@ impl<T: Element> TypedSource<T> {
     }
 }
 
-impl<T: Element> Source for TypedSource<T> {
+impl<T: Element, R: ReadValue<T>> Source for TypedSource<T, R> {
     fn start(&mut self) -> Result<(), Failure> {
         self.next.start()
     }
@@ -229,15 +242,7 @@ impl<T: Element> Source for TypedSource<T> {
                 return Ok(());
             }
             self.read_header(&mut input)?;
-            let value = match self.form {
-                WireForm::Plain => T::decode(&mut input, true)?,
-                WireForm::LengthPrefixed => {
-                    let mut value = wire::read_bytes(&mut input, true)?;
-                    let decoded = T::decode(&mut value, false)?;
-                    wire::expect_end(value)?;
-                    decoded
-                }
-            };
+            let value = self.values.read(&mut input)?;
             self.next
                 .send(value, &self.last.0)
                 .map_err(SourceError::Failure)?;
