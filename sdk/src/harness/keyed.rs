@@ -1,9 +1,7 @@
 //! `beam:transform:pardo:v1` with a [`StatefulDoFn`].
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use purlin_coders::{DecodeError, Element, Header, Timer, Window, WindowCoder, Windows};
@@ -14,11 +12,9 @@ use super::element::{ElementType, any_receiver};
 use super::failure::Failure;
 use super::keyed_state::KeyedState;
 use super::node::{Node, Signature, StepBuilder};
-use super::par_do::{SideSpec, ends, signature};
-use super::side::SideReaders;
-use crate::dofn::{Context, EXPIRATION, FinishContext, KeyedContext, Outputs, StatefulDoFn, TagSpec};
-use crate::error::{BoxError, DoFnResult};
-use crate::metrics::STEP;
+use super::user_code::{Prototype, UserStep};
+use crate::dofn::{EXPIRATION, KeyedContext, StatefulDoFn};
+use crate::error::DoFnResult;
 use crate::state::{FieldSpec, FiredTimer};
 use crate::windowing::WindowFn;
 
@@ -32,29 +28,9 @@ pub(super) trait TimerSink {
 
 /// A StatefulDoFn in the registry.
 pub(crate) struct StatefulNode<D> {
-    prototype: Mutex<D>,
-    fields: Vec<FieldSpec>,
-    tags: Vec<TagSpec>,
-    sides: Vec<SideSpec>,
-    window_fn: WindowFn,
-}
-
-impl<D: StatefulDoFn> StatefulNode<D> {
-    pub fn new(
-        prototype: D,
-        fields: Vec<FieldSpec>,
-        tags: Vec<TagSpec>,
-        sides: Vec<SideSpec>,
-        window_fn: WindowFn,
-    ) -> Self {
-        StatefulNode {
-            prototype: Mutex::new(prototype),
-            fields,
-            tags,
-            sides,
-            window_fn,
-        }
-    }
+    pub prototype: Prototype<D>,
+    pub fields: Vec<FieldSpec>,
+    pub window_fn: WindowFn,
 }
 
 impl<D: StatefulDoFn> Node for StatefulNode<D> {
@@ -64,17 +40,12 @@ impl<D: StatefulDoFn> Node for StatefulNode<D> {
 
     fn signature(&self, urn: &str) -> Option<Signature> {
         let input = ElementType::of::<(D::Key, D::Value)>();
-        (urn == transforms::PAR_DO).then(|| signature::<D::Out>(input, &self.tags))
+        (urn == transforms::PAR_DO).then(|| self.prototype.signature::<D::Out>(input))
     }
 
     fn build(&self, _urn: &str, step: &mut StepBuilder<'_>) -> Result<AnyReceiver, Failure> {
-        let (outputs, sides) = ends::<D::Out>(&self.tags, &self.sides, D::FINALIZES_BUNDLES, step)?;
-        STEP.set(step.step());
-        let dofn = self
-            .prototype
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let (outputs, sides) = self.prototype.ends(D::FINALIZES_BUNDLES, step)?;
+        let code = self.prototype.set_up(step, D::setup, D::teardown)?;
         let windows = step.windows();
         let state = KeyedState::new(
             step.transform_id().to_owned(),
@@ -82,16 +53,13 @@ impl<D: StatefulDoFn> Node for StatefulNode<D> {
             self.fields.clone(),
             matches!(windows, WindowCoder::Opaque(_)),
         );
-        let mut op = StatefulOp {
-            dofn,
-            outputs,
-            sides,
+        let op = StatefulOp::<D> {
+            step: UserStep { code, outputs, sides },
             state,
             windows,
             window_fn: self.window_fn.clone(),
             key: Vec::new(),
         };
-        op.dofn.setup().map_err(|e| op.fail(e))?;
         let op = Rc::new(RefCell::new(op));
         step.timers(op.clone());
         Ok(any_receiver::<(D::Key, D::Value)>(Shared(op)))
@@ -99,9 +67,7 @@ impl<D: StatefulDoFn> Node for StatefulNode<D> {
 }
 
 struct StatefulOp<D: StatefulDoFn> {
-    dofn: D,
-    outputs: Outputs<D::Out>,
-    sides: SideReaders,
+    step: UserStep<D, D::Out>,
     state: KeyedState,
     windows: WindowCoder,
     window_fn: WindowFn,
@@ -113,31 +79,17 @@ struct StatefulOp<D: StatefulDoFn> {
 struct Shared<D: StatefulDoFn>(Rc<RefCell<StatefulOp<D>>>);
 
 impl<D: StatefulDoFn> StatefulOp<D> {
-    #[cold]
-    fn fail(&self, error: BoxError) -> Failure {
-        Failure::new(&*self.outputs.name, error)
-    }
-
     /// Runs user code for a key in a window.
     fn call(
         &mut self,
         at: &Header,
         code: impl FnOnce(&mut D, &mut KeyedContext<'_, D::Out>) -> DoFnResult,
     ) -> Result<(), Failure> {
-        STEP.set(self.outputs.step);
         let window = at.windows.first().unwrap_or(&Window::Global);
         self.state.enter(&self.key, window, at.timestamp, at.pane);
-        let mut ctx = KeyedContext {
-            ctx: Context {
-                at,
-                outputs: &mut self.outputs,
-                sides: &mut self.sides,
-            },
-            state: &mut self.state,
-        };
-        let result = code(&mut self.dofn, &mut ctx);
-        self.outputs.check()?;
-        result.map_err(|e| self.fail(e))
+        let state = &mut self.state;
+        self.step
+            .call(at, |dofn, ctx| code(dofn, &mut KeyedContext { ctx, state }))
     }
 
     fn process(&mut self, (key, value): (D::Key, D::Value), at: &Header) -> Result<(), Failure> {
@@ -156,7 +108,7 @@ impl<D: StatefulDoFn> StatefulOp<D> {
 
 impl<D: StatefulDoFn> TimerSink for StatefulOp<D> {
     fn fire(&mut self, family: &str, mut data: &[u8]) -> Result<(), Failure> {
-        let name = self.outputs.name.clone();
+        let name = self.step.code.name.clone();
         let fields = self.state.fields().iter();
         let id = match fields.into_iter().find(|field| &*field.name == family) {
             Some(field) => Some((field.id, field.name.clone())),
@@ -191,7 +143,10 @@ impl<D: StatefulDoFn> TimerSink for StatefulOp<D> {
                     continue;
                 };
                 self.state.enter(&self.key, window, at.timestamp, at.pane);
-                if !self.state.still_fires(*id, &timer.dynamic_tag, firing.fire_timestamp) {
+                if !self
+                    .state
+                    .still_fires(*id, &timer.dynamic_tag, firing.fire_timestamp)
+                {
                     continue;
                 }
                 let fired = FiredTimer {
@@ -216,48 +171,22 @@ impl<D: StatefulDoFn> Receiver<(D::Key, D::Value)> for Shared<D> {
         let mut op = self.0.borrow_mut();
         match &at.windows {
             Windows::One(_) => op.process(element, at),
-            Windows::Many(windows) => {
-                for window in windows {
-                    let at = Header {
-                        timestamp: at.timestamp,
-                        windows: Windows::One(window.clone()),
-                        pane: at.pane,
-                    };
-                    op.process(element.clone(), &at)?;
-                }
-                Ok(())
-            }
+            Windows::Many(_) => at
+                .in_each_window()
+                .try_for_each(|at| op.process(element.clone(), &at)),
         }
     }
 
     fn start(&mut self) -> Result<(), Failure> {
         let mut op = self.0.borrow_mut();
-        op.outputs.start()?;
-        op.sides.start();
         op.state.start();
-        STEP.set(op.outputs.step);
-        op.dofn.start_bundle().map_err(|e| op.fail(e))
+        op.step.start(D::start_bundle)
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
         let op = &mut *self.0.borrow_mut();
-        STEP.set(op.outputs.step);
-        let result = op.dofn.finish_bundle(&mut FinishContext {
-            outputs: &mut op.outputs,
-        });
-        op.outputs.check()?;
-        result.map_err(|e| op.fail(e))?;
-        op.state.flush().map_err(|e| op.fail(e))?;
-        op.outputs.finish()
-    }
-}
-
-impl<D: StatefulDoFn> Drop for StatefulOp<D> {
-    fn drop(&mut self) {
-        STEP.set(self.outputs.step);
-        // Nobody can be told of a panic here, and others are still to be torn down.
-        if catch_unwind(AssertUnwindSafe(|| self.dofn.teardown())).is_err() {
-            tracing::error!(transform = &*self.outputs.name, "teardown panicked");
-        }
+        op.step.finish_bundle(D::finish_bundle)?;
+        op.state.flush().map_err(|e| op.step.code.fail(e))?;
+        op.step.outputs.finish()
     }
 }

@@ -23,6 +23,7 @@ mod splittable;
 #[cfg(test)]
 mod splittable_tests;
 mod state_cache;
+mod user_code;
 mod windows;
 
 pub(crate) use bundle::BundleCell;
@@ -37,7 +38,8 @@ pub(crate) use keyed::StatefulNode;
 pub use keyed_state::KeyedState;
 pub use monitor::BundleMonitor;
 pub use node::{CLOSURE_COMBINE_FN, CLOSURE_DO_FN, ClosurePayload, Node, Registry, Signature, StepBuilder};
-pub(crate) use par_do::{MAIN, ParDoNode, SideSpec};
+pub(crate) use par_do::ParDoNode;
 pub(crate) use side::SideReaders;
 pub(crate) use splittable::SplittableNode;
 pub use state_cache::WorkerShared;
+pub(crate) use user_code::{MAIN, Prototype, SideSpec};

@@ -1,7 +1,6 @@
 //! The parts that runners take a splittable ParDo apart into.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use purlin_coders::{Element, Header, Timestamp, Windows, wire};
@@ -15,11 +14,7 @@ use super::failure::Failure;
 use super::io::WireForm;
 use super::monitor::{BundleMonitor, LiveElement};
 use super::node::{Node, Signature, StepBuilder};
-use super::par_do::{SideSpec, ends, signature};
-use super::side::SideReaders;
-use crate::dofn::{Context, FinishContext, Outputs, TagSpec};
-use crate::error::BoxError;
-use crate::metrics::STEP;
+use super::user_code::{Code, Prototype, UserStep};
 use crate::splittable::{
     Continuation, Live, Progress, RestrictionOf, RestrictionTracker, SplitContext, SplittableDoFn,
     WatermarkEstimator, WatermarkStateOf,
@@ -31,37 +26,7 @@ type Paired<D> = (<D as SplittableDoFn>::In, (RestrictionOf<D>, WatermarkStateOf
 type Sized<D> = (Paired<D>, f64);
 
 /// A SplittableDoFn in the registry.
-pub(crate) struct SplittableNode<D> {
-    prototype: Mutex<D>,
-    tags: Vec<TagSpec>,
-    sides: Vec<SideSpec>,
-}
-
-impl<D: SplittableDoFn> SplittableNode<D> {
-    pub fn new(prototype: D, tags: Vec<TagSpec>, sides: Vec<SideSpec>) -> Self {
-        SplittableNode {
-            prototype: Mutex::new(prototype),
-            tags,
-            sides,
-        }
-    }
-
-    fn code(&self, step: &StepBuilder<'_>) -> Result<Code<D>, Failure> {
-        STEP.set(step.step());
-        let mut code = Code {
-            dofn: self
-                .prototype
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-            name: step.name().into(),
-            step: step.step(),
-        };
-        let set_up = code.dofn.setup();
-        set_up.map_err(|e| code.fail(e))?;
-        Ok(code)
-    }
-}
+pub(crate) struct SplittableNode<D>(pub Prototype<D>);
 
 impl<D: SplittableDoFn> Node for SplittableNode<D> {
     fn type_name(&self) -> &'static str {
@@ -79,15 +44,13 @@ impl<D: SplittableDoFn> Node for SplittableNode<D> {
             transforms::PAIR_WITH_RESTRICTION => Some(between(ElementType::of::<D::In>(), paired())),
             transforms::SPLIT_AND_SIZE_RESTRICTIONS => Some(between(paired(), sized())),
             transforms::TRUNCATE_SIZED_RESTRICTION => Some(between(sized(), sized())),
-            transforms::PROCESS_SIZED_ELEMENTS_AND_RESTRICTIONS => {
-                Some(signature::<D::Out>(sized(), &self.tags))
-            }
+            transforms::PROCESS_SIZED_ELEMENTS_AND_RESTRICTIONS => Some(self.0.signature::<D::Out>(sized())),
             _ => None,
         }
     }
 
     fn build(&self, urn: &str, step: &mut StepBuilder<'_>) -> Result<AnyReceiver, Failure> {
-        let code = self.code(step)?;
+        let code = self.0.set_up(step, D::setup, D::teardown)?;
         Ok(match urn {
             transforms::PAIR_WITH_RESTRICTION => any_receiver::<D::In>(Pair {
                 next: step.output("")?,
@@ -112,41 +75,15 @@ impl<D: SplittableDoFn> Node for SplittableNode<D> {
                 // Only a restriction that came from the runner can be split and given back.
                 let monitor = step.input_form.is_some().then(|| step.monitor.clone());
                 let bundle = step.bundle();
-                let (outputs, sides) = ends::<D::Out>(&self.tags, &self.sides, D::FINALIZES_BUNDLES, step)?;
+                let (outputs, sides) = self.0.ends(D::FINALIZES_BUNDLES, step)?;
                 any_receiver::<Sized<D>>(Process {
-                    code,
-                    outputs,
-                    sides,
+                    step: UserStep { code, outputs, sides },
                     place,
                     monitor,
                     bundle,
                 })
             }
         })
-    }
-}
-
-/// User code, to be torn down.
-struct Code<D: SplittableDoFn> {
-    dofn: D,
-    name: Arc<str>,
-    step: u32,
-}
-
-impl<D: SplittableDoFn> Code<D> {
-    #[cold]
-    fn fail(&self, error: BoxError) -> Failure {
-        Failure::new(&*self.name, error)
-    }
-}
-
-impl<D: SplittableDoFn> Drop for Code<D> {
-    fn drop(&mut self) {
-        STEP.set(self.step);
-        // Nobody can be told of a panic here, and others are still to be torn down.
-        if catch_unwind(AssertUnwindSafe(|| self.dofn.teardown())).is_err() {
-            tracing::error!(transform = &*self.name, "teardown panicked");
-        }
     }
 }
 
@@ -158,24 +95,18 @@ struct Pair<D: SplittableDoFn> {
 
 impl<D: SplittableDoFn> Receiver<D::In> for Pair<D> {
     fn receive(&mut self, element: D::In, at: &Header) -> Result<(), Failure> {
-        STEP.set(self.code.step);
+        self.code.enter();
         let restriction = self.code.dofn.initial_restriction(&element);
         let restriction = restriction.map_err(|e| self.code.fail(e))?;
         let state = || D::Watermark::initial(at.timestamp);
-        let Windows::Many(windows) = &at.windows else {
+        if matches!(at.windows, Windows::One(_)) {
             return self.next.send((element, (restriction, state())), at);
-        };
-        // From here on each window has a restriction of its own.
-        for window in windows {
-            let at = Header {
-                timestamp: at.timestamp,
-                windows: Windows::One(window.clone()),
-                pane: at.pane,
-            };
-            let paired = (element.clone(), (restriction.clone(), state()));
-            self.next.send(paired, &at)?;
         }
-        Ok(())
+        // From here on each window has a restriction of its own.
+        at.in_each_window().try_for_each(|at| {
+            let paired = (element.clone(), (restriction.clone(), state()));
+            self.next.send(paired, &at)
+        })
     }
     fn start(&mut self) -> Result<(), Failure> {
         self.next.start()
@@ -193,7 +124,7 @@ struct SplitAndSize<D: SplittableDoFn> {
 
 impl<D: SplittableDoFn> Receiver<Paired<D>> for SplitAndSize<D> {
     fn receive(&mut self, (element, (restriction, state)): Paired<D>, at: &Header) -> Result<(), Failure> {
-        STEP.set(self.code.step);
+        self.code.enter();
         let parts = self.code.dofn.split(&element, restriction);
         for part in parts.map_err(|e| self.code.fail(e))? {
             let size = D::Tracker::size(&part);
@@ -218,7 +149,7 @@ struct Truncate<D: SplittableDoFn> {
 
 impl<D: SplittableDoFn> Receiver<Sized<D>> for Truncate<D> {
     fn receive(&mut self, sized: Sized<D>, at: &Header) -> Result<(), Failure> {
-        STEP.set(self.code.step);
+        self.code.enter();
         let ((element, (restriction, state)), _) = sized;
         match self.code.dofn.truncate(&element, restriction) {
             Some(rest) => {
@@ -290,9 +221,7 @@ impl Place {
 
 /// `beam:transform:sdf_process_sized_element_and_restrictions:v1`.
 struct Process<D: SplittableDoFn> {
-    code: Code<D>,
-    outputs: Outputs<D::Out>,
-    sides: SideReaders,
+    step: UserStep<D, D::Out>,
     place: Arc<Place>,
     monitor: Option<Arc<BundleMonitor>>,
     bundle: std::rc::Rc<super::bundle::BundleCell>,
@@ -346,7 +275,7 @@ impl<D: SplittableDoFn> Process<D> {
         let mut bytes = Vec::new();
         element.encode(&mut bytes, true);
         let bytes: Arc<[u8]> = bytes.into();
-        let tracker = self.code.dofn.tracker(&element, restriction);
+        let tracker = self.step.code.dofn.tracker(&element, restriction);
         let live: Live<D> = Live::new(tracker, D::Watermark::new(state));
         let shown = self.monitor.as_ref().map(|monitor| {
             monitor.show(Box::new(InTheWorks {
@@ -356,33 +285,27 @@ impl<D: SplittableDoFn> Process<D> {
                 at: at.clone(),
             }))
         });
-        let mut ctx = SplitContext {
-            ctx: Context {
-                at,
-                outputs: &mut self.outputs,
-                sides: &mut self.sides,
-            },
-            live: live.clone(),
-        };
-        let result = self.code.dofn.process(&element, &mut ctx);
-        drop(ctx);
-        // From here on nobody else splits it.
-        drop(shown);
-        self.outputs.check()?;
+        let result = self.step.call(at, |dofn, ctx| {
+            let live = live.clone();
+            let result = dofn.process(&element, &mut SplitContext { ctx, live });
+            // From here on nobody else splits it.
+            drop(shown);
+            result
+        });
         let (tracker, watermark) = &mut *live.lock();
-        match result.map_err(|e| self.code.fail(e))? {
+        match result? {
             Continuation::Done => tracker.check_done().map_err(|left| {
                 let text = format!(
                     "process returned Continuation::Done, but the restriction is not done: {left}; claim until a \
                      claim fails, or return Continuation::Resume"
                 );
-                Failure::message(&*self.code.name, text)
+                Failure::message(&*self.step.code.name, text)
             }),
             Continuation::Resume(after) => {
                 if let Some(residual) = tracker.try_split(0.0) {
                     if self.monitor.is_none() {
                         let text = "it is fused behind another step, where a restriction cannot be put off";
-                        return Err(Failure::message(&*self.code.name, text));
+                        return Err(Failure::message(&*self.step.code.name, text));
                     }
                     let current = watermark.current();
                     let application = self.place.application::<D>(
@@ -404,25 +327,17 @@ impl<D: SplittableDoFn> Process<D> {
 
 impl<D: SplittableDoFn> Receiver<Sized<D>> for Process<D> {
     fn receive(&mut self, sized: Sized<D>, at: &Header) -> Result<(), Failure> {
-        STEP.set(self.code.step);
+        self.step.code.enter();
         // An element was paired with one window each.
         self.process(sized, at)
     }
 
     fn start(&mut self) -> Result<(), Failure> {
-        self.outputs.start()?;
-        self.sides.start();
-        STEP.set(self.code.step);
-        self.code.dofn.start_bundle().map_err(|e| self.code.fail(e))
+        self.step.start(D::start_bundle)
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        STEP.set(self.code.step);
-        let result = self.code.dofn.finish_bundle(&mut FinishContext {
-            outputs: &mut self.outputs,
-        });
-        self.outputs.check()?;
-        result.map_err(|e| self.code.fail(e))?;
-        self.outputs.finish()
+        self.step.finish_bundle(D::finish_bundle)?;
+        self.step.outputs.finish()
     }
 }

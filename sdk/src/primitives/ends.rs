@@ -1,14 +1,18 @@
-//! Side inputs and additional outputs of the transforms with user code.
+//! What the transforms with user code have in common: side inputs, additional outputs, and how they are applied.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use purlin_proto::pipeline::{FunctionSpec, SideInput as SideInputProto};
-use purlin_proto::urns::side_inputs;
+use prost::Message;
+use purlin_coders::Element;
+use purlin_proto::pipeline::{FunctionSpec, ParDoPayload, SideInput as SideInputProto};
+use purlin_proto::urns::{side_inputs, transforms};
 
-use crate::dofn::TagSpec;
-use crate::harness::{MAIN, SideSpec};
-use crate::pipeline::{CollectionId, Pipeline};
+use crate::dofn::{OutputTag, OutputTags, TagSpec};
+use crate::harness::{CLOSURE_DO_FN, ClosurePayload, MAIN, Node, Prototype, SideSpec};
+use crate::pipeline::{CollectionId, PCollection, Pipeline};
 use crate::side_input::{SideInput, View};
+use crate::windowing::Windowing;
 
 /// The side inputs of a transform.
 #[derive(Clone, Default)]
@@ -37,7 +41,7 @@ impl Sides {
     }
 
     /// Adds the side inputs to the transform that is being expanded.
-    pub fn add(self, pipeline: &Pipeline) -> (HashMap<String, SideInputProto>, Vec<SideSpec>) {
+    fn add(self, pipeline: &Pipeline) -> (HashMap<String, SideInputProto>, Vec<SideSpec>) {
         let mut side_inputs = HashMap::new();
         for side in &self.0 {
             if side.pipeline != pipeline.id() {
@@ -66,10 +70,108 @@ impl Sides {
 }
 
 /// Outputs of one transform have different names.
-pub(super) fn check_tags(pipeline: &Pipeline, tags: &[TagSpec]) {
+fn check_tags(pipeline: &Pipeline, tags: &[TagSpec]) {
     for (index, tag) in tags.iter().enumerate() {
         if &*tag.name == MAIN || tags[..index].iter().any(|other| other.name == tag.name) {
             pipeline.problem(format!("it has two outputs of the name \"{}\"", tag.name));
         }
     }
 }
+
+/// Makes the transform that is being expanded a step that runs what `node` makes of its prototype. The payload lacks what
+/// all steps have; `windowing` and whether it is bounded are those of the outputs.
+pub(super) fn add_step<D: Clone, N: Node + 'static, O: Element, Tags: OutputTags>(
+    pipeline: &Pipeline,
+    (windowing, bounded): (Windowing, bool),
+    (dofn, tags, sides): (D, Tags, Sides),
+    node: impl FnOnce(Prototype<D>) -> N,
+    payload: ParDoPayload,
+) -> (PCollection<O>, Tags::Collections) {
+    let specs = tags.specs();
+    check_tags(pipeline, &specs);
+    let (side_inputs, sides) = sides.add(pipeline);
+    let node = node(Prototype::new(dofn, specs, sides));
+    let type_name = node.type_name().to_owned();
+    let path = pipeline.register(Arc::new(node));
+    let payload = ParDoPayload {
+        do_fn: Some(ClosurePayload { path, type_name }.to_spec(CLOSURE_DO_FN)),
+        side_inputs,
+        ..payload
+    };
+    pipeline.set_spec(transforms::PAR_DO, payload.encode_to_vec());
+    pipeline.in_environment();
+    let main = pipeline.new_collection(MAIN, windowing.clone(), bounded);
+    let more = tags.collections(pipeline, &windowing, bounded);
+    (main, more)
+}
+
+/// Tags that are some: outputs of a ParDo besides the main one.
+pub trait SomeTags: OutputTags {}
+impl<T: Element> SomeTags for OutputTag<T> {}
+impl<T: SomeTags> SomeTags for &T {}
+impl<T: Element> SomeTags for Vec<OutputTag<T>> {}
+impl<A: SomeTags> SomeTags for (A,) {}
+impl<A: SomeTags, B: SomeTags> SomeTags for (A, B) {}
+impl<A: SomeTags, B: SomeTags, C: SomeTags> SomeTags for (A, B, C) {}
+impl<A: SomeTags, B: SomeTags, C: SomeTags, D: SomeTags> SomeTags for (A, B, C, D) {}
+
+/// How a transform with user code is made and applied, given its `add`. Its fields are `name`, `dofn`, `tags`, `sides`.
+macro_rules! user_code_transform {
+    ($transform:ident<D: $dofn:ident>, $input:ty) => {
+        impl<D: $dofn> $transform<D> {
+            /// Calls this DoFn.
+            pub fn new(name: &str, dofn: D) -> $transform<D> {
+                $transform {
+                    name: name.to_owned(),
+                    dofn,
+                    tags: (),
+                    sides: Sides::default(),
+                }
+            }
+        }
+
+        impl<D: $dofn, Tags: OutputTags> $transform<D, Tags> {
+            /// Lets the DoFn read a side input.
+            #[must_use]
+            pub fn with_side_input<V: View>(mut self, view: &SideInput<V>) -> Self {
+                self.sides.declare(view);
+                self
+            }
+
+            /// Adds outputs: one tag or a tuple of tags. They replace outputs that were added before.
+            pub fn with_outputs<More: OutputTags>(self, tags: More) -> $transform<D, More> {
+                $transform {
+                    name: self.name,
+                    dofn: self.dofn,
+                    tags,
+                    sides: self.sides,
+                }
+            }
+        }
+
+        impl<D: $dofn> PTransform<$input> for $transform<D, ()> {
+            type Output = PCollection<D::Out>;
+
+            fn name(&self) -> String {
+                self.name.clone()
+            }
+
+            fn expand(self, input: $input) -> PCollection<D::Out> {
+                self.add(&input).0
+            }
+        }
+
+        impl<D: $dofn, Tags: SomeTags> PTransform<$input> for $transform<D, Tags> {
+            type Output = (PCollection<D::Out>, Tags::Collections);
+
+            fn name(&self) -> String {
+                self.name.clone()
+            }
+
+            fn expand(self, input: $input) -> Self::Output {
+                self.add(&input)
+            }
+        }
+    };
+}
+pub(super) use user_code_transform;

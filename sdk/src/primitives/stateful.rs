@@ -1,17 +1,14 @@
 //! `beam:transform:pardo:v1` with state and timers.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use prost::Message;
 use purlin_coders::{CoderSpec, Element, urns as coder_urns};
 use purlin_proto::pipeline::{self as beam, FunctionSpec, ParDoPayload, state_spec, time_domain};
-use purlin_proto::urns::{transforms, user_states};
+use purlin_proto::urns::user_states;
 
-use super::SomeTags;
-use super::ends::{Sides, check_tags};
+use super::ends::{Sides, SomeTags, add_step, user_code_transform};
 use crate::dofn::{EXPIRATION, OutputTags, StatefulDoFn};
-use crate::harness::{CLOSURE_COMBINE_FN, CLOSURE_DO_FN, ClosurePayload, MAIN, Node, StatefulNode};
+use crate::harness::{CLOSURE_COMBINE_FN, StatefulNode};
 use crate::pipeline::{PCollection, PTransform, Pipeline};
 use crate::side_input::{SideInput, View};
 use crate::state::{FieldKind, FieldSpec, Fields, TimeDomain};
@@ -56,36 +53,9 @@ pub struct StatefulParDo<D, Tags = ()> {
     sides: Sides,
 }
 
-impl<D: StatefulDoFn> StatefulParDo<D> {
-    /// Calls this DoFn.
-    pub fn new(name: &str, dofn: D) -> StatefulParDo<D> {
-        StatefulParDo {
-            name: name.to_owned(),
-            dofn,
-            tags: (),
-            sides: Sides::default(),
-        }
-    }
-}
+user_code_transform!(StatefulParDo<D: StatefulDoFn>, PCollection<(D::Key, D::Value)>);
 
 impl<D: StatefulDoFn, Tags: OutputTags> StatefulParDo<D, Tags> {
-    /// Lets the DoFn read a side input.
-    #[must_use]
-    pub fn with_side_input<V: View>(mut self, view: &SideInput<V>) -> Self {
-        self.sides.declare(view);
-        self
-    }
-
-    /// Adds outputs: one tag or a tuple of tags. They replace outputs that were added before.
-    pub fn with_outputs<More: OutputTags>(self, tags: More) -> StatefulParDo<D, More> {
-        StatefulParDo {
-            name: self.name,
-            dofn: self.dofn,
-            tags,
-            sides: self.sides,
-        }
-    }
-
     fn add(self, input: &PCollection<(D::Key, D::Value)>) -> (PCollection<D::Out>, Tags::Collections) {
         let pipeline = input.pipeline();
         let (windowing, bounded) = (input.windowing(), input.is_bounded());
@@ -96,8 +66,6 @@ impl<D: StatefulDoFn, Tags: OutputTags> StatefulParDo<D, Tags> {
                 windowing.window_fn()
             ));
         }
-        let specs = self.tags.specs();
-        check_tags(pipeline, &specs);
         let mut fields = Fields::default();
         self.dofn.fields(&mut fields);
         let fields = fields.into_specs();
@@ -122,14 +90,7 @@ impl<D: StatefulDoFn, Tags: OutputTags> StatefulParDo<D, Tags> {
                 "it declares neither state nor timers: name its fields in purlin::fields!(..), or use a DoFn",
             );
         }
-        let (side_inputs, sides) = self.sides.add(pipeline);
-        let window_fn = windowing.window_fn().clone();
-        let node = Arc::new(StatefulNode::new(self.dofn, fields, specs, sides, window_fn));
-        let type_name = node.type_name().to_owned();
-        let path = pipeline.register(node);
         let payload = ParDoPayload {
-            do_fn: Some(ClosurePayload { path, type_name }.to_spec(CLOSURE_DO_FN)),
-            side_inputs,
             state_specs: states,
             timer_family_specs: timers,
             on_window_expiration_timer_family_spec: expiration,
@@ -138,11 +99,18 @@ impl<D: StatefulDoFn, Tags: OutputTags> StatefulParDo<D, Tags> {
             requires_time_sorted_input: D::REQUIRES_TIME_SORTED_INPUT,
             ..ParDoPayload::default()
         };
-        pipeline.set_spec(transforms::PAR_DO, payload.encode_to_vec());
-        pipeline.in_environment();
-        let main = pipeline.new_collection(MAIN, windowing.clone(), bounded);
-        let more = self.tags.collections(pipeline, &windowing, bounded);
-        (main, more)
+        let window_fn = windowing.window_fn().clone();
+        add_step(
+            pipeline,
+            (windowing, bounded),
+            (self.dofn, self.tags, self.sides),
+            |prototype| StatefulNode {
+                prototype,
+                fields,
+                window_fn,
+            },
+            payload,
+        )
     }
 }
 
@@ -251,30 +219,6 @@ impl<'a> Declared<'a> {
             protocol: Some(protocol),
         };
         self.states.insert(field.name.to_string(), state);
-    }
-}
-
-impl<D: StatefulDoFn> PTransform<PCollection<(D::Key, D::Value)>> for StatefulParDo<D, ()> {
-    type Output = PCollection<D::Out>;
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn expand(self, input: PCollection<(D::Key, D::Value)>) -> PCollection<D::Out> {
-        self.add(&input).0
-    }
-}
-
-impl<D: StatefulDoFn, Tags: SomeTags> PTransform<PCollection<(D::Key, D::Value)>> for StatefulParDo<D, Tags> {
-    type Output = (PCollection<D::Out>, Tags::Collections);
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn expand(self, input: PCollection<(D::Key, D::Value)>) -> Self::Output {
-        self.add(&input)
     }
 }
 
