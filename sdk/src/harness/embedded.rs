@@ -1,8 +1,7 @@
 //! The worker that is this process: bundles run on threads of its own, without gRPC.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -22,6 +21,7 @@ use super::failure::Failure;
 use super::monitor::BundleMonitor;
 use super::node::Registry;
 use super::state_cache::WorkerShared;
+use super::threads::{Bundles, Executors, Threads};
 
 /// Starts [`EmbeddedWorker`]s.
 pub struct EmbeddedFactory {
@@ -44,29 +44,15 @@ impl WorkerFactory for EmbeddedFactory {
 
 /// A worker in this process. There are as many threads as bundles were ever processed at the same time.
 pub struct EmbeddedWorker {
-    pool: Arc<Pool>,
+    bundles: Arc<InProcess>,
+    threads: Arc<Threads<Task>>,
 }
 
-struct Pool {
+/// Bundles of this process.
+struct InProcess {
     registry: Arc<Registry>,
     shared: Arc<WorkerShared>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    threads: Vec<Thread>,
-    /// Threads without a bundle; the one that had one last is at the back.
-    idle: VecDeque<usize>,
-    running: FxHashMap<String, Arc<BundleMonitor>>,
-    stopped: bool,
-}
-
-struct Thread {
-    tasks: mpsc::Sender<Task>,
-    /// Descriptors for which it has executors.
-    knows: Vec<String>,
-    handle: Option<JoinHandle<()>>,
+    running: Mutex<FxHashMap<String, Arc<BundleMonitor>>>,
 }
 
 struct Task {
@@ -74,122 +60,62 @@ struct Task {
     done: oneshot::Sender<Result<BundleOutcome, WorkerError>>,
 }
 
-/// Deep chains of steps are deep chains of calls. The memory is reserved, not used.
-const STACK: usize = 64 << 20;
-
 impl EmbeddedWorker {
     /// A worker for this pipeline's code.
     pub fn new(registry: Arc<Registry>) -> EmbeddedWorker {
         EmbeddedWorker {
-            pool: Arc::new(Pool {
+            bundles: Arc::new(InProcess {
                 registry,
                 shared: Arc::default(),
-                state: Mutex::default(),
+                running: Mutex::default(),
             }),
+            // Executors stay as long as the job.
+            threads: Arc::new(Threads::new(Duration::MAX)),
         }
     }
 }
 
-fn failed(failure: Failure) -> WorkerError {
-    WorkerError::Failed(failure.to_string())
-}
-
-impl Pool {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn submit(self: &Arc<Self>, task: Task) {
-        let mut state = self.lock();
-        if state.stopped {
-            let error = WorkerError::Failed("the worker was stopped".into());
-            // Whoever asked may have gone.
-            let _ = task.done.send(Err(error));
-            return;
-        }
-        let descriptor = &task.work.descriptor.id;
-        // A thread that has the stage ready, else the one whose memory is warmest, else a new one.
-        let knows = |index: &usize| {
-            state
-                .threads
-                .get(*index)
-                .is_some_and(|t| t.knows.contains(descriptor))
-        };
-        let index = match state.idle.iter().rposition(knows) {
-            Some(at) => state.idle.remove(at),
-            None => state.idle.pop_back(),
-        };
-        let index = match index {
-            Some(index) => index,
-            None => match self.spawn(&mut state) {
-                Ok(index) => index,
-                Err(e) => {
-                    let error = WorkerError::Failed(format!("cannot start a thread for a bundle: {e}"));
-                    let _ = task.done.send(Err(error));
-                    return;
-                }
-            },
-        };
-        let thread = &mut state.threads[index];
-        if !thread.knows.contains(descriptor) {
-            thread.knows.push(descriptor.clone());
-        }
-        if let Err(mpsc::SendError(task)) = thread.tasks.send(task) {
-            let _ = task.done.send(Err(WorkerError::Failed(
-                "a thread of the worker has ended".into(),
-            )));
-        }
-    }
-
-    fn spawn(self: &Arc<Self>, state: &mut State) -> std::io::Result<usize> {
-        let index = state.threads.len();
-        let (tasks, queue) = mpsc::channel();
-        let pool = self.clone();
-        let handle = std::thread::Builder::new()
-            .name(format!("purlin-bundles-{index}"))
-            .stack_size(STACK)
-            .spawn(move || pool.serve(index, &queue))?;
-        state.threads.push(Thread {
-            tasks,
-            knows: Vec::new(),
-            handle: Some(handle),
-        });
-        Ok(index)
-    }
-
-    /// The life of a thread. Executors are dropped, and user code torn down, when it ends.
-    fn serve(&self, index: usize, queue: &mpsc::Receiver<Task>) {
-        let mut executors: FxHashMap<String, (Arc<ProcessBundleDescriptor>, Executor)> = FxHashMap::default();
-        while let Ok(Task { work, done }) = queue.recv() {
-            let instruction = work.instruction.clone();
-            let descriptor = work.descriptor.clone();
-            // An executor that failed is not used again.
-            let ready = executors
-                .remove(&descriptor.id)
-                .filter(|(known, _)| Arc::ptr_eq(known, &descriptor));
-            let executor = match ready {
-                Some((_, executor)) => Ok(executor),
-                None => Executor::new(&descriptor, &self.registry, &self.shared),
-            };
-            let result = executor.and_then(|mut executor| {
-                self.lock()
-                    .running
-                    .insert(instruction.clone(), executor.monitor());
-                let outcome = process(&mut executor, work)?;
-                executors.insert(descriptor.id.clone(), (descriptor, executor));
-                Ok(outcome)
-            });
-            let mut state = self.lock();
-            state.running.remove(&instruction);
-            state.idle.push_back(index);
-            drop(state);
-            // Whoever asked may have gone: the job ended.
-            let _ = done.send(result.map_err(failed));
-        }
+impl InProcess {
+    fn running(&self) -> MutexGuard<'_, FxHashMap<String, Arc<BundleMonitor>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn monitor(&self, instruction: &str) -> Option<Arc<BundleMonitor>> {
-        self.lock().running.get(instruction).cloned()
+        self.running().get(instruction).cloned()
+    }
+
+    fn process(&self, executors: &mut Executors, work: BundleWork) -> Result<BundleOutcome, Failure> {
+        let descriptor = work.descriptor.clone();
+        let mut executor = executors.take(&descriptor, &self.registry, &self.shared)?;
+        self.running()
+            .insert(work.instruction.clone(), executor.monitor());
+        let outcome = process(&mut executor, work)?;
+        executors.put(descriptor, executor);
+        Ok(outcome)
+    }
+}
+
+impl Bundles for InProcess {
+    type Task = Task;
+    type Ended = (
+        oneshot::Sender<Result<BundleOutcome, WorkerError>>,
+        Result<BundleOutcome, Failure>,
+    );
+
+    fn descriptor(task: &Task) -> &Arc<ProcessBundleDescriptor> {
+        &task.work.descriptor
+    }
+
+    fn run(&self, executors: &mut Executors, Task { work, done }: Task) -> Self::Ended {
+        let instruction = work.instruction.clone();
+        let outcome = self.process(executors, work);
+        self.running().remove(&instruction);
+        (done, outcome)
+    }
+
+    fn tell(&self, (done, outcome): Self::Ended) {
+        // Whoever asked may have gone: the job ended.
+        let _ = done.send(outcome.map_err(|failure| WorkerError::Failed(failure.to_string())));
     }
 }
 
@@ -215,8 +141,9 @@ fn process(executor: &mut Executor, work: BundleWork) -> Result<BundleOutcome, F
 impl Worker for EmbeddedWorker {
     fn process(&self, work: BundleWork) -> BoxFuture<'static, Result<BundleOutcome, WorkerError>> {
         let (done, outcome) = oneshot::channel();
-        self.pool.submit(Task { work, done });
+        let submitted = self.threads.submit(&self.bundles, Task { work, done });
         async move {
+            submitted.map_err(WorkerError::Failed)?;
             outcome.await.unwrap_or_else(|_| {
                 Err(WorkerError::Failed(
                     "the thread that processed the bundle ended without a result".into(),
@@ -231,7 +158,7 @@ impl Worker for EmbeddedWorker {
         instruction: String,
     ) -> BoxFuture<'static, Result<Option<ProcessBundleProgressResponse>, WorkerError>> {
         let response = self
-            .pool
+            .bundles
             .monitor(&instruction)
             .map(|monitor| ProcessBundleProgressResponse {
                 monitoring_infos: monitor.monitoring_infos(),
@@ -245,7 +172,7 @@ impl Worker for EmbeddedWorker {
         &self,
         request: ProcessBundleSplitRequest,
     ) -> BoxFuture<'static, Result<ProcessBundleSplitResponse, WorkerError>> {
-        let monitor = self.pool.monitor(&request.instruction_id);
+        let monitor = self.bundles.monitor(&request.instruction_id);
         ready(Ok(monitor
             .map(|monitor| monitor.split(&request))
             .unwrap_or_default()))
@@ -253,7 +180,7 @@ impl Worker for EmbeddedWorker {
     }
 
     fn finalize(&self, instruction: String) -> BoxFuture<'static, Result<(), WorkerError>> {
-        let shared = self.pool.shared.clone();
+        let shared = self.bundles.shared.clone();
         async move {
             // User code may block.
             let called = tokio::task::spawn_blocking(move || shared.finalize(&instruction)).await;
@@ -280,30 +207,7 @@ impl Worker for EmbeddedWorker {
     }
 
     fn stop(&self) -> BoxFuture<'static, ()> {
-        let handles: Vec<JoinHandle<()>> = {
-            let mut state = self.pool.lock();
-            state.stopped = true;
-            state.idle.clear();
-            // Without their senders the threads end after the bundle that they are at.
-            state
-                .threads
-                .drain(..)
-                .filter_map(|mut thread| thread.handle.take())
-                .collect()
-        };
-        async move {
-            let joined = tokio::task::spawn_blocking(move || {
-                for handle in handles {
-                    if handle.join().is_err() {
-                        tracing::error!("a thread of the embedded worker panicked");
-                    }
-                }
-            });
-            if joined.await.is_err() {
-                tracing::error!("the embedded worker's threads could not be awaited");
-            }
-        }
-        .boxed()
+        self.threads.stop().boxed()
     }
 
     fn lost(&self) -> BoxFuture<'static, String> {

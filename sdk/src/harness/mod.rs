@@ -23,6 +23,7 @@ mod splittable;
 #[cfg(test)]
 mod splittable_tests;
 mod state_cache;
+mod threads;
 mod user_code;
 mod windows;
 

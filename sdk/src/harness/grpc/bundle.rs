@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use purlin_proto::fn_execution::{
-    Elements, InstructionResponse, ProcessBundleResponse, instruction_response,
+    Elements, InstructionResponse, ProcessBundleDescriptor, ProcessBundleResponse, instruction_response,
     process_bundle_request::CacheToken,
 };
 use purlin_runner::worker::{BundleOutcome, StateHandler};
@@ -15,7 +15,7 @@ use super::control::{Active, Shared};
 use super::data::{DataSender, Output, Piece, Queue};
 use super::logging;
 use super::stage::Stage;
-use super::threads::Executors;
+use crate::harness::threads::{Bundles, Executors};
 use crate::harness::{BundleStart, Executor};
 
 /// Output up to this size goes into the response, where the runner takes it from there.
@@ -41,8 +41,24 @@ pub(super) struct Ended {
     pub response: InstructionResponse,
 }
 
-/// Processes a bundle to its end.
-pub(super) fn run(shared: &Shared, executors: &mut Executors, task: Task) -> Ended {
+impl Bundles for Shared {
+    type Task = Task;
+    type Ended = Ended;
+
+    fn descriptor(task: &Task) -> &Arc<ProcessBundleDescriptor> {
+        &task.stage.descriptor
+    }
+
+    fn run(&self, executors: &mut Executors, task: Task) -> Ended {
+        run(self, executors, task)
+    }
+
+    fn tell(&self, ended: Ended) {
+        self.end_bundle(ended);
+    }
+}
+
+fn run(shared: &Shared, executors: &mut Executors, task: Task) -> Ended {
     let instruction = task.instruction.clone();
     let active = task.active.clone();
     let result = catch_unwind(AssertUnwindSafe(|| process(shared, executors, task)))
@@ -70,13 +86,9 @@ pub(super) fn run(shared: &Shared, executors: &mut Executors, task: Task) -> End
 
 fn process(shared: &Shared, executors: &mut Executors, task: Task) -> Result<ProcessBundleResponse, String> {
     let stage = task.stage.clone();
-    let id = &stage.descriptor.id;
-    let mut executor = match executors.take(id) {
-        Some(executor) => executor,
-        None => {
-            Executor::new(&stage.descriptor, &shared.registry, &shared.worker).map_err(|e| e.to_string())?
-        }
-    };
+    let mut executor = executors
+        .take(&stage.descriptor, &shared.registry, &shared.worker)
+        .map_err(|e| e.to_string())?;
     let monitor = executor.monitor();
     logging::enter_bundle(shared.log.as_ref(), &task.instruction, &monitor);
     let start = BundleStart {
@@ -92,7 +104,7 @@ fn process(shared: &Shared, executors: &mut Executors, task: Task) -> Result<Pro
     // An executor that failed is dropped, and not used again.
     let outcome = feed(&mut executor, &task, &mut outputs)?;
     let response = outputs.finish(outcome, shared)?;
-    executors.put(id, executor);
+    executors.put(stage.descriptor.clone(), executor);
     Ok(response)
 }
 

@@ -21,12 +21,14 @@ use super::logging::{self, LogSender};
 use super::short_ids::ShortIds;
 use super::stage::Stage;
 use super::state::{NoState, StateClient};
-use super::threads::Threads;
 use super::{HarnessError, HarnessSettings, lock, status};
+use crate::harness::threads::Threads;
 use crate::harness::{BundleMonitor, Registry, WorkerShared};
 
 /// So many ended bundles are remembered: a question about one of them is late, not wrong.
 const REMEMBERED: usize = 4096;
+/// An executor without bundles for so long is torn down.
+const KEEP: Duration = Duration::from_secs(60);
 /// How long bundles in the works may take to end once the runner is gone.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -48,7 +50,7 @@ pub(super) struct Shared {
     /// The runner knows short ids.
     pub shortens: bool,
     pub log: Option<LogSender>,
-    pub threads: Arc<Threads>,
+    pub threads: Arc<Threads<Task>>,
     id: WorkerId,
     router: Arc<Router>,
     bundles: Mutex<Bundles>,
@@ -375,7 +377,7 @@ impl Harness {
             embeds: can(runner_protocols::CONTROL_RESPONSE_ELEMENTS_EMBEDDING),
             shortens: can(runner_protocols::MONITORING_INFO_SHORT_IDS),
             log,
-            threads: Arc::default(),
+            threads: Arc::new(Threads::new(KEEP)),
             id,
             router: Arc::default(),
             bundles: Mutex::default(),
@@ -457,15 +459,7 @@ async fn end(settings: &HarnessSettings, shared: &Arc<Shared>) {
     shared.router.fail("the runner has ended its control stream");
     // State streams end, and with them waits for answers.
     *shared.connections.lock().await = Connections::default();
-    let threads = shared.threads.stop();
-    let joined = tokio::task::spawn_blocking(move || {
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the worker panicked");
-            }
-        }
-    });
-    if tokio::time::timeout(GRACE, joined).await.is_err() {
+    if tokio::time::timeout(GRACE, shared.threads.stop()).await.is_err() {
         let seconds = GRACE.as_secs();
         tracing::warn!(worker = %settings.worker_id, "user code did not end within {seconds} s of the worker's end");
     }

@@ -23,7 +23,6 @@ mod state;
 mod status;
 #[cfg(test)]
 mod tests;
-mod threads;
 
 use std::sync::Arc;
 
