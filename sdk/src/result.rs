@@ -2,40 +2,11 @@
 
 use std::time::Duration;
 
+pub use purlin_runner::job::JobState as PipelineState;
+
 use crate::error::RunError;
 use crate::metrics::MetricResults;
 use crate::pipeline::AtEnd;
-
-/// Where a pipeline is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PipelineState {
-    /// It is being prepared.
-    Starting,
-    /// It runs.
-    Running,
-    /// Its sources have stopped, and what they gave is being processed.
-    Draining,
-    /// It is being cancelled.
-    Cancelling,
-    /// It ran to its end.
-    Done,
-    /// It failed.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
-    /// It was drained to its end.
-    Drained,
-}
-
-impl PipelineState {
-    /// Whether nothing more will happen.
-    pub fn is_terminal(self) -> bool {
-        matches!(
-            self,
-            PipelineState::Done | PipelineState::Failed | PipelineState::Cancelled | PipelineState::Drained
-        )
-    }
-}
 
 /// A pipeline that a runner runs. What runners implement.
 pub trait RunningPipeline: Send + Sync {

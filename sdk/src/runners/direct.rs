@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use purlin_runner::job::{Job, JobHandle, JobSettings, JobState};
+use purlin_runner::job::{Job, JobHandle, JobSettings};
 use purlin_runner::translate::{PlanOptions, plan};
 use tokio::runtime::Runtime;
 
@@ -82,16 +82,7 @@ struct Running {
 
 impl RunningPipeline for Running {
     fn state(&self) -> PipelineState {
-        match self.job.state() {
-            JobState::Starting => PipelineState::Starting,
-            JobState::Running => PipelineState::Running,
-            JobState::Draining => PipelineState::Draining,
-            JobState::Cancelling => PipelineState::Cancelling,
-            JobState::Done => PipelineState::Done,
-            JobState::Failed => PipelineState::Failed,
-            JobState::Cancelled => PipelineState::Cancelled,
-            JobState::Drained => PipelineState::Drained,
-        }
+        self.job.state()
     }
 
     fn metrics(&self) -> MetricResults {
