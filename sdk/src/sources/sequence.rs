@@ -67,15 +67,16 @@ impl GenerateSequence {
     }
 }
 
-/// Counts from a number on. The element is the time of the start, in milliseconds.
+/// Counts from a number on. The element is the time of the start, in milliseconds. Numbers without an end may be drained
+/// between any two of them.
 #[derive(Clone)]
-struct Count {
+struct Count<const FOR_EVER: bool> {
     sequence: GenerateSequence,
     first: i64,
     end: i64,
 }
 
-impl Count {
+impl<const FOR_EVER: bool> Count<FOR_EVER> {
     /// When a number is due.
     fn due(&self, number: i64, start: i64) -> Timestamp {
         let Some((numbers, period)) = self.sequence.rate else {
@@ -87,59 +88,15 @@ impl Count {
     }
 }
 
-/// Numbers without an end may be drained between any two of them.
-#[derive(Clone)]
-struct CountForEver(Count);
-
 /// Shortly after a number is due is as good as then.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-fn count<D>(count: &Count, start: i64, ctx: &mut SplitContext<'_, D>) -> Result<Continuation, BoxError>
-where
-    D: SplittableDoFn<In = i64, Out = i64, Tracker = OffsetTracker, Watermark = ManualWatermark>,
-{
-    let mut number = ctx.restriction().start;
-    let mut emitted: u32 = 0;
-    loop {
-        let due = count.due(number, start);
-        if count.sequence.rate.is_some() {
-            let wait = due.millis_since(now());
-            if wait > 0 && number < ctx.restriction().end {
-                let wait = Duration::from_millis(wait.unsigned_abs());
-                return Ok(Continuation::Resume(wait.max(PATIENCE)));
-            }
-        } else if D::UNBOUNDED && emitted == 10_000 {
-            // What is there goes on, before there is more.
-            return Ok(Continuation::Resume(Duration::ZERO));
-        }
-        if !ctx.try_claim(number) {
-            return Ok(Continuation::Done);
-        }
-        match (count.sequence.timestamps, count.sequence.rate) {
-            (Some(timestamps), _) => {
-                let at = timestamps(number);
-                ctx.output_with_timestamp(number, at);
-                ctx.watermark(|watermark| watermark.set(at));
-            }
-            (None, Some(_)) => {
-                ctx.output_with_timestamp(number, due);
-                ctx.watermark(|watermark| watermark.set(due));
-            }
-            (None, None) => ctx.output(number),
-        }
-        emitted += 1;
-        let Some(next) = number.checked_add(1) else {
-            return Ok(Continuation::Done);
-        };
-        number = next;
-    }
-}
-
-impl SplittableDoFn for Count {
+impl<const FOR_EVER: bool> SplittableDoFn for Count<FOR_EVER> {
     type In = i64;
     type Out = i64;
     type Tracker = OffsetTracker;
     type Watermark = ManualWatermark;
+    const UNBOUNDED: bool = FOR_EVER;
 
     fn initial_restriction(&self, _: &i64) -> Result<OffsetRange, BoxError> {
         Ok(OffsetRange::new(self.first, self.end))
@@ -150,35 +107,49 @@ impl SplittableDoFn for Count {
     }
 
     fn split(&self, _: &i64, restriction: OffsetRange) -> Result<Vec<OffsetRange>, BoxError> {
-        // Numbers of a rate come one after the other.
-        if self.sequence.rate.is_some() {
+        // Numbers of a rate, or without an end, come one after the other.
+        if FOR_EVER || self.sequence.rate.is_some() {
             return Ok(vec![restriction]);
         }
         Ok(restriction.split((restriction.len() / 16).max(10_000)))
     }
 
     fn process(&mut self, start: &i64, ctx: &mut SplitContext<'_, Self>) -> Result<Continuation, BoxError> {
-        count(self, *start, ctx)
-    }
-}
-
-impl SplittableDoFn for CountForEver {
-    type In = i64;
-    type Out = i64;
-    type Tracker = OffsetTracker;
-    type Watermark = ManualWatermark;
-    const UNBOUNDED: bool = true;
-
-    fn initial_restriction(&self, element: &i64) -> Result<OffsetRange, BoxError> {
-        self.0.initial_restriction(element)
-    }
-
-    fn tracker(&self, element: &i64, restriction: OffsetRange) -> OffsetTracker {
-        self.0.tracker(element, restriction)
-    }
-
-    fn process(&mut self, start: &i64, ctx: &mut SplitContext<'_, Self>) -> Result<Continuation, BoxError> {
-        count(&self.0, *start, ctx)
+        let mut number = ctx.restriction().start;
+        let mut emitted: u32 = 0;
+        loop {
+            let due = self.due(number, *start);
+            if self.sequence.rate.is_some() {
+                let wait = due.millis_since(now());
+                if wait > 0 && number < ctx.restriction().end {
+                    let wait = Duration::from_millis(wait.unsigned_abs());
+                    return Ok(Continuation::Resume(wait.max(PATIENCE)));
+                }
+            } else if FOR_EVER && emitted == 10_000 {
+                // What is there goes on, before there is more.
+                return Ok(Continuation::Resume(Duration::ZERO));
+            }
+            if !ctx.try_claim(number) {
+                return Ok(Continuation::Done);
+            }
+            match (self.sequence.timestamps, self.sequence.rate) {
+                (Some(timestamps), _) => {
+                    let at = timestamps(number);
+                    ctx.output_with_timestamp(number, at);
+                    ctx.watermark(|watermark| watermark.set(at));
+                }
+                (None, Some(_)) => {
+                    ctx.output_with_timestamp(number, due);
+                    ctx.watermark(|watermark| watermark.set(due));
+                }
+                (None, None) => ctx.output(number),
+            }
+            emitted += 1;
+            let Some(next) = number.checked_add(1) else {
+                return Ok(Continuation::Done);
+            };
+            number = next;
+        }
     }
 }
 
@@ -200,15 +171,17 @@ impl PTransform<PBegin> for GenerateSequence {
             pipeline.problem("its rate needs at least one number in a period that is not zero");
         }
         let start = pipeline.apply(Impulse).map("Start", |_: Vec<u8>| now().millis());
-        let to = self.to;
-        let counting = Count {
-            first: self.from,
-            end: to.unwrap_or(i64::MAX),
-            sequence: self,
-        };
+        let (first, to) = (self.from, self.to);
+        let (end, sequence) = (to.unwrap_or(i64::MAX), self);
         match to {
-            Some(_) => start.apply(SplittableParDo::new("Count", counting)),
-            None => start.apply(SplittableParDo::new("Count", CountForEver(counting))),
+            Some(_) => start.apply(SplittableParDo::new(
+                "Count",
+                Count::<false> { sequence, first, end },
+            )),
+            None => start.apply(SplittableParDo::new(
+                "Count",
+                Count::<true> { sequence, first, end },
+            )),
         }
     }
 }
