@@ -1,39 +1,14 @@
 //! CSV, JSON lines, TFRecord, formats of users, and files that depend on the element.
 
+mod common;
+
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::Folder;
 use purlin::io::{FileSink, WriteFiles};
 use purlin::prelude::*;
 use serde::{Deserialize, Serialize};
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().unwrap())
-    }
-
-    fn at(&self, name: &str) -> String {
-        format!("{}/{name}", self.0.path().display())
-    }
-
-    fn write(&self, name: &str, data: impl AsRef<[u8]>) -> String {
-        let path = self.at(name);
-        fs::write(&path, data).unwrap();
-        path
-    }
-
-    /// All names in the folder, hidden ones too.
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<String> = entries
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Schema)]
 struct Purchase {

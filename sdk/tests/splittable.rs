@@ -1,75 +1,9 @@
-//! Splittable DoFns, on the embedded runner, and what splits do to restrictions.
+//! What is told of splittable DoFns that break a rule, and what splits do to restrictions.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use proptest::prelude::*;
 use purlin::prelude::*;
-
-/// Emits the offsets of its element, and stops after so many for a while.
-#[derive(Clone)]
-struct Offsets {
-    at_a_time: i64,
-    parts: u64,
-}
-
-impl SplittableDoFn for Offsets {
-    type In = i64;
-    type Out = i64;
-    type Tracker = OffsetTracker;
-    type Watermark = NoWatermark;
-
-    fn initial_restriction(&self, element: &i64) -> Result<OffsetRange, BoxError> {
-        Ok(OffsetRange::new(0, *element))
-    }
-
-    fn tracker(&self, _: &i64, restriction: OffsetRange) -> OffsetTracker {
-        OffsetTracker::new(restriction)
-    }
-
-    fn split(&self, _: &i64, restriction: OffsetRange) -> Result<Vec<OffsetRange>, BoxError> {
-        Ok(restriction.split((restriction.len() / self.parts).max(1)))
-    }
-
-    fn process(&mut self, _: &i64, ctx: &mut SplitContext<'_, Self>) -> Result<Continuation, BoxError> {
-        let start = ctx.restriction().start;
-        for offset in start.. {
-            if offset == start + self.at_a_time {
-                return Ok(Continuation::Resume(Duration::from_millis(1)));
-            }
-            if !ctx.try_claim(offset) {
-                break;
-            }
-            ctx.output(offset);
-        }
-        Ok(Continuation::Done)
-    }
-}
-
-fn each_once(at_a_time: i64, parts: u64) {
-    let p = TestPipeline::new();
-    let offsets = p
-        .apply(Create::new([100i64, 7, 0, 1]))
-        .splittable_par_do("Offsets", Offsets { at_a_time, parts });
-    let counts = offsets
-        .map("One", |offset: i64| (offset, 1i64))
-        .combine_per_key("Count", Sum::new());
-    let expected = (0i64..100).map(|offset| (offset, 1 + i64::from(offset < 7) + i64::from(offset < 1)));
-    PAssert::that(&counts).contains_in_any_order(expected);
-    p.run();
-}
-
-#[test]
-fn a_restriction_is_processed_in_parts() {
-    each_once(1_000_000, 1);
-    each_once(1_000_000, 9);
-}
-
-#[test]
-fn a_restriction_is_taken_up_where_it_was_left() {
-    each_once(1, 1);
-    each_once(13, 4);
-}
 
 /// Breaks a rule.
 #[derive(Clone)]
@@ -113,11 +47,7 @@ fn errors_name_the_transform_and_what_is_wrong() {
         let p = Pipeline::new();
         p.apply(Create::new([10i64]))
             .splittable_par_do("Careless", Careless(what));
-        let error = p
-            .run(&options)
-            .err()
-            .map(|e| e.to_string())
-            .unwrap_or_default();
+        let error = p.run(&options).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(
             error.contains("transform \"Careless") && error.contains(expected),
             "{error}"

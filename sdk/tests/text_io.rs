@@ -1,40 +1,13 @@
 //! Text and file IO, run in this process.
 
+mod common;
+
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::Folder;
 use purlin::prelude::*;
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().unwrap())
-    }
-
-    fn at(&self, name: &str) -> String {
-        format!("{}/{name}", self.0.path().display())
-    }
-
-    fn write(&self, name: &str, data: impl AsRef<[u8]>) -> String {
-        let path = self.at(name);
-        fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-        fs::write(&path, data).unwrap();
-        path
-    }
-
-    /// All names in the folder, hidden ones too.
-    fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(self.0.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
 
 fn numbered(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("line {i}")).collect()

@@ -13,9 +13,15 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-fn at_seconds(p: &TestPipeline, seconds: &[i64]) -> PCollection<(String, i64)> {
+/// Elements of the key "k", each at its own time.
+pub fn at_seconds(p: &TestPipeline, seconds: &[i64]) -> PCollection<(String, i64)> {
     let pairs: Vec<(String, i64)> = seconds.iter().map(|s| ("k".to_owned(), *s)).collect();
-    p.apply(Create::new(pairs)).par_do_with(
+    with_timestamps(&p.apply(Create::new(pairs)))
+}
+
+/// Values are seconds.
+pub fn with_timestamps(pairs: &PCollection<(String, i64)>) -> PCollection<(String, i64)> {
+    pairs.par_do_with(
         "Timestamps",
         |pair: (String, i64), ctx: &mut Context<'_, (String, i64)>| {
             let at = Timestamp::from_millis(pair.1 * 1000);

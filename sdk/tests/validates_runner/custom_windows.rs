@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use purlin::prelude::*;
 
+use super::core::at_seconds;
+
 /// A number of elements that belong together, told by their timestamps: the tens of seconds.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, purlin::Element)]
 struct Group {
@@ -80,18 +82,6 @@ impl CustomWindowFn for Twice {
             })
             .to_vec()
     }
-}
-
-fn at_seconds(p: &TestPipeline, seconds: &[i64]) -> PCollection<(String, i64)> {
-    let pairs: Vec<(String, i64)> = seconds.iter().map(|s| ("k".to_owned(), *s)).collect();
-    p.apply(Create::new(pairs)).par_do_with(
-        "Timestamps",
-        |pair: (String, i64), ctx: &mut Context<'_, (String, i64)>| {
-            let at = Timestamp::from_millis(pair.1 * 1000);
-            ctx.output_with_timestamp(pair, at);
-            Ok(())
-        },
-    )
 }
 
 fn with_group(sums: &PCollection<(String, i64)>) -> PCollection<(i64, i64, i64)> {

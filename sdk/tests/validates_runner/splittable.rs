@@ -6,17 +6,16 @@ use purlin::prelude::*;
 
 /// Emits the offsets of its element, and stops after so many for a while.
 #[derive(Clone)]
-struct Offsets<const FOR_EVER: bool> {
+struct Offsets {
     at_a_time: i64,
     parts: u64,
 }
 
-impl<const FOR_EVER: bool> SplittableDoFn for Offsets<FOR_EVER> {
+impl SplittableDoFn for Offsets {
     type In = i64;
     type Out = i64;
     type Tracker = OffsetTracker;
     type Watermark = ManualWatermark;
-    const UNBOUNDED: bool = FOR_EVER;
 
     fn initial_restriction(&self, element: &i64) -> Result<OffsetRange, BoxError> {
         Ok(OffsetRange::new(0, *element))
@@ -47,11 +46,11 @@ impl<const FOR_EVER: bool> SplittableDoFn for Offsets<FOR_EVER> {
     }
 }
 
-fn each_once<const FOR_EVER: bool>(o: &PipelineOptions, at_a_time: i64, parts: u64) {
+fn each_once(o: &PipelineOptions, at_a_time: i64, parts: u64) {
     let p = TestPipeline::new();
     let offsets = p
         .apply(Create::new([100i64, 7, 0, 1]))
-        .splittable_par_do("Offsets", Offsets::<FOR_EVER> { at_a_time, parts });
+        .splittable_par_do("Offsets", Offsets { at_a_time, parts });
     let counts = offsets
         .window_into("Windows", Windowing::fixed(Duration::from_millis(50)))
         .map("One", |offset: i64| (offset, 1i64))
@@ -62,15 +61,15 @@ fn each_once<const FOR_EVER: bool>(o: &PipelineOptions, at_a_time: i64, parts: u
 }
 
 pub fn bounded(o: &PipelineOptions) {
-    each_once::<false>(o, 1_000_000, 1);
+    each_once(o, 1_000_000, 1);
 }
 
 pub fn initial_splits(o: &PipelineOptions) {
-    each_once::<false>(o, 1_000_000, 9);
+    each_once(o, 1_000_000, 9);
 }
 
 pub fn self_checkpoints(o: &PipelineOptions) {
-    each_once::<false>(o, 13, 4);
+    each_once(o, 13, 4);
 }
 
 /// Counts to its element; the two outputs and the side input belong to the same step.

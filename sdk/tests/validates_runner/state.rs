@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use purlin::prelude::*;
 
+use super::core::{at_seconds, with_timestamps};
+
 type Pair = (String, i64);
 
 fn pairs(p: &TestPipeline) -> PCollection<Pair> {
@@ -309,13 +311,8 @@ impl StatefulDoFn for AtExpiration {
 
 pub fn a_window_expires_once_with_its_own_state(o: &PipelineOptions) {
     let p = TestPipeline::new();
-    let windowed = pairs(&p)
-        .par_do_with("Timestamps", |pair: Pair, ctx: &mut Context<'_, Pair>| {
-            let at = Timestamp::from_millis(pair.1 * 1000);
-            ctx.output_with_timestamp(pair, at);
-            Ok(())
-        })
-        .window_into("Windows", Windowing::fixed(Duration::from_secs(3)));
+    let windowed =
+        with_timestamps(&pairs(&p)).window_into("Windows", Windowing::fixed(Duration::from_secs(3)));
     let values = BagState::new("values");
     let out = windowed.stateful_par_do("AtExpiration", AtExpiration { values });
     let expected = [("a", vec![1, 1]), ("a", vec![3]), ("b", vec![2]), ("b", vec![5])];
@@ -518,19 +515,8 @@ impl StatefulDoFn for Ascending {
 
 pub fn time_sorted_input(o: &PipelineOptions) {
     let p = TestPipeline::new();
-    let out = p
-        .apply(Create::new([5i64, 3, 9, 1, 7, 2].map(|n| ("k".to_owned(), n))))
-        .par_do_with("Timestamps", |pair: Pair, ctx: &mut Context<'_, Pair>| {
-            let at = Timestamp::from_millis(pair.1 * 1000);
-            ctx.output_with_timestamp(pair, at);
-            Ok(())
-        })
-        .stateful_par_do(
-            "Ascending",
-            Ascending {
-                last: ValueState::new("last"),
-            },
-        );
+    let last = ValueState::new("last");
+    let out = at_seconds(&p, &[5, 3, 9, 1, 7, 2]).stateful_par_do("Ascending", Ascending { last });
     PAssert::that(&out).contains_in_any_order([true; 6]);
     p.run_with(o);
 }
