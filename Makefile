@@ -112,7 +112,7 @@ descriptor-set: ## Write the descriptor set of proto/ to DESCRIPTOR_SET=file
 .PHONY: test
 test: setup ## Everything that must pass: lints, tests, end-to-end modes, Beam's own suites
 	@setup/python.sh
-	@[ -z "$${CI:-}" ] || setup/packages.sh dockerd:docker.io
+	@[ -z "$${CI:-}" ] || setup/packages.sh dockerd:docker.io docker-registry:docker-registry
 	@python3 tests/all.py
 
 .PHONY: conformance

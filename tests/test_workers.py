@@ -261,6 +261,129 @@ def test_no_engine_is_named(tmp_path, start):
   assert '/no/such.sock' in text and 'DOCKER_HOST' in text
 
 
+def test_push_to_a_registry(tmp_path, start, engine):
+  """The image that a registry has is the one that was pushed: pulled again, it runs."""
+  registry = shutil.which('docker-registry')
+  if not registry:
+    (pytest.fail if os.environ.get('CI') else pytest.skip)('there is no registry: apt-get install docker-registry')
+  port = free_ports('port')['port']
+  (tmp_path / 'config.yml').write_text(
+      'version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: localhost:%s\n' %
+      (tmp_path / 'registry', port))
+  log = (tmp_path / 'log').open('w')
+  serving = subprocess.Popen([registry, 'serve', str(tmp_path / 'config.yml')], stdout=log, stderr=log)
+  # Small: what is tested does not depend on libtorch.
+  image, pushed = 'purlin-push-test:1', 'localhost:%s/team/purlin-push-test:1' % port
+  try:
+    (tmp_path / 'Dockerfile').write_text('FROM scratch\nCOPY boot /boot\nENTRYPOINT ["/boot"]\n')
+    shutil.copy(os.path.join(ROOT, 'target', 'release', 'purlin-boot'), tmp_path / 'boot')
+    engine('build', '-q', '-t', image, '--build-arg', 'AT=%d' % time.time(), str(tmp_path))
+    def answers():
+      assert serving.poll() is None, (tmp_path / 'log').read_text()
+      with contextlib.suppress(OSError):
+        return get('http://localhost:%s/v2/' % port)
+      return None
+    assert until('the registry', answers) == '{}'
+    push = ['make', '--no-print-directory', 'push-docker-cpu', 'CPU_IMAGE=' + image]
+    assert 'say where to: REGISTRY=' in said(run(*push, 'REGISTRY='))
+    assert 'there is no image no-such:1; run: make docker-cpu' in said(run(*push[:-1], 'CPU_IMAGE=no-such:1', 'REGISTRY=localhost:' + port))
+    result = run(*push, 'REGISTRY=localhost:%s/team/' % port)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert 'pushed ' + pushed in result.stdout
+    assert json.loads(get('http://localhost:%s/v2/team/purlin-push-test/tags/list' % port)) == {
+        'name': 'team/purlin-push-test', 'tags': ['1']}
+    made = engine('image', 'inspect', '--format', '{{.Id}}', image)
+    engine('image', 'rm', image, pushed)
+    engine('pull', '-q', pushed)
+    assert engine('image', 'inspect', '--format', '{{.Id}}', pushed) == made
+    engine('image', 'rm', pushed)
+  finally:
+    serving.terminate()
+    serving.wait(30)
+    log.close()
+
+
+# Workers that outlive their job.
+
+
+def test_a_worker_is_kept_for_the_next_job(tmp_path, start, expected):
+  running, hosts = start(service, '--worker_idle_timeout=10m'), start(pool)
+  output = tmp_path / 'o'
+
+  def workers_after(kind, to=output):
+    result = classify(running.endpoint, to, kind, hosts.endpoint if kind == 'EXTERNAL' else '')
+    assert result.returncode == 0, result.stderr
+    assert rows(to) == expected
+    to.unlink()
+    return harnesses(hosts if kind == 'EXTERNAL' else running)
+
+  for kind in ['PROCESS', 'EXTERNAL']:
+    first, = workers_after(kind)
+    assert workers_after(kind) == [first]
+    # Another command line is another pipeline.
+    both = workers_after(kind, to=tmp_path / 'other')
+    assert len(both) == 2 and first in both
+  until('two notes', lambda: running.log().count('of an earlier job') == 2)
+  # One that dies while it waits is replaced.
+  kill([first])
+  gone([first])
+  assert first not in workers_after('EXTERNAL')
+  ours = harnesses(running) + harnesses(hosts)
+  assert len(ours) == 4, ours
+  running.stop()
+  gone(ours)
+
+
+def test_kept_workers_end_in_time(tmp_path, start, expected):
+  running = start(service, '--worker_idle_timeout=100ms')
+  result = classify(running.endpoint, tmp_path / 'o', 'PROCESS', '')
+  assert result.returncode == 0, result.stderr
+  assert rows(tmp_path / 'o') == expected
+  until('the end of the worker', lambda: not below(running.process.pid))
+  assert 'no job has had' in running.log(), running.log()
+
+
+def harnesses(program):
+  """The harnesses that a program runs, without their supervisors."""
+  return sorted(pid for pid, command in below(program.process.pid).items()
+                if ('--id=' in command or 'sdk_worker_main' in command) and '--purlin-supervise' not in command)
+
+
+# A value of the launcher's, a side input and state: nothing of the job before may be seen.
+REMEMBERS = """
+import os, sys, apache_beam as b
+from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.userstate import CombiningValueStateSpec
+n = int(os.environ['N'])
+class Add(b.DoFn):
+  SUM = CombiningValueStateSpec('sum', sum)
+  def process(self, pair, total=b.DoFn.StateParam(SUM)):
+    total.add(pair[1])
+    yield total.read()
+with b.Pipeline(argv=sys.argv[1:]) as p:
+  side = p | 'Side' >> b.Create([n])
+  pairs = p | b.Create([('key', n)] * 3) | b.Reshuffle()
+  assert_that(pairs | b.ParDo(Add()), equal_to([n, 2 * n, 3 * n]), 'state')
+  assert_that(pairs | b.Map(lambda pair, s: (pair[1], s, n), b.pvalue.AsSingleton(side)), equal_to([(n, n, n)] * 3), 'side')
+"""
+
+
+def test_beams_python_workers_are_kept(start):
+  """Beam's harness has the second job, and mixes nothing of the two up."""
+  running = start(service, '--worker_idle_timeout=10m')
+  command = json.dumps({'command': BOOT, 'env': {'PATH': os.path.dirname(PYTHON) + ':' + os.environ['PATH']}})
+  kept = None
+  for n in ['1', '10']:
+    result = run(PYTHON, '-c', REMEMBERS, '--runner=PortableRunner', '--job_endpoint=' + running.endpoint,
+                 '--environment_type=PROCESS', '--environment_config=' + command, env={'N': n})
+    assert result.returncode == 0, result.stdout + result.stderr
+    workers = harnesses(running)
+    assert workers and (kept is None or workers == kept), running.log()
+    kept = workers
+  running.stop()
+  gone(kept)
+
+
 # Faults. The worker is known to be amid its bundle by the processor time that it has had.
 
 
@@ -537,16 +660,30 @@ def test_an_artifact_changed_on_disk_is_staged_again(tmp_path, start, expected):
         f.write(b'changed')
 
 
-def test_a_full_disk_is_named(tmp_path, start):
+def test_a_full_disk_is_named(tmp_path, start, expected):
   def limit():
     # A write beyond is an error, as on a full disk.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
+  # The pool cannot keep what it fetches.
   roomy = start(service)
-  small = start(pool, preexec_fn=limit)
+  small = start(pool, '--artifacts_dir=%s' % (tmp_path / 'cache'), preexec_fn=limit)
   text = said(classify(roomy.endpoint, tmp_path / 'o', 'EXTERNAL', small.endpoint))
+  assert 'cannot write artifact purlin-worker in %s' % (tmp_path / 'cache') in text, text
   assert 'disk full' in text and '--artifacts_dir' in text
+  # The service cannot keep what it is sent: the launcher hears it, and not only that a stream has ended.
+  folder = tmp_path / 'artifacts'
+  full = start(service, '--artifacts_dir=%s' % folder, preexec_fn=limit)
+  text = said(classify(full.endpoint, tmp_path / 'o', 'EXTERNAL', small.endpoint))
+  assert re.search(r'cannot store artifact \S+ in %s: ' % re.escape(str(folder)), text), text
+  assert 'disk full' in text and '--artifacts_dir' in text
+  # Nothing is left of either, and both go on with what needs no room.
+  assert not list(folder.iterdir())
+  assert not [path for path in (tmp_path / 'cache').rglob('*') if path.is_file()]
+  result = classify(full.endpoint, tmp_path / 'o', 'PROCESS', '')
+  assert result.returncode == 0, result.stderr
+  assert rows(tmp_path / 'o') == expected
 
 
 def test_many_jobs_leave_nothing(tmp_path, start):

@@ -69,6 +69,10 @@ struct Args {
     #[arg(long = "worker_hang_timeout", default_value = "5m", value_name = "DURATION", value_parser = duration)]
     #[arg(allow_hyphen_values = true)]
     worker_hang_timeout: GoDuration,
+    /// How long workers are kept when their job has ended, for a next job with the same environment, artifacts and options
+    /// (its name aside); 0: not at all
+    #[arg(long = "worker_idle_timeout", default_value = "0", value_name = "DURATION", value_parser = duration)]
+    worker_idle_timeout: GoDuration,
     /// Folder for staged artifacts; by default one among the temporary files that ends with the service
     #[arg(long = "artifacts_dir", value_name = "FOLDER")]
     artifacts_dir: Option<PathBuf>,
@@ -105,6 +109,8 @@ pub struct Options {
     pub worker_connect_timeout: Duration,
     /// How long a worker may leave a progress request unanswered; none: for ever.
     pub worker_hang_timeout: Option<Duration>,
+    /// How long workers are kept for a next job; none: they end with their job.
+    pub worker_idle_timeout: Option<Duration>,
     /// Folder for staged artifacts, if not a temporary one.
     pub artifacts_dir: Option<PathBuf>,
     /// Whether a job's artifacts go when it ends.
@@ -127,6 +133,7 @@ impl Default for Options {
             idle_shutdown: None,
             worker_connect_timeout: Duration::from_secs(120),
             worker_hang_timeout: Some(Duration::from_secs(300)),
+            worker_idle_timeout: None,
             artifacts_dir: None,
             clean_artifacts_per_job: true,
         }
@@ -152,6 +159,7 @@ impl Options {
             idle_shutdown: args.idle_shutdown_timeout.0,
             worker_connect_timeout: args.worker_connect_timeout.0.unwrap_or(Duration::MAX),
             worker_hang_timeout: args.worker_hang_timeout.0,
+            worker_idle_timeout: args.worker_idle_timeout.0.filter(|timeout| !timeout.is_zero()),
             artifacts_dir: args.artifacts_dir,
             clean_artifacts_per_job: args.clean_artifacts_per_job,
         })
@@ -266,6 +274,11 @@ mod tests {
             Some(Duration::from_secs(5400))
         );
         assert_eq!(parse("-idle_shutdown_timeout -1ns").unwrap().idle_shutdown, None);
+        assert_eq!(parse("").unwrap().worker_idle_timeout, None);
+        assert_eq!(
+            parse("--worker_idle_timeout=10m").unwrap().worker_idle_timeout,
+            Some(Duration::from_secs(600))
+        );
         assert_eq!(
             parse("-idle-shutdown-timeout=250ms").unwrap().idle_shutdown,
             Some(Duration::from_millis(250))

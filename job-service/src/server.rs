@@ -9,7 +9,7 @@ use purlin_proto::expansion::expansion_service_server::ExpansionServiceServer;
 use purlin_proto::job_management::artifact_retrieval_service_server::ArtifactRetrievalServiceServer;
 use purlin_proto::job_management::artifact_staging_service_server::ArtifactStagingServiceServer;
 use purlin_proto::job_management::job_service_server::JobServiceServer;
-use purlin_runner::environments::{EnvironmentSettings, Environments};
+use purlin_runner::environments::{EnvironmentSettings, Environments, KeptWorkers};
 use purlin_runner::fnapi::{BindError, FnApiServer, FnApiSettings, MAX_MESSAGE_BYTES, grpc_server, listen};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -56,6 +56,7 @@ pub enum StartError {
 pub struct JobService {
     jobs: Arc<Jobs>,
     fnapi: Arc<FnApiServer>,
+    kept: Option<KeptWorkers>,
     store: Arc<Store>,
     job_url: String,
     artifact_url: String,
@@ -127,7 +128,14 @@ impl JobService {
         let settings = EnvironmentSettings {
             connect_timeout: options.worker_connect_timeout,
         };
-        jobs.set_factory(Arc::new(Environments::new(fnapi.clone(), settings)));
+        let environments = Arc::new(Environments::new(fnapi.clone(), settings));
+        let kept = options
+            .worker_idle_timeout
+            .map(|timeout| KeptWorkers::new(environments.clone(), timeout));
+        match &kept {
+            Some(kept) => jobs.set_factory(Arc::new(kept.clone())),
+            None => jobs.set_factory(environments),
+        }
 
         let (stop, _) = watch::channel(false);
         let mut servers = JoinSet::new();
@@ -157,6 +165,7 @@ impl JobService {
         Ok(Self {
             jobs,
             fnapi,
+            kept,
             store,
             job_url,
             artifact_url,
@@ -234,6 +243,9 @@ impl JobService {
             .is_err()
         {
             tracing::warn!("some jobs did not end within {} s", JOBS_END.as_secs());
+        }
+        if let Some(kept) = &self.kept {
+            kept.shutdown().await;
         }
         self.fnapi.shutdown().await;
         self.stop.send_replace(true);

@@ -535,6 +535,64 @@ async fn artifacts_are_checked_kept_and_given() {
 }
 
 #[tokio::test]
+async fn packages_of_an_index_are_left_to_the_worker() {
+    let (service, mut client) = service().await;
+    let package = |urn: &str, payload: Vec<u8>| pipeline::ArtifactInformation {
+        type_urn: urn.into(),
+        type_payload: payload.into(),
+        ..Default::default()
+    };
+    let python = pipeline::PyPiPayload {
+        artifact_id: "moonlight".into(),
+        version: "1.5".into(),
+    };
+    let java = pipeline::MavenPayload {
+        artifact: "org.moon:light:1.5".into(),
+        repository_url: String::new(),
+    };
+    let dependencies = vec![
+        package(urns::artifact_types::PYPI, python.encode_to_vec()),
+        package(urns::artifact_types::MAVEN, java.encode_to_vec()),
+        file("/home/u/a.jar", HELLO, "a.jar"),
+    ];
+    let environment = pipeline::Environment {
+        dependencies: dependencies.clone(),
+        ..external("localhost:1")
+    };
+    let job = prepare(&mut client, pardo(environment)).await.unwrap();
+    stage(&service, &job.staging_session_token, b"hello")
+        .await
+        .unwrap();
+    let request = api::GetJobPipelineRequest {
+        job_id: job.preparation_id,
+    };
+    let staged = client.get_pipeline(request).await.unwrap().into_inner();
+    let staged = staged.pipeline.unwrap().components.unwrap();
+    let staged = &staged.environments["env"].dependencies;
+    assert_eq!(staged[..2], dependencies[..2]);
+    assert_ne!(staged[2], dependencies[2]);
+
+    // A worker that asks for them as for files hears what to do.
+    let url = format!("http://{}", service.artifact_url());
+    let mut retrieval = ArtifactRetrievalServiceClient::connect(url).await.unwrap();
+    for (artifact, name) in dependencies
+        .iter()
+        .zip(["moonlight==1.5", "org.moon:light:1.5 of Maven Central"])
+    {
+        let artifact = Some(artifact.clone());
+        let refused = retrieval
+            .get_artifact(api::GetArtifactRequest { artifact })
+            .await
+            .unwrap_err();
+        let text = refused.message();
+        assert!(
+            text.contains(name) && text.contains("install it where the worker runs"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn wrong_artifacts_are_refused() {
     let (service, mut client) = service().await;
     let cases = [

@@ -64,6 +64,20 @@ pub trait Worker: Send + Sync + 'static {
     fn stop(&self) -> BoxFuture<'static, ()>;
     /// Resolves when the worker is lost (never, for a worker that cannot be).
     fn lost(&self) -> BoxFuture<'static, String>;
+    /// Its job has ended well: the worker goes to those that are kept for other jobs. False if it is to be stopped.
+    fn keep(&self) -> bool {
+        false
+    }
+    /// The id that its streams bear, if it has any: not the one that was asked for, where an earlier job started it.
+    fn id(&self) -> Option<String> {
+        None
+    }
+    /// Whether another job can have it: it runs, has done all bundles that it was given, and none has failed.
+    fn is_reusable(&self) -> bool {
+        false
+    }
+    /// The worker is this job's from now on.
+    fn adopt(&self, _environment_id: &str, _job_id: &str) {}
 }
 
 /// One bundle for a worker.

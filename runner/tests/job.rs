@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
 use purlin_coders::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Window, Windows, wire};
 use purlin_proto::fn_execution::state_key::{BagUserState, IterableSideInput, MultimapSideInput, Type};
 use purlin_proto::pipeline::{self, MonitoringInfo, ParDoPayload};
@@ -18,6 +20,14 @@ use support::{Builder, Context, Factory, Functions, spec};
 use tokio::sync::Notify;
 
 fn start(builder: &Builder, factory: Factory) -> JobHandle {
+    start_with(builder, factory, &[])
+}
+
+fn start_with(builder: &Builder, factory: Factory, pipeline_options: &[(&str, &str)]) -> JobHandle {
+    let pipeline_options = pipeline_options.iter().map(|(name, value)| {
+        let kind = Some(Kind::StringValue((*value).to_owned()));
+        (format!("beam:option:{name}:v1"), Value { kind })
+    });
     let options = PlanOptions {
         workers: 1,
         slots_per_worker: 4,
@@ -29,6 +39,9 @@ fn start(builder: &Builder, factory: Factory) -> JobHandle {
         Arc::new(factory),
         JobSettings {
             job_id: "job".into(),
+            pipeline_options: Struct {
+                fields: pipeline_options.collect(),
+            },
             ..Default::default()
         },
     )
@@ -467,6 +480,53 @@ async fn an_endless_source_can_be_drained() {
             .iter()
             .any(|change| change.state == JobState::Draining)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_idle_within_its_job_is_stopped() {
+    // Milliseconds until the source goes on, and what is done until then: workers started and stopped.
+    let rounds = [
+        (500, (1, 0)),
+        (500, (1, 0)),
+        (5000, (1, 0)),
+        (500, (2, 1)),
+        (5000, (2, 1)),
+        (0, (3, 2)),
+    ];
+    for (options, expected) in [
+        (vec![("environment_cache_millis", "1000")], (3, 3)),
+        (vec![("environment_cache_millis", "0")], (1, 1)),
+        (vec![], (1, 1)),
+    ] {
+        let (mut builder, factory) = (Builder::new(), Factory::default());
+        splittable(&mut builder, false);
+        sdf_functions(&factory.functions);
+        let (started, stopped) = (factory.started.clone(), factory.stopped.clone());
+        let counts = move || (started.load(Ordering::SeqCst), stopped.load(Ordering::SeqCst));
+        let (seen, counted) = (Arc::new(Mutex::new(Vec::new())), counts.clone());
+        let own = seen.clone();
+        factory.functions.set("read/process", move |sized, context| {
+            let mut seen = own.lock().unwrap();
+            let delay = rounds[seen.len()].0;
+            seen.push(counted());
+            context.emit(bytes(b"tick"));
+            if seen.len() < rounds.len() {
+                context.residuals.push((sized.to_vec(), delay, Some(0)));
+            }
+            Ok(())
+        });
+        let kept = keep(&factory.functions, "keep");
+        let job = start_with(&builder, factory, &options);
+        assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
+        assert_eq!(kept.lock().unwrap().len(), rounds.len());
+        assert_eq!(counts(), expected, "{options:?}");
+        let stops = expected.1 > 1;
+        let wanted: Vec<_> = rounds
+            .iter()
+            .map(|(_, counts)| if stops { *counts } else { (1, 0) })
+            .collect();
+        assert_eq!(*seen.lock().unwrap(), wanted, "{options:?}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::staging::package;
 use super::store::{Store, hex};
 
 const CHUNK: usize = 1 << 20;
@@ -69,9 +70,16 @@ impl ArtifactRetrievalService for Retrieval {
                 tokio::spawn(async move { send(&chunks, data).await });
             }
             other => {
-                return Err(Status::invalid_argument(format!(
-                    "artifacts of type {other:?} are not given by this service; the worker is to get them itself"
-                )));
+                let what = package(&artifact).map_err(malformed)?;
+                return Err(Status::failed_precondition(match what {
+                    Some(package) => format!(
+                        "this service keeps files, and does not fetch {package}: install it where the worker runs, or \
+                         let the pipeline stage it as a file"
+                    ),
+                    None => format!(
+                        "artifacts of type {other:?} are not given by this service; let the pipeline stage them as files"
+                    ),
+                }));
             }
         }
         Ok(Response::new(ReceiverStream::new(rx)))

@@ -217,7 +217,16 @@ impl Described {
                 described.embedded =
                     Some(decode::<pipeline::EmbeddedFilePayload>(payload, "type payload")?.data);
             }
-            urns::artifact_types::PYPI | urns::artifact_types::MAVEN => described.stays = true,
+            // They pass as they are: neither Beam's SDKs nor its runners fetch them for a worker.
+            urns::artifact_types::PYPI | urns::artifact_types::MAVEN => {
+                described.stays = true;
+                fallback = package(artifact)
+                    .map_err(|e| malformed("type payload", &e))?
+                    .unwrap_or_default();
+                tracing::warn!(
+                    "{fallback} is left to the workers: their environment must have it, or get it itself"
+                );
+            }
             // What a client leaves as it is, it can give: deferred ones and types of its own.
             _ => {}
         }
@@ -229,12 +238,40 @@ impl Described {
 }
 
 fn decode<T: Message + Default>(payload: &bytes::Bytes, what: &'static str) -> Result<T, Status> {
-    T::decode(payload.clone()).map_err(|e| {
-        status(super::ArtifactError::Malformed {
-            name: "of the pipeline".into(),
-            what,
-            reason: e.to_string(),
-        })
+    T::decode(payload.clone()).map_err(|e| malformed(what, &e))
+}
+
+fn malformed(what: &'static str, error: &prost::DecodeError) -> Status {
+    status(super::ArtifactError::Malformed {
+        name: "of the pipeline".into(),
+        what,
+        reason: error.to_string(),
+    })
+}
+
+/// The package of an index that an artifact is, in words; none if it is none.
+pub(super) fn package(
+    artifact: &pipeline::ArtifactInformation,
+) -> Result<Option<String>, prost::DecodeError> {
+    let payload = artifact.type_payload.clone();
+    Ok(match artifact.type_urn.as_str() {
+        urns::artifact_types::PYPI => {
+            let package = pipeline::PyPiPayload::decode(payload)?;
+            let equals = if package.version.is_empty() { "" } else { "==" };
+            Some(format!(
+                "Python package {}{equals}{}",
+                package.artifact_id, package.version
+            ))
+        }
+        urns::artifact_types::MAVEN => {
+            let package = pipeline::MavenPayload::decode(payload)?;
+            let from = match package.repository_url.as_str() {
+                "" => "Maven Central",
+                url => url,
+            };
+            Some(format!("Java package {} of {from}", package.artifact))
+        }
+        _ => None,
     })
 }
 

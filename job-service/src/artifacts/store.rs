@@ -42,7 +42,9 @@ pub enum ArtifactError {
         reason: String,
     },
     /// The folder cannot be used.
-    #[error("cannot store artifact {name} in {folder}: {error}; is the disk full?")]
+    #[error(
+        "cannot store artifact {name} in {folder}: {error}; is the disk full? --artifacts_dir names another folder"
+    )]
     Io {
         /// What it is called.
         name: String,

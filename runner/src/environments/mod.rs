@@ -7,10 +7,13 @@
 //! | `beam:env:harness_subprocess_python:v1` | the SDK's own command is run, addresses in its environment variables |
 //! | `beam:env:docker:v1` | a container of the Docker engine is run (feature `docker`) |
 //! | `beam:env:anyof:v1` | the first of several that works here |
+//!
+//! [`KeptWorkers`] gives the workers of jobs that have ended to jobs for which they were made as well.
 
 #[cfg(feature = "docker")]
 mod docker;
 mod external;
+mod kept;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -23,6 +26,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use prost::Message;
 use purlin_proto::{pipeline, urns};
+
+pub use kept::KeptWorkers;
 
 use crate::fnapi::{FnApiServer, GrpcWorker};
 use crate::worker::{StartWorker, Worker, WorkerError, WorkerFactory};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use purlin_proto::fn_execution::{self as fnapi, instruction_request, instruction_response};
 use purlin_proto::pipeline;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -45,7 +46,13 @@ pub(crate) enum Presence {
 
 /// One worker of this process.
 pub(crate) struct Link {
-    pub(crate) identity: WorkerIdentity,
+    pub(crate) worker_id: String,
+    /// Of the job that has it now.
+    identity: Mutex<WorkerIdentity>,
+    /// How many jobs had it before.
+    jobs_before: AtomicU64,
+    /// Whether a bundle has failed on it, or was given up: something of it may have stayed behind.
+    spoilt: AtomicBool,
     pub(crate) provision: fnapi::ProvisionInfo,
     /// The address of state and data services that descriptors carry.
     url: String,
@@ -109,10 +116,15 @@ impl Running {
 struct Registration<'a> {
     link: &'a Link,
     instruction: String,
+    /// Whether the worker has done all of it.
+    done: bool,
 }
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
+        if !self.done {
+            self.link.spoilt.store(true, Ordering::Release);
+        }
         lock(&self.link.table).bundles.remove(&self.instruction);
     }
 }
@@ -137,7 +149,10 @@ impl Link {
         embeds: bool,
     ) -> Self {
         Self {
-            identity,
+            worker_id: identity.worker_id.clone(),
+            identity: Mutex::new(identity),
+            jobs_before: AtomicU64::new(0),
+            spoilt: AtomicBool::new(false),
             provision,
             url,
             embeds,
@@ -167,7 +182,7 @@ impl Link {
             awaited
         });
         if !first {
-            let id = &self.identity.worker_id;
+            let id = &self.worker_id;
             return Err(match self.over_reason() {
                 None => Status::already_exists(format!("worker {id:?} has a control stream already")),
                 Some(_) => self.over(),
@@ -192,7 +207,7 @@ impl Link {
             !taken
         });
         if taken {
-            let id = &self.identity.worker_id;
+            let id = &self.worker_id;
             return Err(Status::already_exists(format!(
                 "worker {id:?} has a data stream already"
             )));
@@ -228,7 +243,7 @@ impl Link {
     }
 
     fn over(&self) -> Status {
-        let id = &self.identity.worker_id;
+        let id = &self.worker_id;
         let reason = self.over_reason().unwrap_or_default();
         Status::failed_precondition(format!("worker {id:?} has ended: {reason}"))
     }
@@ -243,7 +258,8 @@ impl Link {
             alive
         });
         if changed {
-            tracing::warn!(worker = %self.identity.worker_id, job = %self.identity.job_id, "worker lost: {reason}");
+            let job = self.identity().job_id;
+            tracing::warn!(worker = %self.worker_id, %job, "worker lost: {reason}");
         }
         self.clear();
     }
@@ -300,7 +316,7 @@ impl Link {
             .over_reason()
             .unwrap_or_else(|| "its connection ended".into());
         WorkerError::Lost {
-            worker: self.identity.worker_id.clone(),
+            worker: self.worker_id.clone(),
             reason,
         }
     }
@@ -390,7 +406,7 @@ impl Link {
         } else if let Some(waiting) = waiting {
             let _ = waiting.send(Ok(response));
         } else {
-            tracing::debug!(worker = %self.identity.worker_id, "answer to unknown instruction {id:?}");
+            tracing::debug!(worker = %self.worker_id, "answer to unknown instruction {id:?}");
         }
     }
 
@@ -426,7 +442,7 @@ impl Link {
     fn bundle(&self, instruction: &str) -> Option<Arc<Running>> {
         let bundle = lock(&self.table).bundles.get(instruction).cloned();
         if bundle.is_none() {
-            tracing::debug!(worker = %self.identity.worker_id, "message for unknown instruction {instruction:?}");
+            tracing::debug!(worker = %self.worker_id, "message for unknown instruction {instruction:?}");
         }
         bundle
     }
@@ -436,29 +452,74 @@ impl Link {
         lock(&self.table).descriptors.get(id).map(|r| r.served.clone())
     }
 
+    // One job after another.
+
+    /// Whose the worker is now.
+    pub(crate) fn identity(&self) -> WorkerIdentity {
+        lock(&self.identity).clone()
+    }
+
+    /// Whether another job can have the worker: it has done all bundles that it was given, and none has failed.
+    pub(crate) fn is_reusable(&self) -> bool {
+        *self.presence.borrow() == Presence::Connected
+            && !self.spoilt.load(Ordering::Acquire)
+            && lock(&self.table).bundles.is_empty()
+    }
+
+    /// The worker is another job's from now on.
+    pub(crate) fn adopt(&self, environment_id: &str, job_id: &str) {
+        {
+            let mut identity = lock(&self.identity);
+            environment_id.clone_into(&mut identity.environment_id);
+            job_id.clone_into(&mut identity.job_id);
+        }
+        self.jobs_before.fetch_add(1, Ordering::Relaxed);
+        lock(&self.table).descriptors.clear();
+        lock(&self.said).clear();
+    }
+
+    /// Bundles, descriptors and cache tokens are unique within a job, and a worker remembers those of the jobs before.
+    pub(crate) fn own(&self, id: &str) -> String {
+        match self.jobs_before.load(Ordering::Relaxed) {
+            0 => id.to_owned(),
+            before => format!("{before}/{id}"),
+        }
+    }
+
+    fn own_token(&self, token: Bytes) -> Bytes {
+        match self.jobs_before.load(Ordering::Relaxed) {
+            0 => token,
+            before => [&before.to_be_bytes(), &token[..]].concat().into(),
+        }
+    }
+
     // What the runner asks.
 
-    fn register(&self, given: &Arc<fnapi::ProcessBundleDescriptor>) {
+    /// Returns the id that the worker is to ask for.
+    fn register(&self, given: &Arc<fnapi::ProcessBundleDescriptor>) -> String {
+        let id = self.own(&given.id);
         let mut table = lock(&self.table);
         if table
             .descriptors
-            .get(&given.id)
+            .get(&id)
             .is_some_and(|r| Arc::ptr_eq(&r.given, given))
         {
-            return;
+            return id;
         }
         let endpoint = pipeline::ApiServiceDescriptor {
             url: self.url.clone(),
             authentication: None,
         };
-        let served = Arc::new(with_endpoints(given, &endpoint, &endpoint));
+        let mut served = with_endpoints(given, &endpoint, &endpoint);
+        served.id.clone_from(&id);
         table.descriptors.insert(
-            given.id.clone(),
+            id.clone(),
             Registered {
                 given: given.clone(),
-                served,
+                served: Arc::new(served),
             },
         );
+        id
     }
 
     fn send_control(&self, request: fnapi::InstructionRequest) -> Result<(), WorkerError> {
@@ -469,7 +530,7 @@ impl Link {
 
     /// Processes a bundle to its end.
     pub(crate) async fn process(&self, work: BundleWork) -> Result<BundleOutcome, WorkerError> {
-        self.register(&work.descriptor);
+        let descriptor_id = self.register(&work.descriptor);
         let (done, mut outcome) = oneshot::channel();
         let running = Arc::new(Running {
             collector: Mutex::new(Collector::new(&work.sinks, &work.timer_families)),
@@ -477,7 +538,11 @@ impl Link {
             received: AtomicU64::new(0),
             state: Arc::new(StateQueue::new(work.state)),
         });
-        let instruction = work.instruction;
+        let instruction = self.own(&work.instruction);
+        let mut cache_tokens = work.cache_tokens;
+        for given in &mut cache_tokens {
+            given.token = self.own_token(std::mem::take(&mut given.token));
+        }
         {
             let mut table = lock(&self.table);
             if table.control.is_none() {
@@ -490,9 +555,10 @@ impl Link {
             }
             table.bundles.insert(instruction.clone(), running.clone());
         }
-        let _registration = Registration {
+        let mut registration = Registration {
             link: self,
             instruction: instruction.clone(),
+            done: false,
         };
 
         let mut messages = send::messages(&instruction, &work.source, &work.timer_families, work.input);
@@ -504,8 +570,8 @@ impl Link {
             instruction_id: instruction,
             request: Some(instruction_request::Request::ProcessBundle(
                 fnapi::ProcessBundleRequest {
-                    process_bundle_descriptor_id: work.descriptor.id.clone(),
-                    cache_tokens: work.cache_tokens,
+                    process_bundle_descriptor_id: descriptor_id,
+                    cache_tokens,
                     elements: embedded,
                     ..Default::default()
                 },
@@ -522,6 +588,7 @@ impl Link {
         };
         let outcome = result.unwrap_or_else(|_| Err(self.lost_error()))?;
         running.state.settled().await;
+        registration.done = true;
         Ok(outcome)
     }
 

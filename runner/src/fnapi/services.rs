@@ -180,7 +180,7 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
             while let Ok(Some(list)) = inbound.message().await {
                 for entry in list.log_entries {
                     link.on_log(&entry);
-                    log.log(&link.identity, &entry);
+                    log.log(&link.identity(), &entry);
                 }
             }
         });

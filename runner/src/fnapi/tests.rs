@@ -234,6 +234,89 @@ async fn a_bundle_goes_out_and_comes_back() {
     assert_eq!(outcome.outputs, [("sink".to_owned(), Bytes::from_static(b"xyz"))]);
 }
 
+/// Answers a bundle, and tells what it was called, what its descriptor is called, and its tokens.
+async fn answer(sdk: &mut Sdk, error: &str) -> (String, String, Vec<Bytes>) {
+    let (id, request) = sdk.request().await;
+    let instruction_request::Request::ProcessBundle(request) = request else {
+        panic!("{request:?}")
+    };
+    let response = fnapi::ProcessBundleResponse {
+        elements: Some(closes(&id)),
+        ..Default::default()
+    };
+    let response = Some(instruction_response::Response::ProcessBundle(response));
+    sdk.respond(&id, error, response);
+    let tokens = request.cache_tokens.into_iter().map(|token| token.token);
+    (id, request.process_bundle_descriptor_id, tokens.collect())
+}
+
+#[tokio::test]
+async fn a_worker_does_not_mix_up_its_jobs() {
+    let embedding = [urns::protocols::CONTROL_REQUEST_ELEMENTS_EMBEDDING];
+    let server = server().await;
+    let (worker, mut sdk) = worker(&server, "w", &embedding).await;
+    // Each job calls its first bundle, its descriptor and its token the same.
+    let first = || {
+        let mut work = work("b1", vec![]);
+        work.cache_tokens.push(fnapi::process_bundle_request::CacheToken {
+            token: Bytes::from_static(b"t"),
+            ..Default::default()
+        });
+        work
+    };
+    let mut seen = Vec::new();
+    for job in ["job", "job2", "job3"] {
+        if job != "job" {
+            assert!(worker.is_reusable());
+            worker.adopt("env", job);
+        }
+        assert_eq!(worker.link().identity().job_id, job);
+        let (outcome, called) = tokio::join!(worker.process(first()), answer(&mut sdk, ""));
+        outcome.unwrap();
+        let mut control = BeamFnControlClient::new(sdk.channel.clone());
+        let ask = fnapi::GetProcessBundleDescriptorRequest {
+            process_bundle_descriptor_id: called.1.clone(),
+        };
+        let descriptor = control
+            .get_process_bundle_descriptor(tagged("w", ask))
+            .await
+            .unwrap();
+        assert_eq!(descriptor.into_inner().id, called.1);
+        assert!(!seen.contains(&called), "{called:?}");
+        seen.push(called);
+
+        let finalize = worker.finalize("b1".into());
+        let asked = async {
+            let (id, request) = sdk.request().await;
+            let response = instruction_response::Response::FinalizeBundle(Default::default());
+            sdk.respond(&id, "", Some(response));
+            request
+        };
+        let (finalized, request) = tokio::join!(finalize, asked);
+        finalized.unwrap();
+        let instruction_request::Request::FinalizeBundle(request) = request else {
+            panic!("{request:?}")
+        };
+        assert_eq!(Some(&request.instruction_id), seen.last().map(|(id, ..)| id));
+    }
+    assert_eq!(
+        seen[0],
+        ("b1".to_owned(), "d".to_owned(), vec![Bytes::from_static(b"t")])
+    );
+    assert!(seen[0].2 != seen[1].2 && seen[1].2 != seen[2].2);
+
+    // After a failure, or amid a bundle that nobody wants any more, it is nobody else's.
+    let (outcome, _) = tokio::join!(worker.process(first()), answer(&mut sdk, "no"));
+    assert!(outcome.is_err() && !worker.is_reusable());
+    let (worker, mut sdk) = self::worker(&server, "w2", &embedding).await;
+    assert!(worker.is_reusable());
+    let abandoned = tokio::spawn(worker.process(first()));
+    sdk.request().await;
+    assert!(!worker.is_reusable());
+    abandoned.abort();
+    assert!(abandoned.await.is_err() && !worker.is_reusable());
+}
+
 #[tokio::test]
 async fn an_sdk_that_takes_embedded_elements_gets_and_gives_them() {
     let server = server().await;

@@ -1,6 +1,7 @@
 //! A worker behind the Fn API.
 
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -32,7 +33,7 @@ impl GrpcWorker {
 
     /// The worker's id.
     pub fn id(&self) -> &str {
-        &self.link.identity.worker_id
+        &self.link.worker_id
     }
 
     /// Resolves when the worker's control stream has come, or it ended before, with the reason.
@@ -72,7 +73,7 @@ impl GrpcWorker {
 
     fn detach(&self) {
         self.link.stop();
-        lock(&self.hub.links).remove(&self.link.identity.worker_id);
+        lock(&self.hub.links).remove(&self.link.worker_id);
     }
 }
 
@@ -94,6 +95,7 @@ impl Worker for GrpcWorker {
     ) -> BoxFuture<'static, Result<Option<fnapi::ProcessBundleProgressResponse>, WorkerError>> {
         let link = self.link.clone();
         let hang = self.hub.hang_timeout;
+        let instruction = link.own(&instruction);
         async move {
             let request = fnapi::ProcessBundleProgressRequest {
                 instruction_id: instruction.clone(),
@@ -130,8 +132,9 @@ impl Worker for GrpcWorker {
 
     fn split(
         &self,
-        request: fnapi::ProcessBundleSplitRequest,
+        mut request: fnapi::ProcessBundleSplitRequest,
     ) -> BoxFuture<'static, Result<fnapi::ProcessBundleSplitResponse, WorkerError>> {
+        request.instruction_id = self.link.own(&request.instruction_id);
         self.ask(Request::ProcessBundleSplit(request), |response| match response {
             Response::ProcessBundleSplit(response) => Some(response),
             _ => None,
@@ -140,7 +143,7 @@ impl Worker for GrpcWorker {
 
     fn finalize(&self, instruction: String) -> BoxFuture<'static, Result<(), WorkerError>> {
         let request = fnapi::FinalizeBundleRequest {
-            instruction_id: instruction,
+            instruction_id: self.link.own(&instruction),
         };
         self.ask(Request::FinalizeBundle(request), |response| match response {
             Response::FinalizeBundle(_) => Some(()),
@@ -190,5 +193,28 @@ impl Worker for GrpcWorker {
     fn lost(&self) -> BoxFuture<'static, String> {
         let link = self.link.clone();
         async move { link.lost().await }.boxed()
+    }
+
+    fn id(&self) -> Option<String> {
+        Some(self.link.worker_id.clone())
+    }
+
+    fn is_reusable(&self) -> bool {
+        self.link.is_reusable()
+    }
+
+    fn adopt(&self, environment_id: &str, job_id: &str) {
+        self.link.adopt(environment_id, job_id);
+        let told = fnapi::LogEntry {
+            severity: fnapi::log_entry::severity::Enum::Info as i32,
+            timestamp: Some(SystemTime::now().into()),
+            message: format!(
+                "worker {} of an earlier job, which had the same environment and options, serves this one",
+                self.id()
+            ),
+            log_location: super::RUNNER_NOTE.to_owned(),
+            ..Default::default()
+        };
+        self.hub.log.log(&self.link.identity(), &told);
     }
 }

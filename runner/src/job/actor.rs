@@ -185,6 +185,10 @@ impl Actor {
             (None, Some(Outcome::Failed) | None) => JobState::Failed,
         };
         self.shared.keep_samples().await;
+        if matches!(state, JobState::Done | JobState::Drained) && self.running.is_empty() {
+            // Before the client hears of the end, and submits the next job.
+            self.shared.workers.keep().await;
+        }
         self.log.set(state);
         self.shared.workers.stop().await;
         while self.tasks.join_next().await.is_some() {}

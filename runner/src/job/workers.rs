@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prost_types::value::Kind;
 use purlin_proto::pipeline::MonitoringInfo;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::JobSettings;
 use crate::translate::PlanEnvironment;
@@ -159,7 +160,7 @@ impl Workers {
         let id = request.worker_id.clone();
         let worker = self.factory.start(request).await?;
         let worker = Arc::new(JobWorker {
-            id,
+            id: worker.id().unwrap_or(id),
             environment: own.id.clone(),
             worker,
             short_ids: Mutex::default(),
@@ -242,6 +243,17 @@ impl Workers {
         match given.and_then(|value| value.kind.as_ref()) {
             Some(Kind::ListValue(list)) => list.values.iter().any(|value| named(value.kind.as_ref())),
             one => named(one),
+        }
+    }
+
+    /// Gives those workers that are kept for other jobs back; none starts any more.
+    pub(super) async fn keep(&self) {
+        self.stopped.store(true, Ordering::Release);
+        for slot in self.slots.iter().flatten() {
+            let mut slot = slot.lock().await;
+            if slot.as_ref().is_some_and(|worker| worker.worker.keep()) {
+                *slot = None;
+            }
         }
     }
 

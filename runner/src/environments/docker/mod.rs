@@ -101,7 +101,7 @@ impl Environments {
         let worker = self.server.expect_at(&request, &url, &artifact_url)?;
         let link = worker.link();
         let log = self.server.log();
-        note(&*log, &link.identity, &describe(&image, &network, &options));
+        note(&*log, &link.identity(), &describe(&image, &network, &options));
 
         let flags = vec![
             format!("--id={}", request.worker_id),
@@ -343,7 +343,7 @@ async fn read(docker: Docker, id: String, link: Arc<Link>, log: Arc<dyn WorkerLo
             let line = line.trim_end();
             if !line.is_empty() {
                 link.note(line);
-                log.log(&link.identity, &entry(CONTAINER_OUTPUT, line));
+                log.log(&link.identity(), &entry(CONTAINER_OUTPUT, line));
             }
         }
     }
