@@ -171,6 +171,11 @@ def go(service):
   return [os.path.join(HERE, 'test_go.py'), '-o', 'python_functions=test_*', '-rs'], {'JOB_ENDPOINT': service.endpoint}
 
 
+def java(service):
+  return [os.path.join(HERE, 'test_java.py'), '-o', 'python_functions=test_*', '-rs'], {
+      'JOB_ENDPOINT': service.endpoint}
+
+
 def large(service):
   return [os.path.join(HERE, 'test_large.py'), '-k', 'LargeTest'], {'JOB_ENDPOINT': service.endpoint}
 
@@ -197,12 +202,14 @@ ON_DEMAND = {
     'external': (external('JobEndpointTest'), True),
     'process': (process('JobEndpointTest'), True),
     'subprocess': (subprocess_sdk('JobEndpointTest'), True),
+    # Fetches Beam's Java SDK from Maven Central.
+    'java': (java, True),
     # LARGE_MIB=1900 wants 24 GiB of memory.
     'large': (large, True),
     # Its source lasts 20 minutes, on any runner: it emits by the clock.
     'real-time': (validates_runner(REAL_TIME, '--streaming'), True),
 }
-TIME_LIMITS = {'real-time': 1500, 'large': 600}
+TIME_LIMITS = {'real-time': 1500, 'large': 600, 'java': 600}
 
 
 def expected(suite):
