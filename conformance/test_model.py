@@ -474,7 +474,7 @@ def test_a_drain_truncates_endless_sources(tmp_path):
   # What was read is not lost: the drain closes the window.
   numbers | beam.WindowInto(window.FixedWindows(10**7)) | beam.GroupByKey() | beam.MapTuple(lambda k, xs: (k, sorted(xs))) | 'Sums' >> beam.ParDo(Record(sums))
   result = p.run()
-  deadline = time.time() + 60
+  deadline = time.time() + 150
   while (not os.path.exists(path) or sum(1 for _ in open(path, encoding='utf-8')) < 20) and time.time() < deadline:
     time.sleep(0.1)
   assert result.state == 'RUNNING'
@@ -490,6 +490,38 @@ def test_a_drain_truncates_endless_sources(tmp_path):
   with open(sums, encoding='utf-8') as lines:
     grouped = dict(eval(line) for line in lines)
   assert grouped == {element: sorted(at) for element, at in read.items()}
+
+
+class Beat(beam.DoFn):
+  """Tells each key once, by a timer that sets itself again for ever."""
+  TOLD = userstate.CombiningValueStateSpec('told', combine_fn=sum)
+  BEAT = userstate.TimerSpec('beat', userstate.TimeDomain.REAL_TIME)
+
+  def process(self, element, beat=beam.DoFn.TimerParam(BEAT)):
+    beat.set(Timestamp.now() + Duration(seconds=3600))
+
+  @userstate.on_timer(BEAT)
+  def on_beat(
+      self, key=beam.DoFn.KeyParam, told=beam.DoFn.StateParam(TOLD), beat=beam.DoFn.TimerParam(BEAT)):
+    beat.set(Timestamp.now() + Duration(seconds=3600))
+    if not told.read():
+      told.add(1)
+      yield key
+
+
+def test_a_drain_does_not_wait_for_timers_by_the_clock(tmp_path):
+  path, told = str(tmp_path / 'elements'), str(tmp_path / 'told')
+  p = pipeline('--streaming')
+  numbers = p | beam.Create(['kept']) | beam.ParDo(Count())
+  numbers | beam.ParDo(Record(path))
+  numbers | beam.MapTuple(lambda k, at: ('ab'[at % 2], at)) | beam.ParDo(Beat()) | 'Told' >> beam.ParDo(Record(told))
+  result = p.run()
+  deadline = time.time() + 150
+  while not os.path.exists(path) and time.time() < deadline:
+    time.sleep(0.1)
+  drain(result)
+  with open(told, encoding='utf-8') as lines:
+    assert sorted(eval(line) for line in lines) == ['a', 'b']
 
 
 def test_a_bounded_job_drains_to_its_end():
