@@ -1,7 +1,7 @@
 //! Counts the words of a file: a loop over a hash map against a pipeline in this process.
 //!
-//! Both read the same file, count, and write the counts to a file. `WORDS=5000000` and `ROUNDS=5` change the defaults,
-//! `ONLY=pipeline` or `ONLY=loop` runs one of the two, for a profiler.
+//! All read the same file, count, and write the counts to a file. `WORDS=5000000` and `ROUNDS=5` change the defaults,
+//! `ONLY=NAME` runs one of the programs, for a profiler. With `--features peers` the crate ironbeam takes part.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use purlin::prelude::*;
-use purlin_benches::{Numbers, in_turn};
+use purlin_benches::{Numbers, Program, compare, setting};
 
 /// Text whose words are as often as in a language: the k-th of them about 1/k as often as the first.
 fn write_text(path: &Path, words: u64) -> std::io::Result<()> {
@@ -65,11 +65,24 @@ fn by_pipeline(input: &str, output: &str) -> Result<PipelineResult, RunError> {
     p.run(&PipelineOptions::default())
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
+#[cfg(feature = "peers")]
+fn by_ironbeam(input: &Path, output: &Path, parallel: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let lines: Vec<String> = BufReader::new(File::open(input)?)
+        .lines()
+        .collect::<std::io::Result<_>>()?;
+    let p = ironbeam::Pipeline::default();
+    let counts = ironbeam::from_vec(&p, lines)
+        .flat_map(|line: &String| line.split_whitespace().map(str::to_owned).collect())
+        .count_per_element();
+    let counts = match parallel {
+        true => counts.collect_par(None, None)?,
+        false => counts.collect_seq()?,
+    };
+    let mut out = BufWriter::new(File::create(output)?);
+    for (word, count) in &counts {
+        writeln!(out, "{word}: {count}")?;
+    }
+    Ok(out.flush()?)
 }
 
 fn sorted_lines(path: &Path) -> std::io::Result<Vec<String>> {
@@ -83,64 +96,52 @@ fn sorted_lines(path: &Path) -> std::io::Result<Vec<String>> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words = setting("WORDS", 5_000_000);
-    let rounds = setting("ROUNDS", 5) as usize;
-    let only = std::env::var("ONLY").unwrap_or_default();
     let folder = tempfile::tempdir()?;
     let at = |name: &str| folder.path().join(name);
     let input = at("words.txt");
     write_text(&input, words)?;
     let size = std::fs::metadata(&input)?.len() as f64 / 1e6;
 
-    let mut by_hand = || by_hand(&input, &at("loop.txt")).expect("the loop runs");
-    let mut by_pipeline = || {
-        by_pipeline(
-            &input.display().to_string(),
-            &at("pipeline.txt").display().to_string(),
-        )
-        .expect("the pipeline runs");
-    };
-    match &only[..] {
-        "loop" => {
-            in_turn(rounds, &mut [&mut by_hand]);
-            return Ok(());
+    #[allow(unused_mut)]
+    let mut programs: Vec<Program<'_>> = vec![
+        (
+            "loop, 1 thread",
+            Box::new(|| by_hand(&input, &at("loop.txt")).expect("the loop runs")),
+        ),
+        (
+            "pipeline",
+            Box::new(|| {
+                let (input, output) = (
+                    input.display().to_string(),
+                    at("pipeline.txt").display().to_string(),
+                );
+                by_pipeline(&input, &output).expect("the pipeline runs");
+            }),
+        ),
+    ];
+    #[cfg(feature = "peers")]
+    programs.extend([
+        (
+            "ironbeam, sequential",
+            Box::new(|| by_ironbeam(&input, &at("sequential.txt"), false).expect("ironbeam runs"))
+                as Box<dyn FnMut()>,
+        ),
+        (
+            "ironbeam, parallel",
+            Box::new(|| by_ironbeam(&input, &at("parallel.txt"), true).expect("ironbeam runs")),
+        ),
+    ]);
+    compare(&format!("count of {words} words, {size:.1} MB"), programs);
+
+    let mut counted: Option<Vec<String>> = None;
+    for name in ["loop.txt", "pipeline.txt", "sequential.txt", "parallel.txt"] {
+        if at(name).exists() {
+            let lines = sorted_lines(&at(name))?;
+            if counted.as_ref().is_some_and(|counted| *counted != lines) {
+                return Err(format!("the counts in {name} differ from the others").into());
+            }
+            counted = Some(lines);
         }
-        "pipeline" => {
-            let runs = in_turn(rounds, &mut [&mut by_pipeline]);
-            println!(
-                "pipeline {:.3} s, peak {} MiB",
-                runs[0].median(),
-                runs[0].peak_kib / 1024
-            );
-            return Ok(());
-        }
-        _ => {}
     }
-    let runs = in_turn(rounds, &mut [&mut by_hand, &mut by_pipeline]);
-    let (expected, counted) = (sorted_lines(&at("loop.txt"))?, sorted_lines(&at("pipeline.txt"))?);
-    if expected != counted {
-        return Err("the pipeline's counts differ from the loop's".into());
-    }
-    let threads = std::thread::available_parallelism()?;
-    println!(
-        "word count: {words} words, {} different, {size:.1} MB; median of {rounds}",
-        expected.len()
-    );
-    for (name, runs) in ["loop, 1 thread", "pipeline"].iter().zip(&runs) {
-        let times: Vec<String> = runs
-            .times
-            .iter()
-            .map(|time| format!("{:.3}", time.as_secs_f64()))
-            .collect();
-        println!(
-            "  {name:15} {:.3} s  peak {:4} MiB  ({})",
-            runs.median(),
-            runs.peak_kib / 1024,
-            times.join(" ")
-        );
-    }
-    println!(
-        "  the pipeline, on {threads} threads, takes {:.2} times as long",
-        runs[1].median() / runs[0].median()
-    );
     Ok(())
 }
