@@ -23,15 +23,20 @@ PYTHON = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
 ENV = dict(os.environ, RUST_BACKTRACE='0', PATH=os.path.dirname(PYTHON) + os.pathsep + os.environ['PATH'])
 
 
-@pytest.fixture(name='suite', scope='session')
-def _suite():
-  """The suite's program; of the whole workspace, with the features of all its tests: nothing is built twice."""
+@pytest.fixture(name='programs', scope='session')
+def _programs():
+  """Test programs by name; of the whole workspace, with the features of all its tests: nothing is built twice."""
   built = subprocess.run(
-      ['cargo', 'test', '-q', *WORKSPACE, '--test', 'validates_runner', '--no-run', '--message-format=json'],
+      ['cargo', 'test', '-q', *WORKSPACE, '--test', 'validates_runner', '--test', 'same_results', '--no-run',
+       '--message-format=json'],
       cwd=ROOT, env=ENV, capture_output=True, text=True, check=True)
   messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith('{')]
-  programs = [m['executable'] for m in messages if m.get('target', {}).get('name') == 'validates_runner']
-  return next(program for program in programs if program)
+  return {m['target']['name']: m['executable'] for m in messages if m.get('executable')}
+
+
+@pytest.fixture(name='suite')
+def _suite(programs):
+  return programs['validates_runner']
 
 
 class Service:
@@ -104,3 +109,15 @@ def test_beams_python_job_service(suite, start):
       if not service.crashed() or crashes == 2:
         raise
       print("Beam's Python service crashed with %d; once more" % service.process.returncode)
+
+
+def test_one_test_on_each_runner(programs, start):
+  """#[purlin::test] with workers in the test's process and in processes of their own, which are the test program again."""
+  endpoint = job_service(start).split('=')[1]
+  env = dict(ENV, PURLIN_TEST_RUNNERS='direct=2 portable=%s process=%s' % (endpoint, endpoint))
+  command = [programs['same_results'], 'on_each_runner', 'runners_make_no_difference']
+  ran = subprocess.run(command, env=env, capture_output=True, text=True)
+  assert ran.returncode == 0 and '2 passed' in ran.stdout, ran.stdout[-20000:] + ran.stderr[-2000:]
+  env['PURLIN_TEST_RUNNERS'] = 'direct portable=localhost:1'
+  ran = subprocess.run(command, env=env, capture_output=True, text=True)
+  assert ran.returncode == 101 and 'failed on 1 of 2 runners\non runner portable=localhost:1: ' in ran.stdout, ran.stdout

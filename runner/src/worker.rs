@@ -131,7 +131,16 @@ pub struct BundleOutcome {
 pub trait StateHandler: Send + Sync + 'static {
     /// Answers one request; errors are in the response's `error`.
     fn handle(&self, request: fnapi::StateRequest) -> fnapi::StateResponse;
+
+    /// As [`StateHandler::handle`], for an answer that is not needed yet: where the way to it is long, this returns before.
+    fn handle_later(&self, request: fnapi::StateRequest) -> StateAnswer {
+        let response = self.handle(request);
+        Box::new(move || response)
+    }
 }
+
+/// Gives the answer to a state request, and waits for it where it has not come.
+pub type StateAnswer = Box<dyn FnOnce() -> fnapi::StateResponse + Send>;
 
 /// Why a worker did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]

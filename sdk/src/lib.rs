@@ -49,7 +49,7 @@ pub use error::{BoxError, BuildError, DoFnResult, RunError};
 pub use pipeline::{PCollection, PTransform, Pipeline};
 pub use purlin_coders as coders;
 pub use purlin_coders::{Element, PaneInfo, Timestamp, Window};
-pub use purlin_derive::{Element, Schema};
+pub use purlin_derive::{Element, Schema, test};
 pub use result::{PipelineHandle, PipelineResult, PipelineState};
 pub use schema::Schema;
 
@@ -59,8 +59,9 @@ pub mod prelude {
     pub use crate::dofn::{AsyncDoFn, Context, DoFn, FinishContext, KeyedContext, OutputTag, StatefulDoFn};
     pub use crate::error::{BoxError, BuildError, DoFnResult, RunError};
     pub use crate::io::{
-        Compression, EmptyMatch, FileMetadata, MatchAll, MatchFiles, ReadAllJson, ReadAllText, ReadCsv,
-        ReadFiles, ReadJson, ReadText, ReadTfRecord, WriteCsv, WriteJson, WriteText, WriteTfRecord,
+        Compression, EmptyMatch, FileMetadata, MatchAll, MatchContinuously, MatchFiles, ReadAllJson,
+        ReadAllText, ReadCsv, ReadFiles, ReadJson, ReadText, ReadTfRecord, WriteCsv, WriteJson, WriteText,
+        WriteTfRecord,
     };
     #[cfg(feature = "avro")]
     pub use crate::io::{ReadAvro, WriteAvro};

@@ -19,7 +19,10 @@ pub trait RunningPipeline: Send + Sync {
     /// Asks it to stop at once.
     fn cancel(&self);
     /// Asks it to finish what it has begun.
-    fn drain(&self);
+    ///
+    /// # Errors
+    /// When the runner does not do so.
+    fn drain(&self) -> Result<(), RunError>;
     /// Waits for its end, at most so long. True: it has ended.
     fn wait(&self, at_most: Option<Duration>) -> bool;
 }
@@ -66,9 +69,13 @@ impl PipelineHandle {
         self.pipeline.cancel();
     }
 
-    /// Asks it to finish what it has begun: sources stop.
-    pub fn drain(&self) {
-        self.pipeline.drain();
+    /// Asks it to finish what it has begun: sources stop, windows end, and what was read is processed to its end.
+    /// [`PipelineHandle::wait`] then gives a result whose state is [`PipelineState::Drained`].
+    ///
+    /// # Errors
+    /// When the runner does not drain pipelines: the pipeline goes on as before.
+    pub fn drain(&self) -> Result<(), RunError> {
+        self.pipeline.drain()
     }
 
     /// Waits at most so long. True: it has ended. For progress bars: look at [`PipelineHandle::metrics`] in between.

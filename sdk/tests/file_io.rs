@@ -294,3 +294,78 @@ fn a_bundle_that_is_tried_again_writes_once() {
     let files: Vec<String> = folder.names().iter().map(|name| folder.at(name)).collect();
     assert_eq!(counted(&files), (100..2100).collect::<Vec<_>>());
 }
+
+#[test]
+fn files_come_once_as_they_appear() {
+    let folder = Folder::new();
+    folder.write("a.txt", "a");
+    let (pattern, made, next, later) = (
+        folder.at("*.txt"),
+        folder.at("new"),
+        folder.at("b.txt"),
+        folder.at("a.txt"),
+    );
+    // Whole when it appears.
+    let put = move |path: &str, data: &str| fs::write(&made, data).and_then(|()| fs::rename(&made, path));
+    let p = Pipeline::new();
+    let found: std::sync::Arc<std::sync::Mutex<Vec<(String, u64)>>> = Default::default();
+    let into = found.clone();
+    p.apply(Create::new([pattern]))
+        .apply(MatchContinuously::all(std::time::Duration::from_millis(1)).match_updated_files())
+        .try_map("Find", move |file: FileMetadata| {
+            let name = file.path.rsplit('/').next().unwrap_or_default().to_owned();
+            into.lock().unwrap().push((name, file.size));
+            // Each file that is found makes the next one; the third is the first, which has changed.
+            match into.lock().unwrap().len() {
+                1 => put(&next, "bb"),
+                2 => put(&later, "aaa"),
+                _ => Ok(()),
+            }
+        });
+    let handle = p.start(&PipelineOptions::default()).unwrap();
+    while found.lock().unwrap().len() < 3 {
+        assert!(
+            !handle.wait_for(std::time::Duration::from_millis(1)),
+            "it ended by itself"
+        );
+    }
+    handle.drain().unwrap();
+    assert_eq!(handle.wait().unwrap().state(), PipelineState::Drained);
+    let found = found.lock().unwrap().clone();
+    let expected = [("a.txt", 1), ("b.txt", 2), ("a.txt", 3)].map(|(name, size)| (name.to_owned(), size));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn looking_for_files_ends_when_it_is_told_to() {
+    let folder = Folder::new();
+    folder.write("a.txt", "a");
+    folder.write("b.txt", "b");
+    let p = TestPipeline::new();
+    let interval = std::time::Duration::from_millis(1);
+    let sizes = |files: PCollection<FileMetadata>| {
+        assert!(files.is_bounded());
+        files.map("Size", |file: FileMetadata| file.size)
+    };
+    let few = sizes(p.apply_named(
+        "Few",
+        MatchContinuously::new(&folder.at("*.txt"), interval).polls(5),
+    ));
+    PAssert::that(&few).contains_in_any_order([1, 1]);
+    let past = Timestamp::from_millis(0);
+    let never = sizes(p.apply_named(
+        "Never",
+        MatchContinuously::new(&folder.at("*.txt"), interval).until(past),
+    ));
+    PAssert::that(&never).is_empty();
+    p.run();
+
+    let strict = MatchContinuously::new(&folder.at("*.csv"), interval).empty_match(EmptyMatch::Disallow);
+    let error = fails(|p| {
+        p.apply(strict.polls(1));
+    });
+    assert!(
+        error.contains("MatchContinuously/Poll") && error.contains("no file matches"),
+        "{error}"
+    );
+}

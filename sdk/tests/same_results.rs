@@ -126,3 +126,123 @@ proptest! {
         run(&p, threads);
     }
 }
+
+/// On each runner that the environment names; `tests/test_rust_suite.py` names more than there are by default.
+#[purlin::test]
+fn runners_make_no_difference(p: TestPipeline) {
+    let numbers =
+        p.apply(Create::new(0..20i64))
+            .par_do_with("Timestamps", |n: i64, ctx: &mut Context<'_, i64>| {
+                ctx.output_with_timestamp(n, Timestamp::from_millis(n * 1000));
+                Ok(())
+            });
+    let sums = numbers
+        .map("Key", |n: i64| (n % 2, n))
+        .window_into("Windows", Windowing::fixed(Duration::from_secs(10)))
+        .combine_per_key("Sum", Sum::new());
+    let window = |start: i64| IntervalWindow {
+        start: Timestamp::from_millis(start * 1000),
+        end: Timestamp::from_millis((start + 10) * 1000),
+    };
+    PAssert::that(&sums)
+        .in_window(window(0))
+        .contains_in_any_order([(0, 20), (1, 25)]);
+    PAssert::that(&sums)
+        .in_on_time_pane(window(10))
+        .contains_in_any_order([(0, 70), (1, 75)]);
+    PAssert::that(&sums)
+        .in_only_pane(window(10))
+        .contains_in_any_order([(0, 70), (1, 75)]);
+    PAssert::that(&sums).in_late_panes(window(0)).is_empty();
+    PAssert::that(&sums).in_window(Window::Global).is_empty();
+    p.run();
+}
+
+/// A test may give an error, and may be in a module.
+mod inner {
+    use purlin::prelude::*;
+    use purlin::windowing::IntoWindow;
+
+    #[purlin::test]
+    fn a_failure_is_seen_on_each_runner(p: TestPipeline) -> Result<(), BoxError> {
+        let numbers = p.apply(Create::new([1i64, 2]));
+        let first = IntervalWindow {
+            start: Timestamp::from_millis(0),
+            end: Timestamp::from_millis(1000),
+        };
+        PAssert::that(&numbers)
+            .named("Early")
+            .in_window(first)
+            .contains_in_any_order([1, 2]);
+        let error = match p.try_run() {
+            Ok(_) => return Err("elements of no such window were found".into()),
+            Err(error) => error.to_string(),
+        };
+        let window = format!("window {}", first.into_window());
+        for part in ["Early/Verify", &window, "missing: [1, 2]; unexpected: []"] {
+            if !error.contains(part) {
+                return Err(format!("{part:?} is not in {error:?}").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_pane_that_is_not_the_only_one_fails() {
+    let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+    let window = IntervalWindow {
+        start: at(0),
+        end: at(10),
+    };
+    let error = |assert: fn(PAssert<i64>, IntervalWindow)| {
+        let p = TestPipeline::new();
+        let trigger = Trigger::after_end_of_window()
+            .late(Trigger::ElementCount(1))
+            .into();
+        let windows = Windowing::fixed(Duration::from_secs(10))
+            .trigger(trigger)
+            .allowed_lateness(Duration::from_secs(60));
+        let sums = p
+            .apply(
+                TestStream::new()
+                    .element(1i64, at(3))
+                    .advance_watermark_to(at(10))
+                    .element(2, at(4)),
+            )
+            .window_into("Windows", windows)
+            .map("Key", |n: i64| ((), n))
+            .combine_per_key("Sum", Sum::new())
+            .values();
+        assert(PAssert::that(&sums).named("Sums"), window);
+        p.try_run()
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    };
+    assert_eq!(
+        error(|sums, window| sums.in_window(window).contains_in_any_order([1, 2])),
+        ""
+    );
+    assert_eq!(error(|sums, window| sums.in_on_time_pane(window).equals(1)), "");
+    let text = error(|sums, window| sums.in_only_pane(window).contains_in_any_order([1, 2]));
+    assert!(
+        text.contains("\"Sums/Pick the only pane of window [0.000s, 10.000s)")
+            && text.contains("one of several"),
+        "{text}"
+    );
+    let text = error(|sums, window| sums.in_late_panes(window).equals(3));
+    assert!(
+        text.contains("\"Sums/Verify the late panes of window [0.000s, 10.000s)\"")
+            && text.contains("missing: [3]; unexpected: [2]"),
+        "{text}"
+    );
+    let text = error(|sums, window| {
+        sums.in_early_panes(window)
+            .satisfies(|sums: &[i64]| assert_eq!(sums, [5]))
+    });
+    assert!(
+        text.contains("the early panes of window [0.000s, 10.000s)") && text.contains("left: []"),
+        "{text}"
+    );
+}

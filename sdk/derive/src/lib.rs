@@ -4,6 +4,7 @@
 
 mod element;
 mod schema;
+mod test;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -23,6 +24,15 @@ pub fn element(input: TokenStream) -> TokenStream {
 pub fn schema(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     schema::expand(input)
+        .unwrap_or_else(|error| error.to_compile_error())
+        .into()
+}
+
+/// A test that runs on each runner that the environment variable `PURLIN_TEST_RUNNERS` names: by default in this process,
+/// with bundles of any size and of one element. The function takes a `TestPipeline`, and returns nothing or a `Result`.
+#[proc_macro_attribute]
+pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    test::expand(arguments.into(), item.into())
         .unwrap_or_else(|error| error.to_compile_error())
         .into()
 }

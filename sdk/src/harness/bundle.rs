@@ -9,11 +9,14 @@ use purlin_proto::fn_execution::process_bundle_request::{CacheToken, cache_token
 use purlin_proto::fn_execution::{
     self as fnapi, DelayedBundleApplication, state_key, state_request, state_response,
 };
-use purlin_runner::worker::StateHandler;
+use purlin_runner::worker::{StateAnswer, StateHandler};
 
 use super::finalize::Finalizer;
+use super::pages::Pages;
 use super::state_cache::{WorkerShared, cache_key};
 use crate::error::BoxError;
+
+const OUTSIDE: &str = "state and side inputs can be used while a bundle runs only";
 
 /// The bundle that an executor processes.
 pub(crate) struct BundleCell {
@@ -33,6 +36,17 @@ struct Current {
     finalizers: Vec<Finalizer>,
     residuals: Vec<DelayedBundleApplication>,
     requests: u64,
+    /// Reads that were begun and not used yet, by state key: the answers to their first requests.
+    begun: Vec<(state_key::Type, StateAnswer)>,
+}
+
+pub(super) fn answer(response: fnapi::StateResponse) -> Result<state_response::Response, BoxError> {
+    if !response.error.is_empty() {
+        return Err(response.error.into());
+    }
+    response
+        .response
+        .ok_or_else(|| "the runner's answer to a state request is empty".into())
 }
 
 impl BundleCell {
@@ -64,6 +78,7 @@ impl BundleCell {
     pub fn end(&self) -> (Vec<DelayedBundleApplication>, bool) {
         let mut current = self.current.borrow_mut();
         current.state = None;
+        current.begun.clear();
         let written = std::mem::take(&mut current.written);
         for (name, token, data) in written {
             self.shared.put_state(name, token, data);
@@ -100,42 +115,76 @@ impl BundleCell {
             })
     }
 
+    fn prepare(
+        &self,
+        key: state_key::Type,
+        request: state_request::Request,
+    ) -> Result<(Arc<dyn StateHandler>, fnapi::StateRequest), BoxError> {
+        let mut current = self.current.borrow_mut();
+        current.requests += 1;
+        let handler = current.state.clone().ok_or(OUTSIDE)?;
+        let request = fnapi::StateRequest {
+            id: format!("{}-{}", current.instruction, current.requests),
+            instruction_id: current.instruction.clone(),
+            state_key: Some(fnapi::StateKey { r#type: Some(key) }),
+            request: Some(request),
+        };
+        Ok((handler, request))
+    }
+
     fn request(
         &self,
         key: state_key::Type,
         request: state_request::Request,
     ) -> Result<state_response::Response, BoxError> {
-        let (handler, request) = {
-            let mut current = self.current.borrow_mut();
-            current.requests += 1;
-            let handler = current
-                .state
-                .clone()
-                .ok_or("state and side inputs can be used while a bundle runs only")?;
-            let request = fnapi::StateRequest {
-                id: format!("{}-{}", current.instruction, current.requests),
-                instruction_id: current.instruction.clone(),
-                state_key: Some(fnapi::StateKey { r#type: Some(key) }),
-                request: Some(request),
-            };
-            (handler, request)
-        };
-        let response = handler.handle(request);
-        if !response.error.is_empty() {
-            return Err(response.error.into());
+        let (handler, request) = self.prepare(key, request)?;
+        answer(handler.handle(request))
+    }
+
+    /// Begins a read, for [`BundleCell::read`] to go on with.
+    pub fn begin_read(&self, key: state_key::Type) -> Result<(), BoxError> {
+        if self.current.borrow().begun.iter().any(|(begun, _)| *begun == key) {
+            return Ok(());
         }
-        response
-            .response
-            .ok_or_else(|| "the runner's answer to a state request is empty".into())
+        let get = state_request::Request::Get(fnapi::StateGetRequest::default());
+        let (handler, request) = self.prepare(key.clone(), get)?;
+        let answer = handler.handle_later(request);
+        self.current.borrow_mut().begun.push((key, answer));
+        Ok(())
+    }
+
+    /// As [`BundleCell::begin_read`], unless this worker knows it from an earlier bundle.
+    pub fn begin_cached_read(
+        &self,
+        key: state_key::Type,
+        map: Option<&state_key::Type>,
+    ) -> Result<(), BoxError> {
+        let known = self
+            .token_for(map)
+            .is_some_and(|token| self.shared.state(&cache_key(&key), &token).is_some());
+        if known { Ok(()) } else { self.begin_read(key) }
+    }
+
+    fn take_begun(&self, key: &state_key::Type) -> Option<StateAnswer> {
+        let begun = &mut self.current.borrow_mut().begun;
+        let index = begun.iter().position(|(begun, _)| begun == key)?;
+        Some(begun.swap_remove(index).1)
     }
 
     /// Reads everything behind a state key.
     pub fn read(&self, key: state_key::Type) -> Result<Bytes, BoxError> {
         let mut chunks: Vec<Bytes> = Vec::new();
         let mut continuation_token = Bytes::new();
+        let mut begun = self.take_begun(&key);
         loop {
-            let get = state_request::Request::Get(fnapi::StateGetRequest { continuation_token });
-            let state_response::Response::Get(got) = self.request(key.clone(), get)? else {
+            let response = match begun.take() {
+                Some(begun) => answer(begun())?,
+                None => {
+                    let get = state_request::Request::Get(fnapi::StateGetRequest { continuation_token });
+                    self.request(key.clone(), get)?
+                }
+            };
+            let state_response::Response::Get(got) = response else {
                 return Err("the runner answered a read of state with something else".into());
             };
             if !got.data.is_empty() {
@@ -150,6 +199,16 @@ impl BundleCell {
             Ok([one]) => one,
             Err(many) => many.concat().into(),
         })
+    }
+
+    /// Reads the first page behind a state key.
+    pub fn pages(&self, key: state_key::Type) -> Result<Pages, BoxError> {
+        let (handler, instruction) = {
+            let current = self.current.borrow();
+            let handler = current.state.clone().ok_or(OUTSIDE)?;
+            (handler, current.instruction.clone())
+        };
+        Pages::open(handler, instruction, key)
     }
 
     /// As [`BundleCell::read`], for what this worker may know from an earlier bundle. `map` are the keys of the map that

@@ -97,6 +97,19 @@ impl Contents {
         Ok(())
     }
 
+    /// Begins what [`Contents::read`] ends.
+    fn begin_read(
+        &self,
+        io: &BundleCell,
+        key: impl FnOnce() -> state_key::Type,
+        map: Option<&state_key::Type>,
+    ) -> Result<(), BoxError> {
+        if self.stored.is_none() && !self.cleared {
+            io.begin_cached_read(key(), map)?;
+        }
+        Ok(())
+    }
+
     fn pieces(&self) -> [&[u8]; 2] {
         let stored = self.stored.as_deref().filter(|_| !self.cleared);
         [stored.unwrap_or_default(), &self.added]
@@ -152,6 +165,11 @@ impl BagCell {
         Ok(contents.pieces())
     }
 
+    pub(crate) fn begin_read(&mut self) -> Result<(), BoxError> {
+        let BagCell { place, io, contents } = self;
+        contents.begin_read(io, || place.bag(), None)
+    }
+
     /// Where added elements are encoded to.
     pub(crate) fn added(&mut self) -> &mut Vec<u8> {
         &mut self.contents.added
@@ -178,6 +196,13 @@ impl SetCell {
     /// The encoded values.
     pub(crate) fn elements(&mut self, cut: Cut) -> Result<&BTreeSet<Vec<u8>>, BoxError> {
         self.load(cut).map(|elements| &*elements)
+    }
+
+    pub(crate) fn begin_read(&mut self) -> Result<(), BoxError> {
+        match self.elements {
+            Some(_) => Ok(()),
+            None => self.bag.begin_read(),
+        }
     }
 
     fn load(&mut self, cut: Cut) -> Result<&mut BTreeSet<Vec<u8>>, BoxError> {
@@ -254,6 +279,26 @@ impl MapCell {
         let contents = self.contents(key.clone());
         contents.read(&io, || place.map_values(&key), Some(&place.map_keys()))?;
         Ok(contents.pieces())
+    }
+
+    pub(crate) fn begin_get(&mut self, key: Vec<u8>) -> Result<(), BoxError> {
+        let (place, io) = (self.place.clone(), self.io.clone());
+        let contents = self.contents(key.clone());
+        contents.begin_read(&io, || place.map_values(&key), Some(&place.map_keys()))
+    }
+
+    pub(crate) fn begin_keys(&mut self) -> Result<(), BoxError> {
+        match self.keys {
+            Some(_) => Ok(()),
+            None => self.io.begin_read(self.place.map_keys()),
+        }
+    }
+
+    pub(crate) fn begin_entries(&mut self) -> Result<(), BoxError> {
+        match self.cleared {
+            true => Ok(()),
+            false => self.io.begin_read(self.place.map_entries()),
+        }
     }
 
     /// Where added values of a key are encoded to.
@@ -381,6 +426,13 @@ impl ListCell {
             }
         }
         self.known.insert(start, end);
+    }
+
+    pub(crate) fn begin_read(&mut self, start: i64, end: i64) -> Result<(), BoxError> {
+        for gap in self.gaps(start, end) {
+            self.io.begin_read(self.place.list(Some(gap)))?;
+        }
+        Ok(())
     }
 
     /// The values of a range, in order, each with its number.

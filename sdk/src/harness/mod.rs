@@ -17,6 +17,7 @@ mod keyed_state;
 mod monitor;
 mod node;
 mod ops;
+mod pages;
 mod par_do;
 mod side;
 mod splittable;
@@ -39,6 +40,9 @@ pub(crate) use keyed::StatefulNode;
 pub use keyed_state::KeyedState;
 pub use monitor::BundleMonitor;
 pub use node::{CLOSURE_COMBINE_FN, CLOSURE_DO_FN, ClosurePayload, Node, Registry, Signature, StepBuilder};
+pub(crate) use pages::PageIter;
+#[doc(hidden)]
+pub use pages::Pages;
 pub(crate) use par_do::ParDoNode;
 pub(crate) use side::SideReaders;
 pub(crate) use splittable::SplittableNode;

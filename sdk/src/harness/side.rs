@@ -77,17 +77,18 @@ fn load<V: View>(
     {
         return Ok(value);
     }
-    let data = bundle
-        .read(state_key::Type::IterableSideInput(state_key::IterableSideInput {
+    let pages = bundle
+        .pages(state_key::Type::IterableSideInput(state_key::IterableSideInput {
             transform_id: transform_id.to_owned(),
             side_input_id: reader.tag.clone(),
             window: window.to_bytes(),
         }))
         .map_err(|e| format!("side input \"{}\" cannot be read: {e}", reader.name))?;
+    let whole = V::WHOLE || pages.is_whole();
     let value: AnyValue = view
-        .load(&data)
+        .open(pages)
         .map_err(|e| format!("side input \"{}\" in window {window}: {e}", reader.name))?;
-    if let Some(token) = token {
+    if let Some(token) = token.filter(|_| whole) {
         bundle.shared.put_side_input(key, token, value.clone());
     }
     Ok(value)

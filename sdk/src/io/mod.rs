@@ -6,7 +6,7 @@
 //! | rows as serde types | [`ReadCsv`], [`WriteCsv`]; [`ReadJson`], [`ReadAllJson`], [`WriteJson`] (JSON lines) |
 //! | rows with a schema | `ReadAvro`, `WriteAvro` (feature `avro`); `ReadParquet`, `WriteParquet` (feature `parquet`) |
 //! | byte strings | [`ReadTfRecord`], [`WriteTfRecord`] |
-//! | whole files | [`MatchFiles`], [`MatchAll`], [`ReadFiles`] |
+//! | whole files | [`MatchFiles`], [`MatchAll`], [`MatchContinuously`], [`ReadFiles`] |
 //! | formats of your own | [`ReadRecords`] with a [`FileSource`], [`WriteFiles`] with a [`FileSink`] |
 //!
 //! Files are those of the machine that a worker runs on. Patterns are globs: `*` and `?` match within a name, `[ab]` one of
@@ -20,6 +20,7 @@ mod files;
 mod fs;
 mod json;
 mod lines;
+mod match_continuously;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod read_files;
@@ -36,6 +37,7 @@ pub use compression::Compression;
 pub use csv::{CsvSink, CsvSource, ReadCsv, WriteCsv};
 pub use files::{EmptyMatch, FileMetadata, MatchError};
 pub use json::{JsonLine, JsonSink, ReadAllJson, ReadJson, WriteJson};
+pub use match_continuously::MatchContinuously;
 #[cfg(feature = "parquet")]
 pub use parquet::{ParquetCodec, ParquetSink, ParquetSource, ReadParquet, WriteParquet};
 pub use read_files::{MatchAll, MatchFiles, ReadFiles};

@@ -98,8 +98,9 @@ impl RunningPipeline for Running {
         self.job.cancel();
     }
 
-    fn drain(&self) {
+    fn drain(&self) -> Result<(), RunError> {
         self.job.drain();
+        Ok(())
     }
 
     fn wait(&self, at_most: Option<Duration>) -> bool {

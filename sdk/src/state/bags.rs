@@ -77,6 +77,15 @@ impl<T: Element> ValueState<T> {
         Ok(last)
     }
 
+    /// Asks for what [`Self::read`] is to give, and does not wait for it: the ways of several states to the runner and back
+    /// are then one. It only pays where all are asked before the first is read.
+    ///
+    /// # Errors
+    /// When the state is not declared.
+    pub fn read_later(&self, ctx: &mut impl Keyed) -> DoFnResult {
+        ctx.keyed().bag(self.id, &self.name)?.begin_read()
+    }
+
     /// Replaces the value.
     ///
     /// # Errors
@@ -115,6 +124,15 @@ impl<T: Element> BagState<T> {
     /// When the state is not declared, or cannot be read.
     pub fn read(&self, ctx: &mut impl Keyed) -> Result<Vec<T>, BoxError> {
         decode_all(&ctx.keyed().bag(self.id, &self.name)?.read()?)
+    }
+
+    /// Asks for what [`Self::read`] is to give, and does not wait for it: the ways of several states to the runner and back
+    /// are then one. It only pays where all are asked before the first is read.
+    ///
+    /// # Errors
+    /// When the state is not declared.
+    pub fn read_later(&self, ctx: &mut impl Keyed) -> DoFnResult {
+        ctx.keyed().bag(self.id, &self.name)?.begin_read()
     }
 
     /// Whether there is no value.
@@ -174,6 +192,15 @@ impl<T: Element> SetState<T> {
         let elements = ctx.keyed().set(self.id, &self.name)?.elements(cut::<T>)?;
         let decoded = elements.iter().map(|element| T::decode(&mut &element[..], true));
         decoded.collect::<Result<_, _>>().map_err(Into::into)
+    }
+
+    /// Asks for what [`Self::read`] is to give, and does not wait for it: the ways of several states to the runner and back
+    /// are then one. It only pays where all are asked before the first is read.
+    ///
+    /// # Errors
+    /// When the state is not declared.
+    pub fn read_later(&self, ctx: &mut impl Keyed) -> DoFnResult {
+        ctx.keyed().set(self.id, &self.name)?.begin_read()
     }
 
     /// Whether a value is in the set.
@@ -288,6 +315,15 @@ impl<F: CombineFn> CombiningState<F> {
     /// When the state is not declared, or cannot be read.
     pub fn read(&self, ctx: &mut impl Keyed) -> Result<F::Out, BoxError> {
         Ok(self.combine.extract_output(self.accumulator(ctx)?))
+    }
+
+    /// Asks for what [`Self::read`] is to give, and does not wait for it: the ways of several states to the runner and back
+    /// are then one. It only pays where all are asked before the first is read.
+    ///
+    /// # Errors
+    /// When the state is not declared.
+    pub fn read_later(&self, ctx: &mut impl Keyed) -> DoFnResult {
+        ctx.keyed().bag(self.id, &self.name)?.begin_read()
     }
 
     /// Adds a value.

@@ -103,6 +103,33 @@ macro_rules! common {
                     .is_empty())
             }
 
+            /// Asks for what is under a key, and does not wait for it: the ways of several states to the runner and
+            /// back are then one. It only pays where all are asked before the first is read.
+            ///
+            /// # Errors
+            /// When the state is not declared.
+            pub fn get_later(&self, ctx: &mut impl Keyed, key: &K) -> DoFnResult {
+                ctx.keyed()
+                    .map(self.id, &self.name)?
+                    .begin_get(encoded(key))
+            }
+
+            /// Asks for the keys, as [`Self::get_later`] does for a value.
+            ///
+            /// # Errors
+            /// When the state is not declared.
+            pub fn keys_later(&self, ctx: &mut impl Keyed) -> DoFnResult {
+                ctx.keyed().map(self.id, &self.name)?.begin_keys()
+            }
+
+            /// Asks for the entries, as [`Self::get_later`] does for a value.
+            ///
+            /// # Errors
+            /// When the state is not declared.
+            pub fn entries_later(&self, ctx: &mut impl Keyed) -> DoFnResult {
+                ctx.keyed().map(self.id, &self.name)?.begin_entries()
+            }
+
             /// Removes what is under a key.
             ///
             /// # Errors

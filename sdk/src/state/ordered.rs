@@ -77,6 +77,16 @@ impl<T: Element> OrderedListState<T> {
         Ok(all)
     }
 
+    /// Asks for a range, and does not wait for it: the ways of several states to the runner and back are then one. It
+    /// only pays where all are asked before the first is read.
+    ///
+    /// # Errors
+    /// When the state is not declared.
+    pub fn read_range_later(&self, ctx: &mut impl Keyed, range: impl RangeBounds<i64>) -> DoFnResult {
+        let (start, end) = bounds(range);
+        ctx.keyed().list(self.id, &self.name)?.begin_read(start, end)
+    }
+
     /// Adds a value under a number. What is there is not read.
     ///
     /// # Errors

@@ -11,7 +11,9 @@ use crate::error::{BoxError, DoFnResult, RunError};
 use crate::metrics::{MetricResults, Metrics};
 use crate::pipeline::{Apply, BuiltPipeline, PCollection, PTransform};
 use crate::primitives::{Flatten, Impulse};
-use crate::windowing::Windowing;
+use crate::windowing::{IntoWindow, Windowing};
+
+use super::scope::{InScope, Panes, Scope};
 
 /// Marks an assertion in the pipeline's proto, so that those that ran can be compared with those that there are.
 pub(super) const ASSERTION: &str = "purlin:transform:passert:v1";
@@ -39,10 +41,33 @@ const EXECUTED: &str = "executed";
 /// let error = p.try_run().unwrap_err().to_string();
 /// assert!(error.contains("missing: [3]") && error.contains("unexpected: [1]"), "{error}");
 /// ```
+///
+/// It can be about one window, or about some panes of one:
+///
+/// ```
+/// use std::time::Duration;
+/// use purlin::prelude::*;
+///
+/// let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+/// let first = IntervalWindow { start: at(0), end: at(10) };
+/// let p = TestPipeline::new();
+/// let late = Windowing::fixed(Duration::from_secs(10)).allowed_lateness(Duration::from_secs(60));
+/// let sums = p
+///     .apply(TestStream::new().element(1i64, at(3)).advance_watermark_to(at(10)).element(2, at(4)))
+///     .window_into("Windows", late)
+///     .map("Key", |n: i64| ((), n))
+///     .combine_per_key("Sum", Sum::new())
+///     .values();
+/// PAssert::that(&sums).in_window(first).contains_in_any_order([1, 2]);
+/// PAssert::that(&sums).in_on_time_pane(first).equals(1);
+/// PAssert::that(&sums).in_late_panes(first).equals(2);
+/// p.run();
+/// ```
 #[must_use = "say what the collection should hold, such as .contains_in_any_order(..)"]
 pub struct PAssert<T> {
     actual: PCollection<T>,
     name: String,
+    scope: Option<Scope>,
 }
 
 /// What the closure of [`PAssert::satisfies`] may return: nothing (it panics where something is wrong), or a `Result`.
@@ -72,6 +97,7 @@ impl<T: Element> PAssert<T> {
         PAssert {
             actual: actual.clone(),
             name: "PAssert".to_owned(),
+            scope: None,
         }
     }
 
@@ -79,6 +105,46 @@ impl<T: Element> PAssert<T> {
     pub fn named(mut self, name: &str) -> PAssert<T> {
         self.name = name.to_owned();
         self
+    }
+
+    fn scoped(mut self, window: impl IntoWindow, panes: Panes) -> PAssert<T> {
+        self.scope = Some(Scope::new(window, panes));
+        self
+    }
+
+    /// Only what is in this window, in whichever pane.
+    pub fn in_window(self, window: impl IntoWindow) -> PAssert<T> {
+        self.scoped(window, Panes::All)
+    }
+
+    /// Only what is in the pane of this window that fired when the watermark passed the window's end.
+    pub fn in_on_time_pane(self, window: impl IntoWindow) -> PAssert<T> {
+        self.scoped(window, Panes::OnTime)
+    }
+
+    /// Only what is in panes of this window that fired before the watermark passed the window's end.
+    pub fn in_early_panes(self, window: impl IntoWindow) -> PAssert<T> {
+        self.scoped(window, Panes::Early)
+    }
+
+    /// Only what is in panes of this window that fired after the on-time one.
+    pub fn in_late_panes(self, window: impl IntoWindow) -> PAssert<T> {
+        self.scoped(window, Panes::Late)
+    }
+
+    /// Only what is in panes of this window that are not late.
+    pub fn in_non_late_panes(self, window: impl IntoWindow) -> PAssert<T> {
+        self.scoped(window, Panes::NotLate)
+    }
+
+    /// Only what is in the last pane of this window.
+    pub fn in_final_pane(self, window: impl IntoWindow) -> PAssert<T> {
+        self.scoped(window, Panes::Last)
+    }
+
+    /// What is in this window, which has one pane alone: an element of a pane that is one of several fails the assertion.
+    pub fn in_only_pane(self, window: impl IntoWindow) -> PAssert<T> {
+        self.scoped(window, Panes::Only)
     }
 
     /// The collection satisfies the closure, which gets all elements, in no order, and panics or gives an error otherwise.
@@ -98,11 +164,12 @@ impl<T: Element> PAssert<T> {
         V: Verdict,
     {
         let check = move |elements: Vec<T>| check(&elements).into_result();
-        let PAssert { actual, name } = self;
+        let PAssert { actual, name, scope } = self;
         actual.apply_named(
             &name,
             Assertion {
                 check,
+                scope,
                 element: PhantomData,
             },
         );
@@ -198,6 +265,7 @@ fn compare<T: Element + Debug + PartialEq>(expected: &[Vec<u8>], actual: &[T]) -
 
 struct Assertion<T, F> {
     check: F,
+    scope: Option<Scope>,
     element: PhantomData<fn(T)>,
 }
 
@@ -219,6 +287,24 @@ where
             to_the_end: true,
             ..Windowing::global()
         };
+        // What is asserted of is told by the steps' names: errors and panics bear them.
+        let about = self
+            .scope
+            .as_ref()
+            .map_or_else(String::new, |scope| format!(" {scope}"));
+        let input = match self.scope {
+            Some(scope) => {
+                let name = format!("Pick{about}");
+                input.par_do(
+                    &name,
+                    InScope {
+                        scope,
+                        element: PhantomData,
+                    },
+                )
+            }
+            None => input,
+        };
         let elements = input
             .window_into("Global", to_the_end)
             .map("Pair", |element: T| ((), Some(element)));
@@ -228,7 +314,7 @@ where
             .apply(Flatten::new())
             .group_by_key("Gather")
             .par_do(
-                "Verify",
+                &format!("Verify{about}"),
                 Verify {
                     check: self.check,
                     element: PhantomData,

@@ -23,25 +23,37 @@ use crate::result::PipelineResult;
 #[derive(Debug)]
 pub struct TestPipeline {
     pipeline: Pipeline,
+    options: PipelineOptions,
     ran: Cell<bool>,
 }
 
 impl TestPipeline {
-    /// A pipeline without transforms.
+    /// A pipeline without transforms, which runs in this process.
     pub fn new() -> TestPipeline {
+        TestPipeline::with_options(PipelineOptions::default())
+    }
+
+    /// A pipeline without transforms, which runs as these options say.
+    pub fn with_options(options: PipelineOptions) -> TestPipeline {
         TestPipeline {
             pipeline: Pipeline::new(),
+            options,
             ran: Cell::new(false),
         }
     }
 
-    /// Runs the pipeline in this process.
+    /// How [`TestPipeline::run`] runs it.
+    pub fn options(&self) -> &PipelineOptions {
+        &self.options
+    }
+
+    /// Runs the pipeline.
     ///
     /// # Panics
     /// When it fails, with the error's message.
     #[track_caller]
     pub fn run(&self) -> PipelineResult {
-        self.run_with(&PipelineOptions::default())
+        self.run_with(&self.options)
     }
 
     /// Runs the pipeline as the options say.
@@ -56,12 +68,12 @@ impl TestPipeline {
         }
     }
 
-    /// Runs the pipeline in this process.
+    /// Runs the pipeline.
     ///
     /// # Errors
     /// When it fails.
     pub fn try_run(&self) -> Result<PipelineResult, RunError> {
-        self.try_run_with(&PipelineOptions::default())
+        self.try_run_with(&self.options)
     }
 
     /// Runs the pipeline as the options say.

@@ -61,6 +61,24 @@ pub trait WindowType: Element + fmt::Debug {
     }
 }
 
+/// What tells a window: a [`Window`], or one of a [`WindowType`] such as [`IntervalWindow`].
+pub trait IntoWindow {
+    /// The window.
+    fn into_window(self) -> Window;
+}
+
+impl IntoWindow for Window {
+    fn into_window(self) -> Window {
+        self
+    }
+}
+
+impl<W: WindowType> IntoWindow for W {
+    fn into_window(self) -> Window {
+        self.to_window()
+    }
+}
+
 /// The times from `start` to before `end`, as in Beam's fixed and sliding windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IntervalWindow {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use purlin_coders::{CoderSpec, Timestamp, Window, Windows, urns};
 
 pub use calendar::CalendarWindows;
-pub use custom::{CustomFn, CustomWindowFn, IntervalWindow, Merged, WindowType};
+pub use custom::{CustomFn, CustomWindowFn, IntervalWindow, IntoWindow, Merged, WindowType};
 pub use into::WindowInto;
 pub(crate) use proto::window_fn_from_spec;
 pub use trigger::{AfterEndOfWindow, TimestampTransform, Trigger};

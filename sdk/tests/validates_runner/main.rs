@@ -82,6 +82,7 @@ const NO_EXPIRATION: &str = "it refuses the requirement of on_window_expiration"
 const NO_TIME_SORTED: &str = "it refuses the requirement of time-sorted input";
 const NO_MERGED: &str = "it refuses merged windows of a window function that it does not know";
 const NO_FOREIGN_WINDOWS: &str = "it takes windows to objects, by coders that it must know itself";
+const NO_DRAIN: &str = "it drains no pipelines";
 const NO_STABLE: &str = "it refuses the requirement of stable input";
 
 static CASES: &[Case] = &[
@@ -218,6 +219,7 @@ static CASES: &[Case] = &[
         "unbounded_source_in_windows",
         splittable::unbounded_source,
     ),
+    case("UsesUnboundedPCollections", "drain", splittable::drain).not_on_beam_python(NO_DRAIN),
     case(
         "UsesCustomWindowMerging",
         "windows_of_the_users_own_type_merge",
@@ -252,6 +254,14 @@ static CASES: &[Case] = &[
         "UsesTestStream",
         "early_and_late_panes",
         stream::early_and_late_panes,
+    )
+    .not_on_beam_python(NO_TEST_STREAM),
+    case("UsesTestStream", "assertions_by_pane", stream::assertions_by_pane)
+        .not_on_beam_python(NO_TEST_STREAM),
+    case(
+        "UsesTestStream",
+        "assertions_by_only_pane",
+        stream::assertions_by_only_pane,
     )
     .not_on_beam_python(NO_TEST_STREAM),
     case(

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use purlin::prelude::*;
 
+use super::core::SCRATCH;
+
 /// Emits the offsets of its element, and stops after so many for a while.
 #[derive(Clone)]
 struct Offsets {
@@ -208,4 +210,42 @@ pub fn unbounded_source(o: &PipelineOptions) {
     let expected = [(0, (0i64..30).sum()), (1, (1000i64..1030).sum())];
     PAssert::that(&sums.window_into("Together", Windowing::global())).contains_in_any_order(expected);
     p.run_with(o);
+}
+
+/// A source without end is drained: it stops, and all that it gave comes to the end, out of windows that end in the future.
+pub fn drain(o: &PipelineOptions) {
+    let first = SCRATCH.get().cloned().unwrap_or_default().join("first");
+    let p = Pipeline::new();
+    let seen = first.clone();
+    let far = Windowing::fixed(Duration::from_secs(100 * 365 * 86_400));
+    p.apply(GenerateSequence::from(0).with_rate(1000, Duration::from_secs(1)))
+        .try_map("Count", move |n: i64| {
+            Metrics::counter("drain", "read").inc(1);
+            if n == 0 {
+                std::fs::write(&seen, "")?;
+            }
+            Ok::<_, std::io::Error>((n % 3, n))
+        })
+        .window_into("Windows", far)
+        .group_by_key("Group")
+        .map("Arrive", |(_, all): (i64, Vec<i64>)| {
+            Metrics::counter("drain", "arrived").inc(all.len() as i64);
+        });
+    let handle = p.start(o).unwrap_or_else(|e| panic!("{e}"));
+    while !first.exists() {
+        assert!(
+            !handle.wait_for(Duration::from_millis(1)),
+            "it ended by itself: {handle:?}"
+        );
+    }
+    assert_eq!(handle.metrics().counter("drain", "arrived"), 0);
+    if let Err(error) = handle.drain() {
+        handle.cancel();
+        panic!("{error}");
+    }
+    let result = handle.wait().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(result.state(), PipelineState::Drained);
+    let counter = |name: &str| result.metrics().counter("drain", name);
+    assert!(counter("read") > 0);
+    assert_eq!(counter("arrived"), counter("read"));
 }

@@ -69,6 +69,72 @@ pub fn early_and_late_panes(o: &PipelineOptions) {
     p.run_with(o);
 }
 
+/// A window with an early, an on-time and two late panes, and one that has a single pane.
+pub fn assertions_by_pane(o: &PipelineOptions) {
+    let p = TestPipeline::new();
+    let numbers = p.apply(
+        TestStream::new()
+            .element(1i64, seconds(1))
+            .element(2, seconds(2))
+            .element(4, seconds(3))
+            .element(100, seconds(13))
+            .advance_watermark_to(seconds(10))
+            .element(8, seconds(4))
+            .element(16, seconds(5)),
+    );
+    let trigger = Trigger::after_end_of_window()
+        .early(Trigger::ElementCount(2))
+        .late(Trigger::ElementCount(1));
+    let windows = Windowing::fixed(Duration::from_secs(10))
+        .trigger(trigger.into())
+        .allowed_lateness(Duration::from_secs(60));
+    let sums = keyed(&numbers)
+        .window_into("Windows", windows)
+        .combine_per_key("Sum", Sum::new())
+        .values();
+    let window = |start: i64| IntervalWindow {
+        start: seconds(start),
+        end: seconds(start + 10),
+    };
+    let (first, second) = (window(0), window(10));
+    PAssert::that(&sums)
+        .in_window(first)
+        .contains_in_any_order([3, 4, 8, 16]);
+    PAssert::that(&sums).in_early_panes(first).equals(3);
+    PAssert::that(&sums).in_on_time_pane(first).equals(4);
+    PAssert::that(&sums)
+        .in_late_panes(first)
+        .contains_in_any_order([8, 16]);
+    PAssert::that(&sums)
+        .in_non_late_panes(first)
+        .contains_in_any_order([3, 4]);
+    PAssert::that(&sums).in_window(second).equals(100);
+    PAssert::that(&sums).in_early_panes(second).is_empty();
+    PAssert::that(&sums).in_window(window(20)).is_empty();
+    p.run_with(o);
+}
+
+/// Panes of windows that fire once.
+pub fn assertions_by_only_pane(o: &PipelineOptions) {
+    let p = TestPipeline::new();
+    let numbers = p.apply(
+        TestStream::new()
+            .element(1i64, seconds(1))
+            .element(2, seconds(12)),
+    );
+    let sums = keyed(&numbers)
+        .window_into("Windows", Windowing::fixed(Duration::from_secs(10)))
+        .combine_per_key("Sum", Sum::new())
+        .values();
+    let window = |start: i64| IntervalWindow {
+        start: seconds(start),
+        end: seconds(start + 10),
+    };
+    PAssert::that(&sums).in_only_pane(window(0)).equals(1);
+    PAssert::that(&sums).in_final_pane(window(10)).equals(2);
+    p.run_with(o);
+}
+
 pub fn processing_time(o: &PipelineOptions) {
     let p = TestPipeline::new();
     let numbers = p.apply(

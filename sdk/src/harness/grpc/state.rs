@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use purlin_proto::fn_execution::beam_fn_state_client::BeamFnStateClient;
 use purlin_proto::fn_execution::{StateRequest, StateResponse};
-use purlin_runner::worker::StateHandler;
+use purlin_runner::worker::{StateAnswer, StateHandler};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -71,44 +71,52 @@ impl StateClient {
             next: AtomicU64::new(1),
         }
     }
+}
 
+fn failed(id: String, error: String) -> StateResponse {
+    StateResponse {
+        id,
+        error,
+        response: None,
+    }
+}
+
+impl Pending {
     fn ended(&self) -> String {
-        lock(&self.pending)
-            .ended
-            .clone()
-            .unwrap_or_else(|| "the state stream to the runner has ended".into())
+        let ended = self.ended.clone();
+        ended.unwrap_or_else(|| "the state stream to the runner has ended".into())
     }
 }
 
 impl StateHandler for StateClient {
-    fn handle(&self, mut request: StateRequest) -> StateResponse {
+    fn handle(&self, request: StateRequest) -> StateResponse {
+        self.handle_later(request)()
+    }
+
+    fn handle_later(&self, mut request: StateRequest) -> StateAnswer {
         let given = std::mem::take(&mut request.id);
         let id = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         request.id.clone_from(&id);
         let (answer, answered) = sync_channel(1);
-        let failed = |error: String| StateResponse {
-            id: given.clone(),
-            error,
-            response: None,
-        };
-        {
+        let ended = {
             let mut pending = lock(&self.pending);
-            if let Some(reason) = &pending.ended {
-                return failed(reason.clone());
-            }
             pending.waiting.insert(id.clone(), answer);
+            pending.ended.clone()
+        };
+        if ended.is_some() || self.requests.blocking_send(request).is_err() {
+            let mut pending = lock(&self.pending);
+            pending.waiting.remove(&id);
+            let response = failed(given, pending.ended());
+            return Box::new(move || response);
         }
-        if self.requests.blocking_send(request).is_err() {
-            lock(&self.pending).waiting.remove(&id);
-            return failed(self.ended());
-        }
-        match answered.recv() {
+        let pending = self.pending.clone();
+        Box::new(move || match answered.recv() {
             Ok(response) => StateResponse {
                 id: given,
                 ..response
             },
-            Err(_) => failed(self.ended()),
-        }
+            Err(_) => failed(given, lock(&pending).ended()),
+        })
     }
 }
 

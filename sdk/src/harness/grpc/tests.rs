@@ -1,5 +1,7 @@
 //! The harness against a runner that is a handful of channels, over real gRPC.
 
+mod state;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,8 +39,12 @@ struct Ends {
     outputs: mpsc::UnboundedSender<fnapi::Elements>,
     logs: mpsc::UnboundedSender<fnapi::LogEntry>,
     descriptor: Mutex<fnapi::ProcessBundleDescriptor>,
-    /// Pages of the side input.
+    /// Pages of the side input, and of every state.
     side: Vec<Bytes>,
+    /// State requests are answered when so many wait.
+    together: AtomicUsize,
+    /// State requests that have come.
+    asked: AtomicUsize,
     callers: Mutex<Vec<String>>,
 }
 
@@ -117,29 +123,47 @@ impl beam_fn_state_server::BeamFnState for Services {
         self.call(&request);
         let (to, from) = mpsc::unbounded_channel();
         let mut requests = request.into_inner();
-        let side = self.0.side.clone();
+        let ends = self.0.clone();
         tokio::spawn(async move {
-            while let Ok(Some(request)) = requests.message().await {
-                let Some(fnapi::state_request::Request::Get(get)) = request.request else {
+            let mut waiting = Vec::new();
+            loop {
+                // Beyond the wait of any machine, so that a test that hangs fails.
+                let next = tokio::time::timeout(std::time::Duration::from_secs(60), requests.message()).await;
+                let error = match next {
+                    Ok(Ok(Some(request))) => {
+                        ends.asked.fetch_add(1, Ordering::SeqCst);
+                        waiting.push(request);
+                        ""
+                    }
+                    Err(_) if !waiting.is_empty() => "no other request came along",
+                    Err(_) => continue,
+                    Ok(_) => return,
+                };
+                if error.is_empty() && waiting.len() < ends.together.load(Ordering::SeqCst) {
                     continue;
-                };
-                let page = usize::from(get.continuation_token.first().copied().unwrap_or(0));
-                let more = page + 1 < side.len();
-                let got = fnapi::StateGetResponse {
-                    continuation_token: if more {
-                        Bytes::from(vec![page as u8 + 1])
-                    } else {
-                        Bytes::new()
-                    },
-                    data: side.get(page).cloned().unwrap_or_default(),
-                };
-                let response = Some(fnapi::state_response::Response::Get(got));
-                to.send(Ok(fnapi::StateResponse {
-                    id: request.id,
-                    error: String::new(),
-                    response,
-                }))
-                .unwrap();
+                }
+                for request in waiting.drain(..) {
+                    let Some(fnapi::state_request::Request::Get(get)) = request.request else {
+                        continue;
+                    };
+                    let page = usize::from(get.continuation_token.first().copied().unwrap_or(0));
+                    let more = page + 1 < ends.side.len();
+                    let got = fnapi::StateGetResponse {
+                        continuation_token: if more {
+                            Bytes::from(vec![page as u8 + 1])
+                        } else {
+                            Bytes::new()
+                        },
+                        data: ends.side.get(page).cloned().unwrap_or_default(),
+                    };
+                    let response = Some(fnapi::state_response::Response::Get(got));
+                    to.send(Ok(fnapi::StateResponse {
+                        id: request.id,
+                        error: error.to_owned(),
+                        response,
+                    }))
+                    .unwrap();
+                }
             }
         });
         Ok(Response::new(UnboundedReceiverStream::new(from)))
@@ -234,6 +258,8 @@ impl Runner {
             logs: logs_end,
             descriptor: Mutex::new(descriptor),
             side,
+            together: AtomicUsize::new(1),
+            asked: AtomicUsize::default(),
             callers: Mutex::default(),
         }));
         let data_service =

@@ -130,16 +130,17 @@ impl Job {
         }
     }
 
-    async fn drain(&self) {
+    async fn drain(&self) -> Result<(), RunError> {
         let request = self.request(api::DrainJobRequest {
             job_id: self.id.clone(),
         });
-        if let Err(status) = self.client.clone().drain(request).await {
-            tracing::warn!(
-                "the job service at {} does not drain the job: {}",
+        match self.client.clone().drain(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(RunError::Runner(format!(
+                "the job service at {} does not drain the job, which goes on; it can be cancelled: {}",
                 self.endpoint,
                 status.message()
-            );
+            ))),
         }
     }
 }
@@ -172,9 +173,9 @@ impl RunningPipeline for Running {
         let _ = block(async move { job.cancel().await });
     }
 
-    fn drain(&self) {
+    fn drain(&self) -> Result<(), RunError> {
         let job = self.job.clone();
-        let _ = block(async move { job.drain().await });
+        block(async move { job.drain().await })?
     }
 
     fn wait(&self, at_most: Option<Duration>) -> bool {

@@ -365,6 +365,12 @@ async fn jobs_are_cancelled_from_async_code_too() {
     // Blocking calls on a thread of a runtime: they must not panic.
     let handle = pipeline().start(&at(&address)).unwrap();
     assert!(!handle.wait_for(Duration::from_millis(1)));
+    let refused = handle.drain().unwrap_err().to_string();
+    assert!(
+        refused.contains("does not drain the job") && refused.contains("no drain"),
+        "{refused}"
+    );
+    assert_eq!(handle.state(), PipelineState::Running);
     handle.cancel();
     assert!(matches!(handle.wait(), Err(RunError::Cancelled)));
     assert!(fake.was_cancelled.load(Ordering::SeqCst));

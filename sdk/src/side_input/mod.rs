@@ -20,15 +20,21 @@
 //! # Ok::<(), RunError>(())
 //! ```
 
+mod lazy;
+
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use purlin_coders::Element;
 use rustc_hash::FxHashMap;
 
+pub use lazy::{Elements, ElementsIter};
+
 use crate::error::BoxError;
+use crate::harness::Pages;
 use crate::pipeline::{CollectionId, PCollection};
 use crate::windowing::WindowFn;
 
@@ -41,12 +47,27 @@ pub trait View: 'static {
     /// # Errors
     /// When the elements do not fit the view.
     fn load(data: &[u8]) -> Result<Option<Self::Value>, BoxError>;
+
+    /// Makes the value of what need not be read whole.
+    ///
+    /// # Errors
+    /// As [`View::load`], or when the elements cannot be read.
+    #[doc(hidden)]
+    fn open(pages: Pages) -> Result<Option<Self::Value>, BoxError> {
+        Self::load(&pages.gather()?)
+    }
+
+    /// Whether the value holds all of its elements: it can be kept for other bundles.
+    #[doc(hidden)]
+    const WHOLE: bool = true;
 }
 
 /// The one element of a PCollection.
 pub struct Singleton<T>(PhantomData<fn() -> T>);
 /// All elements of a PCollection, in no order.
 pub struct List<T>(PhantomData<fn() -> T>);
+/// All elements of a PCollection, in no order, as they are read.
+pub struct Iterable<T>(PhantomData<fn() -> T>);
 /// A value by key.
 pub struct Map<K, V>(PhantomData<fn() -> (K, V)>);
 /// Values by key.
@@ -81,6 +102,19 @@ impl<T: Element + Sync> View for List<T> {
     type Value = Vec<T>;
     fn load(data: &[u8]) -> Result<Option<Vec<T>>, BoxError> {
         elements(data).collect::<Result<_, _>>().map(Some)
+    }
+}
+
+impl<T: Element> View for Iterable<T> {
+    type Value = Elements<T>;
+    const WHOLE: bool = false;
+
+    fn load(data: &[u8]) -> Result<Option<Elements<T>>, BoxError> {
+        Ok(Some(Elements::new(Pages::whole(Bytes::copy_from_slice(data)))))
+    }
+
+    fn open(pages: Pages) -> Result<Option<Elements<T>>, BoxError> {
+        Ok(Some(Elements::new(pages)))
     }
 }
 
@@ -174,8 +208,8 @@ impl<V: View> SideInput<V> {
         &self.name
     }
 
-    pub(crate) fn load(&self, data: &[u8]) -> Result<Arc<V::Value>, BoxError> {
-        match V::load(data)? {
+    pub(crate) fn open(&self, pages: Pages) -> Result<Arc<V::Value>, BoxError> {
+        match V::open(pages)? {
             Some(value) => Ok(Arc::new(value)),
             None => match &self.default {
                 Some(value) => Ok(value.clone()),
@@ -205,9 +239,33 @@ impl<T: Element + Sync> PCollection<T> {
         SideInput::new(self, None)
     }
 
-    /// All of its elements; the same as [`PCollection::as_list`].
-    pub fn as_iterable(&self) -> SideInput<List<T>> {
-        self.as_list()
+    /// All of its elements, read from the runner page by page whenever they are iterated over: for side inputs that memory
+    /// does not hold. [`PCollection::as_list`] reads them once.
+    ///
+    /// ```
+    /// use purlin::prelude::*;
+    ///
+    /// let p = TestPipeline::new();
+    /// let many = p.apply(Create::new(0..1000i64)).as_iterable();
+    /// let sums = p.apply_named("Main", Create::new([5i64])).apply(
+    ///     ParDo::of("Sum", {
+    ///         let many = many.clone();
+    ///         move |n: i64, ctx: &mut Context<'_, i64>| {
+    ///             let mut sum = n;
+    ///             for element in ctx.side(&many)?.iter() {
+    ///                 sum += element?;
+    ///             }
+    ///             ctx.output(sum);
+    ///             Ok(())
+    ///         }
+    ///     })
+    ///     .with_side_input(&many),
+    /// );
+    /// PAssert::that(&sums).equals(499_505);
+    /// p.run();
+    /// ```
+    pub fn as_iterable(&self) -> SideInput<Iterable<T>> {
+        SideInput::new(self, None)
     }
 }
 
