@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use purlin_coders::{DecodeError, Element, Header, WindowCoder, wire};
@@ -101,6 +101,8 @@ pub struct ReadIndex {
     begun: AtomicU64,
     /// The first element that is not to be processed.
     stop: AtomicU64,
+    /// Held while it is open whether a split gives away what it asks for.
+    splitting: Mutex<()>,
 }
 
 impl Default for ReadIndex {
@@ -108,6 +110,7 @@ impl Default for ReadIndex {
         ReadIndex {
             begun: AtomicU64::new(0),
             stop: AtomicU64::new(u64::MAX),
+            splitting: Mutex::default(),
         }
     }
 }
@@ -119,15 +122,19 @@ impl ReadIndex {
         // Both sides write theirs and then read the other's, in one total order: either this sees the stop or the
         // split sees the element begun.
         let index = self.begun.load(Ordering::Relaxed);
-        if index >= self.stop.load(Ordering::Acquire) {
-            return false;
-        }
         self.begun.swap(index + 1, Ordering::SeqCst);
-        if index < self.stop.load(Ordering::SeqCst) {
-            return true;
+        index < self.stop.load(Ordering::SeqCst) || self.was_not_given_away(index)
+    }
+
+    #[cold]
+    fn was_not_given_away(&self, index: u64) -> bool {
+        // A split that takes its stop back saw this element begun, and it must not be left.
+        let _open = self.splitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = index < self.stop.load(Ordering::SeqCst);
+        if !mine {
+            self.begun.store(index, Ordering::SeqCst);
         }
-        self.begun.store(index, Ordering::SeqCst);
-        false
+        mine
     }
 
     /// How many elements were begun.
@@ -142,6 +149,7 @@ impl ReadIndex {
 
     /// Gives away the elements from `at` on. False: one of them was begun, and nothing changes.
     pub fn try_stop(&self, at: u64) -> bool {
+        let _open = self.splitting.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.stop.swap(at, Ordering::SeqCst);
         if at < before && self.begun.load(Ordering::SeqCst) <= at {
             return true;
@@ -271,5 +279,20 @@ mod tests {
         assert_eq!((index.begun(), index.stop()), (3, 3));
         index.reset();
         assert!(index.begin());
+    }
+
+    #[test]
+    fn nothing_is_lost_or_done_twice_between_a_reader_and_splits_in_a_race() {
+        for round in 0..200 {
+            let index = ReadIndex::default();
+            let read = std::thread::scope(|scope| {
+                let reader = scope.spawn(|| (0..1000u64).take_while(|_| index.begin()).count() as u64);
+                for _ in 0..100 {
+                    index.try_stop(index.begun() + round % 2);
+                }
+                reader.join().unwrap()
+            });
+            assert_eq!(read, index.stop().min(1000));
+        }
     }
 }
