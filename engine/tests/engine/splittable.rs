@@ -194,23 +194,29 @@ fn a_drain_ends_test_streams() {
     assert_eq!(hand.finished(), Some(Outcome::Drained));
 }
 
+/// Sized elements and restrictions: ((keyed element, restriction), size).
+fn sized_by_key() -> Coder {
+    Coder::kv(Coder::kv(pair(), Coder::Utf8), Coder::Double)
+}
+
+/// One of [`sized_by_key`], of size 1.
+fn restriction_by_key(key: &str, value: &str, from: &str) -> Vec<u8> {
+    let value = [kv(key, value), utf8(from), 1f64.to_be_bytes().to_vec()].concat();
+    at(start_of_time(), Window::Global, &value)
+}
+
 #[test]
 fn a_splittable_transform_may_keep_state_by_key() {
     let mut build = Build::new(2);
     let impulse = build.impulse();
-    // Sized elements and restrictions: ((keyed element, restriction), size).
-    let sized = Coder::kv(Coder::kv(pair(), Coder::Utf8), Coder::Double);
-    let restrictions = build.user("Split", impulse, sized, user());
+    let restrictions = build.user("Split", impulse, sized_by_key(), user());
     let read = UserTransform {
         stateful: true,
         ..splittable()
     };
     let transform = build.transform("Read", &[restrictions], &[], TransformKind::User(read));
     let mut hand = Hand::start(build.engine());
-    let restriction = |key: &str, value: &str, from: &str| {
-        let value = [kv(key, value), utf8(from), 1f64.to_be_bytes().to_vec()].concat();
-        at(start_of_time(), Window::Global, &value)
-    };
+    let restriction = restriction_by_key;
     let first = hand.one();
     let input = [restriction("k", "a", "0"), restriction("z", "b", "0")].concat();
     hand.finish(&first, &[(restrictions, input)]);
@@ -312,21 +318,16 @@ fn a_drain_truncates_restrictions_that_a_split_gives_back() {
 fn a_drain_ends_an_endless_source_that_keeps_state() {
     let mut build = Build::new(1);
     let impulse = build.impulse();
-    let sized = Coder::kv(Coder::kv(pair(), Coder::Utf8), Coder::Double);
-    let restrictions = build.user("Split", impulse, sized, user());
+    let restrictions = build.user("Split", impulse, sized_by_key(), user());
     let read = UserTransform {
-        splittable: true,
         stateful: true,
-        ..user()
+        ..splittable()
     };
     let out = build.user("Read", restrictions, pair(), read);
     build.graph.collections[out as usize].bounded = false;
     build.sink(out, pair());
     let mut hand = Hand::start(build.engine());
-    let restriction = |key: &str, from: &str| {
-        let value = [kv(key, "a"), utf8(from), 1f64.to_be_bytes().to_vec()].concat();
-        at(start_of_time(), Window::Global, &value)
-    };
+    let restriction = |key: &str, from: &str| restriction_by_key(key, "a", from);
     let first = hand.one();
     let input = [
         restriction("k", "0"),
