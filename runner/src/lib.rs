@@ -5,6 +5,7 @@
 pub mod environments;
 pub mod fnapi;
 pub mod job;
+mod options;
 mod state;
 pub mod translate;
 pub mod worker;

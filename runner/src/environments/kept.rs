@@ -10,11 +10,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prost_types::Struct;
-use prost_types::value::Kind;
 use purlin_proto::{fn_execution as fnapi, pipeline};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::options::{samples_data, texts};
 use crate::worker::{BundleOutcome, BundleWork, StartWorker, Worker, WorkerError, WorkerFactory};
 
 /// Options that differ from job to job without a difference to its workers.
@@ -79,26 +79,11 @@ impl MadeFor {
 
     /// Workers in the launcher's own process end with it, and what samples data keeps some of its job.
     fn may_be_kept(&self) -> bool {
-        let values = |name: &str| {
-            let fields = &self.options.fields;
-            let value = fields
-                .get(name)
-                .or_else(|| fields.get(&format!("beam:option:{name}:v1")));
-            match value.and_then(|value| value.kind.as_ref()) {
-                Some(Kind::ListValue(list)) => list.values.iter().filter_map(|v| v.kind.clone()).collect(),
-                Some(one) => vec![one.clone()],
-                None => Vec::new(),
-            }
-        };
-        let is = |kind: &Kind, text: &str| matches!(kind, Kind::StringValue(given) if given.eq_ignore_ascii_case(text));
         let loopback = KINDS
             .iter()
-            .flat_map(|name| values(name))
-            .any(|kind| is(&kind, "LOOPBACK"));
-        let samples = values("experiments")
-            .iter()
-            .any(|kind| is(kind, "enable_data_sampling"));
-        !loopback && !samples
+            .flat_map(|name| texts(&self.options, name))
+            .any(|kind| kind.eq_ignore_ascii_case("LOOPBACK"));
+        !loopback && !samples_data(&self.options)
     }
 }
 
@@ -300,6 +285,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use prost_types::Value;
+    use prost_types::value::Kind;
 
     use super::*;
 

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::JobSettings;
+use crate::options::samples_data;
 use crate::translate::PlanEnvironment;
 use crate::worker::{StartWorker, Worker, WorkerError, WorkerFactory};
 
@@ -232,18 +233,9 @@ impl Workers {
         slots.filter_map(|slot| slot.try_lock().ok()?.clone()).collect()
     }
 
-    /// Whether workers keep samples: the experiment `enable_data_sampling`, under the names that SDKs give it.
+    /// Whether workers keep samples.
     pub(super) fn sample(&self) -> bool {
-        use prost_types::value::Kind;
-        let fields = &self.settings.pipeline_options.fields;
-        let given = ["beam:option:experiments:v1", "experiments"]
-            .iter()
-            .find_map(|name| fields.get(*name));
-        let named = |kind: Option<&Kind>| matches!(kind, Some(Kind::StringValue(name)) if name == "enable_data_sampling");
-        match given.and_then(|value| value.kind.as_ref()) {
-            Some(Kind::ListValue(list)) => list.values.iter().any(|value| named(value.kind.as_ref())),
-            one => named(one),
-        }
+        samples_data(&self.settings.pipeline_options)
     }
 
     /// Gives those workers that are kept for other jobs back; none starts any more.

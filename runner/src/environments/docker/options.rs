@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use prost_types::value::Kind;
-use prost_types::{Struct, Value};
+use prost_types::Struct;
 use purlin_proto::pipeline::Environment;
 use purlin_proto::urns::resource_hints;
+
+use crate::options::texts;
 
 /// A folder or file of the engine's machine, in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,34 +176,23 @@ fn bytes(option: &str, text: &str) -> Result<i64, String> {
         .ok_or_else(|| format!("{option}: {text:?} is no size; write one like 512M or 4G"))
 }
 
-/// The texts of an option: by its URN, by its bare name, and among the environment options.
+/// The texts of an option: its own, and those among the environment options.
 fn values(options: &Struct, name: &str) -> Vec<String> {
-    let get = |name: &str| {
-        let urn = format!("beam:option:{name}:v1");
-        let value = options.fields.get(&urn).or_else(|| options.fields.get(name));
-        value.map(texts).unwrap_or_default()
-    };
-    let mut found: Vec<String> = get("environment_options")
+    let mut found: Vec<String> = texts(options, "environment_options")
         .iter()
         .filter_map(|option| option.split_once('='))
         .filter(|(given, _)| *given == name)
         .map(|(_, value)| value.to_owned())
         .collect();
-    found.extend(get(name));
+    found.extend(texts(options, name));
     found
-}
-
-fn texts(value: &Value) -> Vec<String> {
-    match &value.kind {
-        Some(Kind::StringValue(text)) => vec![text.clone()],
-        Some(Kind::NumberValue(number)) => vec![number.to_string()],
-        Some(Kind::ListValue(list)) => list.values.iter().flat_map(texts).collect(),
-        _ => Vec::new(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use prost_types::Value;
+    use prost_types::value::Kind;
+
     use super::*;
 
     fn string(text: &str) -> Value {
