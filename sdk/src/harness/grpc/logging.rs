@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -13,7 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel};
 use crate::harness::BundleMonitor;
@@ -170,6 +173,45 @@ pub(super) fn leave_bundle() {
 pub(super) fn whole_process(log: LogSender) {
     // A second worker in this process keeps to its own threads.
     let _ = PROCESS.set(log);
+}
+
+/// What `RUST_LOG` lets through, as `info` or `my_crate=debug`.
+fn asked_for() -> Option<Targets> {
+    std::env::var("RUST_LOG").ok()?.parse().ok()
+}
+
+/// Target of the messages of jobs.
+pub(crate) const JOB: &str = "purlin::job";
+
+/// Shows what job services say of a job to whoever launched it, on the standard error. What user code logs in a LOOPBACK
+/// worker goes to the runner, and comes back among the job's messages.
+pub(crate) fn of_launcher() {
+    let shown = asked_for().unwrap_or_else(|| {
+        Targets::new()
+            .with_target("purlin", LevelFilter::WARN)
+            .with_target(JOB, LevelFilter::INFO)
+    });
+    let show = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    // A program that has its own subscriber keeps it.
+    let _ = tracing_subscriber::registry()
+        .with(LogLayer.with_filter(LevelFilter::INFO))
+        .with(show.with_filter(shown))
+        .try_init();
+}
+
+/// Sends what is logged in a worker's own process to the runner, and shows it on the standard error too: the end of that
+/// is told when the process dies.
+pub(super) fn of_worker() {
+    let told = asked_for().unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    // A program that has its own subscriber keeps it.
+    let _ = tracing_subscriber::registry()
+        .with(told)
+        .with(LogLayer)
+        .with(tracing_subscriber::fmt::layer().with_writer(io::stderr))
+        .try_init();
 }
 
 /// A layer for `tracing-subscriber` that sends what user code logs in a bundle to the runner, with the transform that

@@ -13,7 +13,7 @@ mod connect;
 mod control;
 mod data;
 mod fingerprint;
-mod logging;
+pub(crate) mod logging;
 mod pool;
 mod provision;
 mod replay;

@@ -16,11 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use super::control::Harness;
-use super::logging::LogLayer;
 use super::{HarnessSettings, lock, provision};
 use crate::harness::Registry;
 
@@ -46,11 +43,6 @@ struct Worker {
 impl LoopbackPool {
     /// Listens. Workers execute this pipeline's code.
     pub async fn start(registry: Arc<Registry>) -> std::io::Result<LoopbackPool> {
-        // A program that has its own subscriber keeps it, and adds the layer if it wants.
-        let _ = tracing_subscriber::registry()
-            .with(tracing_subscriber::filter::LevelFilter::INFO)
-            .with(LogLayer)
-            .try_init();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = format!("localhost:{}", listener.local_addr()?.port());
         let workers = Workers::default();

@@ -9,14 +9,10 @@ use std::sync::OnceLock;
 use prost_types::value::Kind;
 use purlin_proto::fn_execution::ProvisionInfo;
 use purlin_proto::pipeline::ApiServiceDescriptor;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use super::control::Harness;
 use super::fingerprint::{build_id, difference, fingerprint};
-use super::logging::{self, LogLayer};
+use super::logging;
 use super::{HarnessSettings, provision};
 use crate::options::proto::{key, launched_with, read_strings};
 use crate::pipeline::BuiltPipeline;
@@ -113,24 +109,10 @@ fn fail(id: &str, error: &str) -> ! {
     exit(1)
 }
 
-/// What `RUST_LOG` lets through, as `info` or `my_crate=debug`; without it, what is worth telling.
-fn log_filter() -> Targets {
-    let given = std::env::var("RUST_LOG").ok();
-    given
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
-}
-
 /// Serves the runner that started this process. Returns only if the process is no worker.
 pub(crate) fn serve(built: &BuiltPipeline) {
     let Some(worker) = WORKER.get() else { return };
-    let subscriber = tracing_subscriber::registry()
-        .with(log_filter())
-        .with(LogLayer)
-        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr));
-    // A program that has set its own keeps it.
-    let _ = subscriber.try_init();
-
+    logging::of_worker();
     let served = runtime().and_then(|runtime| {
         let served = runtime.block_on(serve_runner(worker, built));
         runtime.shutdown_background();

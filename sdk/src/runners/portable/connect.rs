@@ -1,4 +1,4 @@
-//! Reaches a job service, or says in a second why not.
+//! Reaches a job service, or says in a second what is in the way.
 
 use std::io;
 use std::time::Duration;
@@ -11,8 +11,10 @@ use tonic::{Code, Status};
 use crate::error::RunError;
 use crate::harness::grpc::{endpoint, root_cause};
 
+/// After how long a service that does not greet is told of; a busy one may still do so.
+const SLOW: Duration = Duration::from_millis(900);
 /// How long a service may take to greet.
-const GREETING: Duration = Duration::from_millis(900);
+const GREETING: Duration = Duration::from_secs(5);
 /// What a client of HTTP/2, and so of gRPC, says first: the preface, and settings that change nothing.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// Length of a frame's header; its fourth byte is the type.
@@ -78,6 +80,14 @@ pub(super) async fn probe(address: &str) -> Result<(), Unreachable> {
             }
         }
         Ok(header[..read].to_vec())
+    };
+    let greeting = async {
+        tokio::pin!(greeting);
+        if let Ok(greeting) = tokio::time::timeout(SLOW, &mut greeting).await {
+            return greeting;
+        }
+        tracing::warn!("{address} takes connections, but does not answer; waiting up to {GREETING:?} for it");
+        greeting.await
     };
     match tokio::time::timeout(GREETING, greeting).await {
         Err(_) => not_grpc("it does not answer"),

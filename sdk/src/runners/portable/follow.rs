@@ -11,6 +11,7 @@ use purlin_proto::job_management::job_state::Enum as Wire;
 use super::service::JobService;
 use super::{Job, interrupt, lock};
 use crate::harness::grpc::LoopbackPool;
+use crate::harness::grpc::logging::JOB;
 use crate::result::PipelineState;
 
 /// How long a job's last messages may come after its end.
@@ -151,7 +152,7 @@ fn take(job: &Job, message: api::JobMessage) {
     let text = &message.message_text;
     macro_rules! event {
         ($level:ident) => {
-            tracing::event!(target: "purlin::job", tracing::Level::$level, job = %job.id, "{text}")
+            tracing::event!(target: JOB, tracing::Level::$level, job = %job.id, "{text}")
         };
     }
     match message.importance() {

@@ -14,6 +14,7 @@ use super::follow::{self, Started};
 use super::service::JobService;
 use super::{Job, docker, staging};
 use crate::error::RunError;
+use crate::harness::grpc::logging::JOB;
 use crate::harness::grpc::{self, LoopbackPool, MAX_MESSAGE_BYTES};
 use crate::metrics::MetricResults;
 use crate::options::proto::{key, string, strings};
@@ -124,7 +125,7 @@ async fn submit(
         .map_err(|s| refused("Run", endpoint, &s))?
         .into_inner()
         .job_id;
-    tracing::info!("job {job_id} runs at {endpoint}");
+    tracing::info!(target: JOB, job = job_id, "runs at {endpoint}");
     Ok(Arc::new(Job {
         id: job_id,
         endpoint: endpoint.to_owned(),

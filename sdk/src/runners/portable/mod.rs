@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::error::RunError;
+use crate::harness::grpc::logging;
 use crate::metrics::MetricResults;
 use crate::options::PipelineOptions;
 use crate::pipeline::BuiltPipeline;
@@ -30,6 +31,7 @@ use crate::result::{PipelineHandle, PipelineState, RunningPipeline};
 
 /// Starts a pipeline on a job service. Returns when the job runs.
 pub(crate) fn start(built: BuiltPipeline, options: &PipelineOptions) -> Result<PipelineHandle, RunError> {
+    logging::of_launcher();
     let options = options.clone();
     let job = block(async move { launch::launch(built, &options).await })??;
     Ok(PipelineHandle::new(Running { job }))
