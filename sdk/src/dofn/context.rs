@@ -8,14 +8,18 @@ use purlin_coders::{Element, Header, PaneInfo, Timestamp, Window, Windows};
 
 use super::OutputTag;
 use crate::error::{BoxError, DoFnResult};
-use crate::harness::{AnyEdge, BundleCell, Edge, Failure, Finalizer, SideReaders};
+use crate::harness::{AnyEdge, BundleCell, Edge, Failure, Finalizer, Pace, SideReaders};
 use crate::metrics::STEP;
 use crate::side_input::{SideInput, View};
 use crate::windowing::WindowType;
 
 /// The outputs of a step.
 pub(crate) struct Outputs<O> {
-    pub main: Edge<O>,
+    main: Edge<O>,
+    /// Elements for the main output with the header of the one in the works, if they are to be gathered.
+    gathered: Vec<O>,
+    gathers: bool,
+    pace: Pace,
     pub tagged: Vec<(u64, Box<dyn AnyEdge>)>,
     /// What went wrong behind an output: the harness looks when user code returns.
     pub failure: Option<Failure>,
@@ -26,6 +30,84 @@ pub(crate) struct Outputs<O> {
 }
 
 impl<O: Element> Outputs<O> {
+    /// Those of a step, by their edges.
+    pub fn new(main: Edge<O>, tagged: Vec<(u64, Box<dyn AnyEdge>)>, step: u32, name: Arc<str>) -> Outputs<O> {
+        Outputs {
+            gathers: main.batches(),
+            main,
+            gathered: Vec::new(),
+            pace: Pace::of::<O>(),
+            tagged,
+            failure: None,
+            step,
+            name,
+            finalizers: None,
+        }
+    }
+
+    /// What is emitted goes on at once: it may be long until user code returns.
+    pub fn at_once(&mut self) {
+        self.gathers = false;
+    }
+
+    /// Emits an element that has the header of the one in the works, of which there is one until the next
+    /// [`Outputs::flush`].
+    #[inline(always)]
+    fn output(&mut self, value: O, at: &Header) {
+        if !self.gathers {
+            return self.send(value, at);
+        }
+        self.gathered.push(value);
+        if self.gathered.len() >= self.pace.limit() {
+            self.flush(at);
+            self.pace.sent();
+        }
+    }
+
+    /// As [`Outputs::output`], for elements that are no more than make a batch.
+    #[inline(always)]
+    fn output_batch(&mut self, values: impl Iterator<Item = O>, at: &Header) {
+        if self.gathers {
+            self.gathered.extend(values);
+        } else {
+            values.for_each(|value| self.send(value, at));
+        }
+    }
+
+    /// As [`Outputs::output_batch`], for elements that are in a vector already. What is left in it is of no interest.
+    #[inline(always)]
+    fn output_vec(&mut self, values: &mut Vec<O>, at: &Header) {
+        if self.gathers && self.gathered.is_empty() {
+            std::mem::swap(&mut self.gathered, values);
+        } else {
+            self.output_batch(values.drain(..), at);
+        }
+    }
+
+    /// Sends what was gathered.
+    #[inline(always)]
+    pub fn flush(&mut self, at: &Header) {
+        match self.gathered.len() {
+            0 => {}
+            1 => {
+                if let Some(only) = self.gathered.pop() {
+                    self.send(only, at);
+                }
+            }
+            _ => self.send_gathered(at),
+        }
+    }
+
+    fn send_gathered(&mut self, at: &Header) {
+        if self.failure.is_none() {
+            let sent = self.main.send_all(&mut self.gathered, at);
+            STEP.set(self.step);
+            self.failure = sent.err();
+        }
+        self.gathered.clear();
+    }
+
+    /// Emits an element of any header.
     #[inline(always)]
     fn send(&mut self, value: O, at: &Header) {
         if self.failure.is_none() {
@@ -84,6 +166,8 @@ impl<O: Element> Outputs<O> {
 
     pub fn start(&mut self) -> Result<(), Failure> {
         self.failure = None;
+        self.gathered.clear();
+        self.pace.begin();
         self.main.start()?;
         self.tagged.iter_mut().try_for_each(|(_, edge)| edge.start())
     }
@@ -105,13 +189,37 @@ impl<O: Element> Context<'_, O> {
     /// Emits an element with the timestamp, windows and pane of the one being processed.
     #[inline(always)]
     pub fn output(&mut self, value: O) {
-        self.outputs.send(value, self.at);
+        self.outputs.output(value, self.at);
+    }
+
+    /// Emits elements as [`Context::output`] does, one for each element of a batch or fewer.
+    #[inline(always)]
+    pub(crate) fn output_batch(&mut self, values: impl Iterator<Item = O>) {
+        self.outputs.output_batch(values, self.at);
+    }
+
+    /// As [`Context::output_batch`]. What is left in the vector is of no interest.
+    #[inline(always)]
+    pub(crate) fn output_vec(&mut self, values: &mut Vec<O>) {
+        self.outputs.output_vec(values, self.at);
+    }
+
+    /// Whether something behind an output failed, so that user code is called in vain.
+    #[inline(always)]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.outputs.failure.is_some()
+    }
+
+    /// Emits an element of another header, in order with the others.
+    fn send(&mut self, value: O, at: &Header) {
+        self.outputs.flush(self.at);
+        self.outputs.send(value, at);
     }
 
     /// Emits an element with another timestamp. It should not lie before the timestamp of the element being processed:
     /// such an output may be late.
     pub fn output_with_timestamp(&mut self, value: O, timestamp: Timestamp) {
-        self.outputs.send(
+        self.send(
             value,
             &Header {
                 timestamp,
@@ -122,7 +230,7 @@ impl<O: Element> Context<'_, O> {
 
     /// Emits an element in other windows, with another timestamp.
     pub fn output_windowed(&mut self, value: O, timestamp: Timestamp, windows: Windows, pane: PaneInfo) {
-        self.outputs.send(
+        self.send(
             value,
             &Header {
                 timestamp,

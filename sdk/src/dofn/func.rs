@@ -69,6 +69,11 @@ where
         ctx.output((self.f)(element));
         Ok(())
     }
+    #[inline]
+    fn process_batch(&mut self, elements: &mut Vec<T>, ctx: &mut Context<'_, U>) -> DoFnResult {
+        ctx.output_batch(elements.drain(..).map(&mut self.f));
+        Ok(())
+    }
 }
 
 impl<F, T, U, E> DoFn for TryMapFn<F, T, Result<U, E>>
@@ -140,6 +145,12 @@ where
         if (self.f)(&element) {
             ctx.output(element);
         }
+        Ok(())
+    }
+    #[inline]
+    fn process_batch(&mut self, elements: &mut Vec<T>, ctx: &mut Context<'_, T>) -> DoFnResult {
+        elements.retain(&mut self.f);
+        ctx.output_vec(elements);
         Ok(())
     }
 }

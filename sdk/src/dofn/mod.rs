@@ -99,6 +99,26 @@ pub trait DoFn: Clone + Send + 'static {
     /// this error.
     fn process(&mut self, element: Self::In, ctx: &mut Context<'_, Self::Out>) -> DoFnResult;
 
+    /// Called for elements that share timestamp, windows and pane: calls [`DoFn::process`] for each, and leaves none.
+    ///
+    /// # Errors
+    /// As for [`DoFn::process`].
+    #[doc(hidden)]
+    #[inline]
+    fn process_batch(
+        &mut self,
+        elements: &mut Vec<Self::In>,
+        ctx: &mut Context<'_, Self::Out>,
+    ) -> DoFnResult {
+        for element in elements.drain(..) {
+            self.process(element, ctx)?;
+            if ctx.has_failed() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Called after the elements of each bundle: what was held back must go out now.
     ///
     /// # Errors

@@ -126,6 +126,8 @@ struct Each<T, U, G> {
     next: Edge<U>,
     place: Place,
     f: G,
+    /// Those of a batch.
+    outputs: Vec<U>,
     input: PhantomData<fn(T)>,
 }
 
@@ -134,6 +136,7 @@ fn each<T, U, G: FnMut(T) -> U>(next: Edge<U>, place: Place, f: G) -> Each<T, U,
         next,
         place,
         f,
+        outputs: Vec::new(),
         input: PhantomData,
     }
 }
@@ -143,6 +146,14 @@ impl<T, U: Element, G: FnMut(T) -> U> Receiver<T> for Each<T, U, G> {
         STEP.set(self.place.step);
         let output = (self.f)(value);
         self.next.send(output, at)
+    }
+    fn receive_all(&mut self, values: &mut Vec<T>, at: &Header) -> Result<(), Failure> {
+        STEP.set(self.place.step);
+        self.outputs.extend(values.drain(..).map(&mut self.f));
+        self.next.send_all(&mut self.outputs, at)
+    }
+    fn batches(&self) -> bool {
+        self.next.batches()
     }
     fn start(&mut self) -> Result<(), Failure> {
         self.next.start()
@@ -209,6 +220,14 @@ impl<K: Element + Eq + Hash, F: CombineFn> Precombine<K, F> {
         self.tables.swap(0, at);
     }
 
+    #[inline(always)]
+    fn flush_if_full(&mut self) -> Result<(), Failure> {
+        match self.entries >= KEYS {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
     fn flush(&mut self) -> Result<(), Failure> {
         self.entries = 0;
         for (window, table) in &mut self.tables {
@@ -240,11 +259,23 @@ impl<K: Element + Eq + Hash, F: CombineFn> Receiver<(K, F::In)> for Precombine<K
                 }
             }
         }
-        if self.entries >= KEYS {
-            self.flush()
-        } else {
-            Ok(())
+        self.flush_if_full()
+    }
+
+    fn receive_all(&mut self, values: &mut Vec<(K, F::In)>, at: &Header) -> Result<(), Failure> {
+        STEP.set(self.place.step);
+        let Windows::One(window) = &at.windows else {
+            let mut values = values.drain(..);
+            return values.try_for_each(|value| self.receive(value, at));
+        };
+        for (key, value) in values.drain(..) {
+            self.add(window, key, value, at.timestamp);
         }
+        self.flush_if_full()
+    }
+
+    fn batches(&self) -> bool {
+        true
     }
 
     fn start(&mut self) -> Result<(), Failure> {

@@ -1,4 +1,8 @@
-//! The typed edges inside a stage: one dynamic call per element and step.
+//! The typed edges inside a stage: one dynamic call per step, for an element or for a batch of them.
+//!
+//! Elements that follow each other with the same timestamp, windows and pane travel together, since a call for each of
+//! them costs more than most steps do. A batch lives no longer than the call that brings it, and is only as long as it
+//! takes no time to speak of ([`Pace`](super::pace::Pace)): slow elements come one by one.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -14,6 +18,14 @@ use super::failure::Failure;
 pub trait Receiver<T> {
     /// Takes one element.
     fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure>;
+    /// Takes elements that share a header, and leaves none of them.
+    fn receive_all(&mut self, values: &mut Vec<T>, at: &Header) -> Result<(), Failure> {
+        values.drain(..).try_for_each(|value| self.receive(value, at))
+    }
+    /// Whether elements should be gathered for [`Receiver::receive_all`].
+    fn batches(&self) -> bool {
+        false
+    }
     /// A bundle starts. What is behind starts first, since `start_bundle` may not see a step that is not ready.
     fn start(&mut self) -> Result<(), Failure>;
     /// The bundle ends. What is behind ends last.
@@ -29,10 +41,10 @@ pub struct ElementCount(Arc<AtomicU64>);
 
 impl ElementCount {
     #[inline(always)]
-    fn add_one(&self) {
+    fn add(&self, count: u64) {
         // There is one writer, so no locked instruction is needed.
         self.0
-            .store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            .store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
     }
 
     /// How many so far.
@@ -66,8 +78,20 @@ impl<T: Element> Edge<T> {
     /// Sends an element to all consumers.
     #[inline(always)]
     pub fn send(&mut self, value: T, at: &Header) -> Result<(), Failure> {
-        self.count.add_one();
+        self.count.add(1);
         self.next.receive(value, at)
+    }
+
+    /// Sends elements that share a header to all consumers. None of them is left.
+    #[inline]
+    pub fn send_all(&mut self, values: &mut Vec<T>, at: &Header) -> Result<(), Failure> {
+        self.count.add(values.len() as u64);
+        self.next.receive_all(values, at)
+    }
+
+    /// Whether elements should be gathered for [`Edge::send_all`].
+    pub fn batches(&self) -> bool {
+        self.next.batches()
     }
 
     /// A bundle starts.
@@ -110,6 +134,13 @@ impl<T> Receiver<T> for Discard {
     fn receive(&mut self, _value: T, _at: &Header) -> Result<(), Failure> {
         Ok(())
     }
+    fn receive_all(&mut self, values: &mut Vec<T>, _at: &Header) -> Result<(), Failure> {
+        values.clear();
+        Ok(())
+    }
+    fn batches(&self) -> bool {
+        true
+    }
     fn start(&mut self) -> Result<(), Failure> {
         Ok(())
     }
@@ -130,6 +161,20 @@ impl<T: Element> Receiver<T> for FanOut<T> {
             consumer.receive(value.clone(), at)?;
         }
         last.receive(value, at)
+    }
+    fn receive_all(&mut self, values: &mut Vec<T>, at: &Header) -> Result<(), Failure> {
+        let Some((last, others)) = self.0.split_last_mut() else {
+            return Ok(());
+        };
+        let mut copies = Vec::new();
+        for consumer in others {
+            copies.clone_from(values);
+            consumer.receive_all(&mut copies, at)?;
+        }
+        last.receive_all(values, at)
+    }
+    fn batches(&self) -> bool {
+        self.0.iter().all(|consumer| consumer.batches())
     }
     fn start(&mut self) -> Result<(), Failure> {
         self.0.iter_mut().try_for_each(|c| c.start())
@@ -176,6 +221,12 @@ impl<T: Element> Shared<T> {
 impl<T: Element> Receiver<T> for Shared<T> {
     fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
         self.inner.borrow_mut().next.send(value, at)
+    }
+    fn receive_all(&mut self, values: &mut Vec<T>, at: &Header) -> Result<(), Failure> {
+        self.inner.borrow_mut().next.send_all(values, at)
+    }
+    fn batches(&self) -> bool {
+        self.inner.borrow().next.batches()
     }
     fn start(&mut self) -> Result<(), Failure> {
         let mut inner = self.inner.borrow_mut();

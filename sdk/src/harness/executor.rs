@@ -96,7 +96,7 @@ impl Executor {
                     source,
                     format!(
                         "element {} of the bundle cannot be decoded: {e}",
-                        monitor.index.begun().saturating_sub(1)
+                        monitor.index.begun()
                     ),
                 ),
             })

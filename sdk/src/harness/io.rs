@@ -10,6 +10,7 @@ use purlin_coders::{DecodeError, Element, Header, WindowCoder, wire};
 
 use super::edge::{Edge, Receiver};
 use super::failure::Failure;
+use super::pace::Pace;
 
 /// How a runner wants a type on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,25 +67,49 @@ impl SinkBuffer {
 pub(super) struct SinkOp {
     form: WireForm,
     buffer: Rc<RefCell<SinkBuffer>>,
+    /// The header of a batch, as bytes.
+    header: Vec<u8>,
 }
 
 impl SinkOp {
     pub(super) fn new(form: WireForm, buffer: Rc<RefCell<SinkBuffer>>) -> SinkOp {
-        SinkOp { form, buffer }
+        SinkOp {
+            form,
+            buffer,
+            header: Vec::new(),
+        }
+    }
+
+    #[inline(always)]
+    fn encode<T: Element>(form: WireForm, value: &T, out: &mut Vec<u8>) {
+        match form {
+            WireForm::Plain => value.encode(out, true),
+            WireForm::LengthPrefixed => wire::write_length_prefixed(out, |out| value.encode(out, false)),
+        }
     }
 }
 
 impl<T: Element> Receiver<T> for SinkOp {
     fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
         let mut buffer = self.buffer.borrow_mut();
-        let out = &mut buffer.current;
-        at.encode(out);
-        match self.form {
-            WireForm::Plain => value.encode(out, true),
-            WireForm::LengthPrefixed => wire::write_length_prefixed(out, |out| value.encode(out, false)),
-        }
+        at.encode(&mut buffer.current);
+        Self::encode(self.form, &value, &mut buffer.current);
         buffer.written();
         Ok(())
+    }
+    fn receive_all(&mut self, values: &mut Vec<T>, at: &Header) -> Result<(), Failure> {
+        let mut buffer = self.buffer.borrow_mut();
+        self.header.clear();
+        at.encode(&mut self.header);
+        for value in values.drain(..) {
+            buffer.current.extend_from_slice(&self.header);
+            Self::encode(self.form, &value, &mut buffer.current);
+            buffer.written();
+        }
+        Ok(())
+    }
+    fn batches(&self) -> bool {
+        true
     }
     fn start(&mut self) -> Result<(), Failure> {
         Ok(())
@@ -116,25 +141,27 @@ impl Default for ReadIndex {
 }
 
 impl ReadIndex {
-    /// Begins the next element. False: it was given away.
+    /// Begins the next elements, so many. Gives how many of them were begun: the others were given away.
     #[inline]
-    pub(super) fn begin(&self) -> bool {
+    pub(super) fn begin(&self, count: usize) -> usize {
         // Both sides write theirs and then read the other's, in one total order: either this sees the stop or the
-        // split sees the element begun.
+        // split sees the elements begun.
         let index = self.begun.load(Ordering::Relaxed);
-        self.begun.swap(index + 1, Ordering::SeqCst);
-        index < self.stop.load(Ordering::SeqCst) || self.was_not_given_away(index)
+        let end = index + count as u64;
+        self.begun.swap(end, Ordering::SeqCst);
+        if end <= self.stop.load(Ordering::SeqCst) {
+            return count;
+        }
+        self.begin_some(index, end)
     }
 
     #[cold]
-    fn was_not_given_away(&self, index: u64) -> bool {
-        // A split that takes its stop back saw this element begun, and it must not be left.
+    fn begin_some(&self, index: u64, end: u64) -> usize {
+        // A split that takes its stop back saw these elements begun, and they must not be left.
         let _open = self.splitting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = index < self.stop.load(Ordering::SeqCst);
-        if !mine {
-            self.begun.store(index, Ordering::SeqCst);
-        }
-        mine
+        let end = end.min(self.stop.load(Ordering::SeqCst)).max(index);
+        self.begun.store(end, Ordering::SeqCst);
+        (end - index) as usize
     }
 
     /// How many elements were begun.
@@ -210,6 +237,9 @@ pub(super) struct TypedSource<T, R> {
     next: Edge<T>,
     /// The header of the element before, decoded and as bytes: the next one mostly has the same.
     last: (Header, Vec<u8>),
+    batch: Vec<T>,
+    pace: Pace,
+    batches: bool,
 }
 
 impl<T: Element, R: ReadValue<T>> TypedSource<T, R> {
@@ -217,8 +247,11 @@ impl<T: Element, R: ReadValue<T>> TypedSource<T, R> {
         TypedSource {
             values,
             windows,
+            batches: next.batches(),
             next,
             last: (Header::IMPULSE, Vec::new()),
+            batch: Vec::new(),
+            pace: Pace::of::<T>(),
         }
     }
 
@@ -236,6 +269,33 @@ impl<T: Element, R: ReadValue<T>> TypedSource<T, R> {
             .extend_from_slice(&before[..before.len() - input.len()]);
         Ok(())
     }
+
+    /// Gathers the elements behind one that have its header, as many as make a batch.
+    #[inline]
+    fn gather(&mut self, first: T, input: &mut &[u8]) -> Result<(), DecodeError> {
+        self.batch.push(first);
+        while self.batch.len() < self.pace.limit()
+            && let Some(value) = input.strip_prefix(&self.last.1[..])
+            && !value.is_empty()
+        {
+            *input = value;
+            let value = self.values.read(input)?;
+            self.batch.push(value);
+        }
+        Ok(())
+    }
+
+    /// Processes a batch. False: elements were given away, and there are no more.
+    fn send_batch(&mut self, index: &ReadIndex) -> Result<bool, Failure> {
+        let gathered = self.batch.len();
+        let begun = index.begin(gathered);
+        self.batch.truncate(begun);
+        self.next.send_all(&mut self.batch, &self.last.0)?;
+        if gathered >= self.pace.limit() {
+            self.pace.sent();
+        }
+        Ok(begun == gathered)
+    }
 }
 
 impl<T: Element, R: ReadValue<T>> Source for TypedSource<T, R> {
@@ -245,15 +305,24 @@ impl<T: Element, R: ReadValue<T>> Source for TypedSource<T, R> {
 
     fn process(&mut self, data: &[u8], index: &Arc<ReadIndex>) -> Result<(), SourceError> {
         let mut input = data;
+        self.pace.begin();
         while !input.is_empty() {
-            if !index.begin() {
-                return Ok(());
-            }
             self.read_header(&mut input)?;
             let value = self.values.read(&mut input)?;
-            self.next
-                .send(value, &self.last.0)
-                .map_err(SourceError::Failure)?;
+            if self.batches {
+                let gathered = self.gather(value, &mut input);
+                if !self.send_batch(index).map_err(SourceError::Failure)? {
+                    return Ok(());
+                }
+                // What came before the bytes that are none was processed.
+                gathered?;
+            } else if index.begin(1) == 1 {
+                self.next
+                    .send(value, &self.last.0)
+                    .map_err(SourceError::Failure)?;
+            } else {
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -265,20 +334,94 @@ impl<T: Element, R: ReadValue<T>> Source for TypedSource<T, R> {
 
 #[cfg(test)]
 mod tests {
+    use purlin_coders::Timestamp;
+
+    use super::super::edge::ElementCount;
     use super::*;
+
+    type Seen = Rc<RefCell<Vec<(i64, i64)>>>;
+
+    struct Keep(Seen, bool);
+
+    impl Receiver<i64> for Keep {
+        fn receive(&mut self, value: i64, at: &Header) -> Result<(), Failure> {
+            self.0.borrow_mut().push((value, at.timestamp.millis()));
+            Ok(())
+        }
+        fn batches(&self) -> bool {
+            self.1
+        }
+        fn start(&mut self) -> Result<(), Failure> {
+            Ok(())
+        }
+        fn finish(&mut self) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    /// Numbers from 0 on, of which some that follow each other have the same timestamp.
+    fn numbers(count: i64) -> (Vec<(i64, i64)>, Vec<u8>) {
+        let elements: Vec<_> = (0..count)
+            .map(|n| (n, n / 70 + i64::from(n % 200 == 0)))
+            .collect();
+        let mut bytes = Vec::new();
+        for (number, millis) in &elements {
+            let header = Header {
+                timestamp: Timestamp::from_millis(*millis),
+                ..Header::IMPULSE
+            };
+            header.encode(&mut bytes);
+            number.encode(&mut bytes, true);
+        }
+        (elements, bytes)
+    }
+
+    fn source(batches: bool) -> (TypedSource<i64, WireForm>, Seen) {
+        let seen = Seen::default();
+        let keep = Box::new(Keep(seen.clone(), batches));
+        let edge = Edge::new(ElementCount::default(), vec![keep]);
+        (TypedSource::new(WireForm::Plain, WindowCoder::Global, edge), seen)
+    }
+
+    #[test]
+    fn elements_come_in_order_up_to_a_split_in_batches_or_not() {
+        let (elements, bytes) = numbers(1000);
+        for (batches, stop) in [(true, None), (false, None), (true, Some(613)), (false, Some(613))] {
+            let (mut source, seen) = source(batches);
+            let index = Arc::new(ReadIndex::default());
+            if let Some(stop) = stop {
+                assert!(index.try_stop(stop));
+            }
+            assert!(source.process(&bytes, &index).is_ok());
+            let end = stop.unwrap_or(1000);
+            assert_eq!(seen.take(), elements[..end as usize]);
+            assert_eq!(index.begun(), end);
+        }
+    }
+
+    #[test]
+    fn what_comes_before_bytes_that_are_no_element_is_processed() {
+        let (elements, mut bytes) = numbers(100);
+        bytes.push(0);
+        let (mut source, seen) = source(true);
+        let index = Arc::new(ReadIndex::default());
+        let result = source.process(&bytes, &index);
+        assert!(matches!(result, Err(SourceError::Decode(_))));
+        assert_eq!((seen.take(), index.begun()), (elements, 100));
+    }
 
     #[test]
     fn a_split_gives_away_only_what_was_not_begun() {
         let index = ReadIndex::default();
-        assert!(index.begin() && index.begin());
+        assert_eq!((index.begin(1), index.begin(1)), (1, 1));
         assert!(!index.try_stop(1), "element 1 was begun");
         assert!(index.try_stop(3));
         assert!(!index.try_stop(5), "a split cannot take back");
-        assert!(index.begin());
-        assert!(!index.begin(), "element 3 was given away");
+        assert_eq!(index.begin(2), 1, "element 3 was given away");
+        assert_eq!(index.begin(1), 0);
         assert_eq!((index.begun(), index.stop()), (3, 3));
         index.reset();
-        assert!(index.begin());
+        assert_eq!(index.begin(5), 5);
     }
 
     #[test]
@@ -286,9 +429,21 @@ mod tests {
         for round in 0..200 {
             let index = ReadIndex::default();
             let read = std::thread::scope(|scope| {
-                let reader = scope.spawn(|| (0..1000u64).take_while(|_| index.begin()).count() as u64);
+                let reader = scope.spawn(|| {
+                    let (mut read, mut left) = (0, 1000);
+                    while left > 0 {
+                        let count = (1 + round % 3).min(left);
+                        let begun = index.begin(count);
+                        read += begun as u64;
+                        left -= count;
+                        if begun < count {
+                            break;
+                        }
+                    }
+                    read
+                });
                 for _ in 0..100 {
-                    index.try_stop(index.begun() + round % 2);
+                    index.try_stop(index.begun() + round as u64 % 2);
                 }
                 reader.join().unwrap()
             });

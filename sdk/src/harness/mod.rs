@@ -17,6 +17,7 @@ mod keyed_state;
 mod monitor;
 mod node;
 mod ops;
+mod pace;
 mod pages;
 mod par_do;
 mod side;
@@ -40,6 +41,7 @@ pub(crate) use keyed::StatefulNode;
 pub use keyed_state::KeyedState;
 pub use monitor::BundleMonitor;
 pub use node::{CLOSURE_COMBINE_FN, CLOSURE_DO_FN, ClosurePayload, Node, Registry, Signature, StepBuilder};
+pub(crate) use pace::Pace;
 pub(crate) use pages::PageIter;
 #[doc(hidden)]
 pub use pages::Pages;

@@ -30,6 +30,18 @@ impl<T: Element> Receiver<T> for AssignWindows<T> {
             },
         )
     }
+    fn receive_all(&mut self, values: &mut Vec<T>, at: &Header) -> Result<(), Failure> {
+        let windows = self.window_fn.assign(at.timestamp);
+        let at = Header {
+            timestamp: at.timestamp,
+            windows,
+            pane: at.pane,
+        };
+        self.next.send_all(values, &at)
+    }
+    fn batches(&self) -> bool {
+        self.next.batches()
+    }
     fn start(&mut self) -> Result<(), Failure> {
         self.next.start()
     }

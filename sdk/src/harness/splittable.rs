@@ -75,7 +75,10 @@ impl<D: SplittableDoFn> Node for SplittableNode<D> {
                 // Only a restriction that came from the runner can be split and given back.
                 let monitor = step.input_form.is_some().then(|| step.monitor.clone());
                 let bundle = step.bundle();
-                let (outputs, sides) = self.0.ends(D::FINALIZES_BUNDLES, step)?;
+                let (mut outputs, sides) = self.0.ends(D::FINALIZES_BUNDLES, step)?;
+                if D::UNBOUNDED {
+                    outputs.at_once();
+                }
                 any_receiver::<Sized<D>>(Process {
                     step: UserStep { code, outputs, sides },
                     place,

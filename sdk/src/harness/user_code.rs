@@ -63,12 +63,7 @@ impl<D: Clone> Prototype<D> {
     ) -> Result<Code<D>, Failure> {
         STEP.set(step.step());
         let dofn = self.dofn.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut code = Code {
-            dofn: dofn.clone(),
-            name: step.name().into(),
-            step: step.step(),
-            teardown,
-        };
+        let mut code = Code::new(dofn.clone(), step.name(), step.step(), teardown);
         drop(dofn);
         setup(&mut code.dofn).map_err(|e| code.fail(e))?;
         Ok(code)
@@ -85,14 +80,8 @@ impl<D: Clone> Prototype<D> {
             tagged.push((tag.id, (tag.edge)(&tag.name, step)?));
         }
         let name: Arc<str> = step.name().into();
-        let outputs = Outputs {
-            main: step.output::<O>(MAIN)?,
-            tagged,
-            failure: None,
-            step: step.step(),
-            name,
-            finalizers: finalizes.then(|| step.bundle()),
-        };
+        let mut outputs = Outputs::new(step.output::<O>(MAIN)?, tagged, step.step(), name);
+        outputs.finalizers = finalizes.then(|| step.bundle());
         let readers = self.sides.iter().map(|side| SideReader {
             view: side.view,
             tag: side.tag.clone(),
@@ -118,6 +107,16 @@ pub(super) struct Code<D> {
 }
 
 impl<D> Code<D> {
+    /// Code of a step, by its name and number.
+    pub fn new(dofn: D, name: &str, step: u32, teardown: fn(&mut D)) -> Code<D> {
+        Code {
+            dofn,
+            name: name.into(),
+            step,
+            teardown,
+        }
+    }
+
     /// What happens from now on happens in this code.
     #[inline]
     pub fn enter(&self) {
@@ -148,7 +147,7 @@ pub(super) struct UserStep<D, O> {
 }
 
 impl<D, O: Element> UserStep<D, O> {
-    /// Calls the code with what it sees of an element.
+    /// Calls the code with what it sees of an element, or of several that share a header.
     #[inline(always)]
     pub fn call<R>(
         &mut self,
@@ -163,6 +162,7 @@ impl<D, O: Element> UserStep<D, O> {
             sides: &mut self.sides,
         };
         let result = call(&mut self.code.dofn, ctx);
+        self.outputs.flush(at);
         // A failure behind an output came first.
         self.outputs.check()?;
         result.map_err(|e| self.code.fail(e))

@@ -94,14 +94,14 @@ impl Source for WindowsSource {
     fn process(&mut self, data: &[u8], index: &Arc<ReadIndex>) -> Result<(), SourceError> {
         let mut input = data;
         while !input.is_empty() {
-            if !index.begin() {
-                return Ok(());
-            }
             let before = input;
             Timestamp::decode(&mut input)?;
             WindowCoder::Global.decode_windows(&mut input)?;
             PaneInfo::decode(&mut input)?;
             wire::read_bytes(&mut input, true)?;
+            if index.begin(1) == 0 {
+                return Ok(());
+            }
             // The header and the nonce go back as they came.
             let mut out = before[..before.len() - input.len()].to_vec();
             self.answer(&mut input, &mut out)?;
