@@ -167,7 +167,7 @@ impl<O: Element> Outputs<O> {
     pub fn start(&mut self) -> Result<(), Failure> {
         self.failure = None;
         self.gathered.clear();
-        self.pace.begin();
+        self.pace.start();
         self.main.start()?;
         self.tagged.iter_mut().try_for_each(|(_, edge)| edge.start())
     }

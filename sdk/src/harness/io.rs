@@ -290,7 +290,9 @@ impl<T: Element, R: ReadValue<T>> TypedSource<T, R> {
         let gathered = self.batch.len();
         let begun = index.begin(gathered);
         self.batch.truncate(begun);
-        self.next.send_all(&mut self.batch, &self.last.0)?;
+        if begun > 0 {
+            self.next.send_all(&mut self.batch, &self.last.0)?;
+        }
         if gathered >= self.pace.limit() {
             self.pace.sent();
         }
@@ -300,6 +302,8 @@ impl<T: Element, R: ReadValue<T>> TypedSource<T, R> {
 
 impl<T: Element, R: ReadValue<T>> Source for TypedSource<T, R> {
     fn start(&mut self) -> Result<(), Failure> {
+        self.batch.clear();
+        self.pace.start();
         self.next.start()
     }
 

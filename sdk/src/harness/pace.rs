@@ -36,7 +36,13 @@ impl Pace {
         self.limit
     }
 
-    /// What happened before this does not count: a batch begins.
+    /// A bundle starts. Its elements may be slower than those before, and what was begun is not given away.
+    pub fn start(&mut self) {
+        self.limit = 1;
+        self.last = None;
+    }
+
+    /// The time up to this does not count: a batch begins.
     pub fn begin(&mut self) {
         self.last = None;
     }
@@ -75,6 +81,9 @@ mod tests {
         assert_eq!(pace.limit(), MOST / 4);
         pace.took(Duration::from_secs(60));
         assert_eq!(pace.limit(), 1);
+        pace.took(Duration::from_micros(1));
+        pace.start();
+        assert_eq!(pace.limit(), 1, "a bundle knows nothing of the one before");
     }
 
     #[test]
