@@ -5,7 +5,6 @@ JOB_ENDPOINT names the running service.
 """
 import contextlib
 import os
-import socket
 import time
 
 import grpc
@@ -16,7 +15,8 @@ from apache_beam import coders
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc, beam_runner_api_pb2
+from apache_beam.portability.api import (
+    beam_fn_api_pb2_grpc, beam_job_api_pb2, beam_job_api_pb2_grpc, beam_runner_api_pb2)
 from apache_beam.runners import pipeline_context
 from apache_beam.runners.portability import expansion_service
 from apache_beam.runners.worker import worker_pool_main
@@ -27,6 +27,7 @@ from apache_beam.transforms import deduplicate, trigger, userstate, window
 from apache_beam.transforms.fully_qualified_named_transform import FullyQualifiedNamedTransform
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils import thread_pool_executor
 from apache_beam.utils.timestamp import Duration, Timestamp
 
 
@@ -117,7 +118,8 @@ class AfterASecond(beam.DoFn):
 def test_real_time_timers_wait_for_the_clock():
   begin = time.time()
   with pipeline() as p:
-    sums = p | beam.Create([('a', 1), ('a', 2), ('b', 3)]) | beam.ParDo(AfterASecond())
+    # Of one bundle, so that the second element of a key cannot come after the first one's second.
+    sums = p | beam.Create([('a', 1), ('a', 2), ('b', 3)], reshuffle=False) | beam.ParDo(AfterASecond())
     check(sums, [('a', 3), ('b', 3)])
   assert time.time() - begin >= 1
 
@@ -344,12 +346,13 @@ def test_elements_that_are_too_late_are_dropped():
 
 @contextlib.contextmanager
 def worker_pool():
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    port = free.getsockname()[1]
-  address, server = worker_pool_main.BeamFnExternalWorkerPoolServicer.start(port=port, use_process=False)
+  server = grpc.server(thread_pool_executor.shared_unbounded_instance())
+  port = server.add_insecure_port('localhost:0')
+  beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(
+      worker_pool_main.BeamFnExternalWorkerPoolServicer(use_process=False), server)
+  server.start()
   try:
-    yield address
+    yield 'localhost:%d' % port
   finally:
     server.stop(0)
 
@@ -524,6 +527,45 @@ def test_a_drain_does_not_wait_for_timers_by_the_clock(tmp_path):
     assert sorted(eval(line) for line in lines) == ['a', 'b']
 
 
+class Tick(beam.DoFn):
+  """A timer in event time that sets itself again until the end of time."""
+  TICK = userstate.TimerSpec('tick', userstate.TimeDomain.WATERMARK)
+
+  def process(self, element, t=beam.DoFn.TimestampParam, tick=beam.DoFn.TimerParam(TICK)):
+    tick.set(t + 1)
+
+  @userstate.on_timer(TICK)
+  def on_tick(self, t=beam.DoFn.TimestampParam, tick=beam.DoFn.TimerParam(TICK)):
+    tick.set(t + 1)
+
+
+class NewTags(beam.DoFn):
+  """Timers that each set others, for ever."""
+  CLOCK = userstate.TimerSpec('clock', userstate.TimeDomain.REAL_TIME)
+
+  def process(self, element, clock=beam.DoFn.TimerParam(CLOCK)):
+    clock.set(Timestamp(2**40), dynamic_timer_tag='')
+
+  @userstate.on_timer(CLOCK)
+  def on_clock(self, tag=beam.DoFn.DynamicTimerTagParam, clock=beam.DoFn.TimerParam(CLOCK)):
+    for digit in '0123456789':
+      clock.set(Timestamp(2**40), dynamic_timer_tag=tag + digit)
+
+
+def test_a_drain_ends_loops_of_timers(tmp_path):
+  path = str(tmp_path / 'elements')
+  p = pipeline('--streaming')
+  numbers = p | beam.Create(['kept']) | beam.ParDo(Count())
+  numbers | beam.ParDo(Record(path))
+  numbers | beam.ParDo(Tick())
+  numbers | beam.ParDo(NewTags())
+  result = p.run()
+  deadline = time.time() + 150
+  while not os.path.exists(path) and time.time() < deadline:
+    time.sleep(0.1)
+  drain(result)
+
+
 def test_a_bounded_job_drains_to_its_end():
   """What is bounded is read to its end."""
   p = pipeline()
@@ -620,15 +662,19 @@ class Finite(Endless):
 
 
 class Slow(beam.DoFn):
+  """Stands still amid its restriction until the runner has taken some of it away."""
   CALLS = beam.metrics.Metrics.counter('model', 'calls')
 
   def process(self, element, tracker=beam.DoFn.RestrictionParam(Finite())):
     self.CALLS.inc()
-    at = tracker.current_restriction().start
+    restriction = tracker.current_restriction()
+    at = restriction.start
+    deadline = time.time() + 150
     while tracker.try_claim(at):
-      time.sleep(0.05)
       yield at
       at += 1
+      while restriction.size() == element and tracker.current_restriction() == restriction and time.time() < deadline:
+        time.sleep(0.05)
 
 
 def test_what_is_slow_is_split():

@@ -21,6 +21,9 @@ use crate::watermark::Holds;
 const RUN_ELEMENTS: u64 = 1_000;
 const RUN_BYTES: usize = 256 << 10;
 
+/// Once nothing but timers is left to come of a window, those that fire may set so many others of a key.
+const MOST_LAST: usize = 1_000;
+
 /// What the queue must know of its stage.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyedSpec {
@@ -86,8 +89,43 @@ struct Entry {
     queued: bool,
     /// The last bundle took timers and left elements waiting.
     elements_next: bool,
-    /// Processing-time timers that fired because the job drains.
-    drained: BTreeSet<TimerId>,
+    /// By window, what happened when nothing but timers was left to come: see [`Last`].
+    last: BTreeMap<Window, Last>,
+}
+
+/// Of a window in which nothing but timers is left to come ([`Ending::includes`]): they have to come to an end.
+#[derive(Debug, Default)]
+struct Last {
+    /// Timers that fired then. They are not set again.
+    fired: BTreeSet<TimerId>,
+    /// How many were set then, by others that fired.
+    set: usize,
+}
+
+/// What tells whether a timer is among the last ones of its window.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    /// The job drains, and all input is processed.
+    drains: bool,
+    watermark: Timestamp,
+    allowed_lateness_ms: i64,
+}
+
+impl Ending {
+    /// Whether a timer is due when nothing but timers is left to come of its window. Where it is set then, it is set by
+    /// a timer, and a loop of them would never end: in event time no watermark goes beyond, and in a drain time does
+    /// not pass.
+    fn includes(self, domain: TimeDomain, due: Timestamp, window: &Window) -> bool {
+        match domain {
+            TimeDomain::ProcessingTime => self.drains,
+            // Loops come to the end of other windows step by step, and have things to tell on their way; to the end of time
+            // they do not come.
+            TimeDomain::EventTime if self.drains && *window == Window::Global => true,
+            TimeDomain::EventTime => {
+                due >= expiration_of(window, self.allowed_lateness_ms) && has_passed(self.watermark, due)
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -144,7 +182,7 @@ impl KeyedQueue {
     }
 
     /// The job drains. Once all input is processed, processing-time timers need not be waited for: they fire at once, as on
-    /// Beam's Flink runner. One that sets itself again when it fired so is dropped, or a loop would never end.
+    /// Beam's Flink runner, and event-time timers fire as the watermark is at the end of time. See [`Ending`] for loops.
     pub fn drain(&mut self) {
         self.draining = true;
     }
@@ -173,6 +211,14 @@ impl KeyedQueue {
     /// All input is processed, and the job drains.
     fn at_drains_end(&self) -> bool {
         self.draining && self.watermark == Timestamp::MAX
+    }
+
+    fn ending(&self) -> Ending {
+        Ending {
+            drains: self.at_drains_end(),
+            watermark: self.watermark,
+            allowed_lateness_ms: self.spec.allowed_lateness_ms,
+        }
     }
 
     fn expiration(&self, window: &Window) -> Timestamp {
@@ -376,8 +422,11 @@ impl KeyedQueue {
         if entry.busy || entry.queued {
             return;
         }
+        let timers = &entry.timers;
+        entry
+            .last
+            .retain(|window, _| timers.keys().any(|id| id.window == *window));
         if !tells && entry.runs.is_empty() {
-            let timers = &entry.timers;
             let collected = &mut self.collected;
             entry.windows.retain(|window, _| {
                 let waits = || timers.keys().any(|id| id.window == *window);
@@ -415,7 +464,7 @@ impl KeyedQueue {
             ..Run::default()
         };
         let mut timers: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let ends = self.at_drains_end();
+        let ending = self.ending();
         while taken < max_elements && bytes < max_bytes {
             let Some(key) = self.ready.pop_front() else { break };
             let Some(entry) = self.keys.get_mut(&key) else {
@@ -437,8 +486,8 @@ impl KeyedQueue {
                     work.timer_holds.push(held(armed.firing.hold_timestamp));
                     encode_timer(&key, &id, armed.firing, timers.entry(id.family).or_default());
                     used += 1;
-                    if ends && domain == TimeDomain::ProcessingTime {
-                        entry.drained.insert(id);
+                    if ending.includes(domain, armed.due, &id.window) {
+                        entry.last.entry(id.window.clone()).or_default().fired.insert(id);
                     }
                 }
             }
@@ -533,7 +582,7 @@ impl KeyedQueue {
         let Some(&(_, domain)) = self.spec.families.get(family) else {
             return;
         };
-        let ends = self.at_drains_end();
+        let ending = self.ending();
         let key = match self.keys.get_key_value(&timer.user_key) {
             Some((key, _)) => key.clone(),
             None => timer.user_key.clone(),
@@ -551,15 +600,19 @@ impl KeyedQueue {
                 holds.output.remove(held(old.firing.hold_timestamp));
             }
             let Some(firing) = timer.firing else { continue };
-            if ends && domain == TimeDomain::ProcessingTime && entry.drained.contains(&id) {
-                continue;
-            }
-            holds.output.add(held(firing.hold_timestamp));
             let due = match domain {
                 // Nothing of a window is processed after it expired.
                 TimeDomain::EventTime => firing.fire_timestamp.min(expiration),
                 TimeDomain::ProcessingTime => firing.fire_timestamp,
             };
+            if ending.includes(domain, due, window) {
+                let last = entry.last.entry(window.clone()).or_default();
+                if last.set >= MOST_LAST || last.fired.contains(&id) {
+                    continue;
+                }
+                last.set += 1;
+            }
+            holds.output.add(held(firing.hold_timestamp));
             entry.order.insert((domain, due, id.clone()));
             entry.timers.insert(id, Armed { due, firing });
             match domain {

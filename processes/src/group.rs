@@ -20,6 +20,8 @@ const LINE_BYTES: usize = 2000;
 const GRACE: Duration = Duration::from_secs(3);
 /// How long a supervisor may take beyond that.
 const SUPERVISOR: Duration = Duration::from_secs(3);
+/// How long reading what it has written may take after its end, on a busy machine.
+const OUTPUT: Duration = Duration::from_secs(3);
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,10 +145,13 @@ impl ProcessGroup {
             };
             // What it started and left behind ends with it.
             signal(group, Signal::KILL);
-            for reader in readers.into_iter().flatten() {
-                // Something outside the group may hold the pipe open.
-                let _ = tokio::time::timeout(Duration::from_millis(200), reader).await;
-            }
+            let read = async {
+                for reader in readers.into_iter().flatten() {
+                    let _ = reader.await;
+                }
+            };
+            // Something outside the group may hold the pipe open.
+            let _ = tokio::time::timeout(OUTPUT, read).await;
             drop(leash);
             let status = status.map_or_else(|e| e.to_string(), describe);
             let lines = last(&kept);

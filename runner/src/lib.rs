@@ -6,6 +6,7 @@ pub mod environments;
 pub mod fnapi;
 pub mod job;
 mod options;
+pub mod schemas;
 mod state;
 pub mod translate;
 pub mod worker;

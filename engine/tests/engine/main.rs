@@ -3,6 +3,7 @@
 mod bundles;
 #[path = "../common/mod.rs"]
 mod common;
+mod endings;
 mod side_inputs;
 mod splittable;
 mod test_stream;

@@ -250,7 +250,7 @@ fn state_lives_as_long_as_late_elements_are_taken() {
 }
 
 /// A stage with timers in the global window, whose output is grouped.
-fn grouped_timers(domain: TimeDomain) -> (Hand, Bundle, TransformId, u32, StageId) {
+pub fn grouped_timers(domain: TimeDomain) -> (Hand, Bundle, TransformId, u32, StageId) {
     let mut build = Build::new(1);
     let impulse = build.impulse();
     let pairs = build.user("Pair", impulse, pair(), user());

@@ -1,5 +1,7 @@
 //! The worker: serves well or badly, as the bytes say.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +23,8 @@ use super::messages::{
 };
 use crate::input::Input;
 
+/// How long a worker waits for its first request, which comes: it was started for it.
+const FIRST: Duration = Duration::from_secs(60);
 /// How long a worker waits for a request that may never come.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -56,13 +60,17 @@ pub(super) struct Hostile {
     state_in: tonic::Streaming<fnapi::StateResponse>,
     seen: Vec<Seen>,
     /// Requests so far.
-    pub asked: usize,
+    asked: Arc<AtomicUsize>,
     /// The last continuation token given.
     token: Bytes,
 }
 
 impl Hostile {
-    pub async fn connect(channel: &Channel, id: &str) -> Result<Self, tonic::Status> {
+    pub async fn connect(
+        channel: &Channel,
+        id: &str,
+        asked: Arc<AtomicUsize>,
+    ) -> Result<Self, tonic::Status> {
         let (answers, given) = stream();
         let requests = BeamFnControlClient::new(channel.clone())
             .control(tagged(id, given))
@@ -85,17 +93,20 @@ impl Hostile {
             state,
             state_in: state_in.into_inner(),
             seen: Vec::new(),
-            asked: 0,
+            asked,
             token: Bytes::new(),
         })
     }
 
     /// Does what the script says, until it or the runner is done.
     pub async fn perform(&mut self, input: &mut Input<'_>) {
+        // It is there because something is asked of it.
+        let mut patience = FIRST;
         while !input.is_empty() {
-            if !self.listen().await {
+            if !self.listen(patience).await {
                 return;
             }
+            patience = PATIENCE;
             match input.below(20) {
                 0..=6 => self.serve(input),
                 7 => self.respond(input, String::new(), None),
@@ -136,11 +147,11 @@ impl Hostile {
                 }
             }
         }
-        self.listen().await;
+        self.listen(patience).await;
     }
 
-    /// Takes what has come. False: the runner has closed the control stream.
-    async fn listen(&mut self) -> bool {
+    /// Takes what has come, or comes soon. False: the runner has closed the control stream.
+    async fn listen(&mut self, mut patience: Duration) -> bool {
         while let Some(Ok(Some(elements))) = self.data_in.message().now_or_never() {
             drop(elements);
         }
@@ -150,10 +161,11 @@ impl Hostile {
             }
         }
         loop {
-            match tokio::time::timeout(PATIENCE, self.requests.message()).await {
+            match tokio::time::timeout(patience, self.requests.message()).await {
                 Err(_) => return true,
                 Ok(Ok(Some(request))) => {
-                    self.asked += 1;
+                    self.asked.fetch_add(1, Ordering::Relaxed);
+                    patience = PATIENCE;
                     if let Some(ask) = request.request {
                         let stage = match &ask {
                             Ask::ProcessBundle(bundle) => self

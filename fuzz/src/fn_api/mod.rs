@@ -143,13 +143,12 @@ impl WorkerFactory for Factory {
                 return Err(refused("the script is over".into()));
             }
             let worker = world.server.expect(&request)?;
-            let hostile = Hostile::connect(&world.channel, &request.worker_id).await;
+            let hostile = Hostile::connect(&world.channel, &request.worker_id, requests).await;
             let mut hostile = hostile.map_err(|status| refused(status.message().to_owned()))?;
             worker.connected().await.map_err(refused)?;
             tokio::spawn(async move {
                 let mut input = Input(&script);
                 hostile.perform(&mut input).await;
-                requests.fetch_add(hostile.asked, Ordering::Relaxed);
                 *rest.lock().unwrap_or_else(PoisonError::into_inner) = input.0.to_vec();
                 over.send_replace(input.is_empty());
             });

@@ -1,20 +1,25 @@
 //! Environments against real processes and pools.
 
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
 use purlin_proto::{pipeline, urns};
+use tokio::sync::oneshot;
 
 use super::{EnvironmentSettings, Environments};
 use crate::fnapi::{FnApiServer, FnApiSettings};
 use crate::worker::{StartWorker, WorkerFactory};
 
+/// An hour, which no test awaits: what has to come before the deadline comes, however busy the machine is.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
+
 async fn reason(environment: pipeline::Environment) -> String {
     let server = Arc::new(FnApiServer::bind(FnApiSettings::default()).await.unwrap());
     let settings = EnvironmentSettings {
-        connect_timeout: Duration::from_millis(300),
+        connect_timeout: CONNECT_TIMEOUT,
     };
     let request = StartWorker {
         worker_id: "w".into(),
@@ -26,6 +31,36 @@ async fn reason(environment: pipeline::Environment) -> String {
     };
     let started = Environments::new(server, settings).start(request).await;
     started.err().expect("no worker can come of this").to_string()
+}
+
+/// Starts a process that writes its last words, then opens a FIFO for writing and holds it. When it has, lets the
+/// deadline pass. Returns the reason, and what tells when the FIFO's last writer has ended.
+async fn reason_at_the_deadline(body: impl Fn(&str) -> String) -> (String, oneshot::Receiver<()>) {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let boot = script(&dir, &body(fifo.to_str().unwrap()));
+    let (opened, mut is_open) = oneshot::channel();
+    let (ended, end) = oneshot::channel();
+    // A thread of its own: one of tokio's would keep time from passing.
+    std::thread::spawn(move || {
+        let mut file = std::fs::File::open(fifo).unwrap();
+        let _ = opened.send(());
+        file.read_to_end(&mut Vec::new()).unwrap();
+        let _ = ended.send(());
+    });
+    let started = reason(process(&boot));
+    tokio::pin!(started);
+    tokio::select! {
+        early = &mut started => panic!("it ended before the deadline: {early}"),
+        open = &mut is_open => open.unwrap(),
+    }
+    // From here on time passes whenever nothing else happens.
+    tokio::time::pause();
+    let reason = started.await;
+    tokio::time::resume();
+    (reason, end)
 }
 
 fn environment(urn: &str, payload: impl Message) -> pipeline::Environment {
@@ -68,29 +103,17 @@ async fn a_process_that_ends_is_reported_with_its_last_words() {
 
 #[tokio::test]
 async fn a_process_that_never_connects_meets_a_deadline_and_its_group_ends() {
-    let dir = tempfile::tempdir().unwrap();
     // The grandchild holds the FIFO's only writing end, so that reading it to its end awaits the grandchild's.
-    let fifo = dir.path().join("fifo");
-    assert!(
-        std::process::Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let boot = script(&dir, &format!("sleep 100 > {} & wait", fifo.display()));
-    let grandchild = tokio::task::spawn_blocking(move || std::fs::read(fifo));
-    let error = reason(process(&boot)).await;
+    let (error, end) = reason_at_the_deadline(|fifo| format!("sleep 1000 > {fifo} & wait")).await;
     assert!(error.contains("did not connect"), "{error}");
-    let end = tokio::time::timeout(Duration::from_secs(10), grandchild).await;
+    let end = tokio::time::timeout(Duration::from_secs(120), end).await;
     assert!(end.is_ok(), "the grandchild lives on");
 }
 
 #[tokio::test]
 async fn a_worker_that_never_connects_is_reported_with_what_it_said() {
-    let dir = tempfile::tempdir().unwrap();
-    let boot = script(&dir, "echo waiting for the moon; exec sleep 100");
-    let error = reason(process(&boot)).await;
+    let (error, _) =
+        reason_at_the_deadline(|fifo| format!("echo waiting for the moon; exec sleep 1000 > {fifo}")).await;
     assert!(
         error.contains("did not connect") && error.contains("waiting for the moon"),
         "{error}"

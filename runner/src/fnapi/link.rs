@@ -26,7 +26,7 @@ const MOST_BYTES: usize = 2_040_109_465;
 /// A worker that has answered a bundle and sends nothing more must close its streams within this time.
 const STALL: Duration = Duration::from_secs(60);
 /// How long whoever watches a worker's process may take to tell its end, once its streams have ended.
-const LAST_WORD: Duration = Duration::from_millis(700);
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Lines of a worker's log that are kept, for the message of its loss.
 const LINES: usize = 20;

@@ -129,9 +129,10 @@ impl EventLog {
         let next = {
             let mut kept = self.lock();
             kept.history.push(change);
+            // Under the lock: whoever has read the event asks for the state next.
+            self.states.send_replace(change);
             kept.push(JobEvent::State(change))
         };
-        self.states.send_replace(change);
         self.count.send_replace(next);
     }
 

@@ -255,6 +255,8 @@ fn merge_histograms(mut a: HistogramValue, b: &HistogramValue) -> Option<Histogr
 
 #[cfg(test)]
 mod tests {
+    use purlin_proto::pipeline::histogram_value;
+
     use super::*;
 
     fn ints<const N: usize>(values: [i64; N]) -> Bytes {
@@ -320,6 +322,38 @@ mod tests {
         let root = BoundedTrie::decode(&three[..]).unwrap().root.unwrap();
         assert_eq!(leaves(&root), 1);
         assert!(root.children["a"].truncated);
+    }
+
+    #[test]
+    fn histograms_of_the_same_buckets_add_up() {
+        let histogram = |counts: &[i64], width: f64| {
+            let linear = histogram_value::bucket_options::Linear {
+                number_of_buckets: Some(3),
+                width: Some(width),
+                start: Some(0.0),
+            };
+            let value = HistogramValue {
+                count: Some(counts.iter().sum()),
+                bucket_options: Some(histogram_value::BucketOptions {
+                    bucket_type: Some(histogram_value::bucket_options::BucketType::Linear(linear)),
+                }),
+                bucket_counts: counts.to_vec(),
+            };
+            Bytes::from(value.encode_to_vec())
+        };
+        // Empty buckets at the end are left out.
+        assert_eq!(
+            merge(
+                types::HISTOGRAM,
+                &histogram(&[1], 2.0),
+                &histogram(&[2, 0, 4], 2.0)
+            ),
+            Some(histogram(&[3, 0, 4], 2.0))
+        );
+        assert_eq!(
+            merge(types::HISTOGRAM, &histogram(&[1], 2.0), &histogram(&[1], 3.0)),
+            None
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! both sides of every edge agree, whichever SDKs they are.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use purlin_coders::spec::no_schemas;
@@ -323,9 +324,9 @@ impl Coders {
         // Go's own coders write their length themselves; what it knows and the runner does not, such as rows, lacks it.
         let prefixed = wire.id == id || !matches!(wire.coder, Coder::LengthPrefix(_));
         if self.nested && (prefixed || self.protos.get(id).is_some_and(|coder| urn(coder) == GO_CUSTOM)) {
-            let mut rest = &outer[..];
-            wire.coder.skip(&mut rest, true).ok()?;
-            return rest.is_empty().then(|| outer.clone());
+            let (mut rest, mut out) = (&outer[..], Vec::with_capacity(outer.len() + 4));
+            self.nest_part(id, &mut rest, &mut out)?;
+            return rest.is_empty().then(|| out.into());
         }
         let mut out = Vec::with_capacity(outer.len() + 4);
         if wire.id == id {
@@ -338,18 +339,43 @@ impl Coders {
             purlin_coders::wire::write_bytes(outer, &mut out, true);
             return Some(out.into());
         }
-        // A pair whose key is known: the key stays, the value is nested.
+        // A pair: its key is nested already.
         let (key, value) = self.kv(id)?;
-        let key_wire = self.wire(&key).ok()?;
-        if key_wire.id != key {
-            return None;
-        }
         let mut rest = &outer[..];
-        out.extend_from_slice(key_wire.coder.take(&mut rest, true).ok()?);
+        self.nest_part(&key, &mut rest, &mut out)?;
         let rest = outer.slice_ref(rest);
         out.extend_from_slice(&self.nest(&value, &rest)?);
         Some(out.into())
     }
+
+    /// Moves past a value of coder `id` that an SDK wrote in the nested context, and writes its wire form. `None` where
+    /// only the SDK knows its end.
+    fn nest_part(&mut self, id: &str, rest: &mut &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let wire = self.wire(id).ok()?;
+        let proto = self.protos.get(id)?;
+        if wire.id != id && !(self.nested && urn(proto) == GO_CUSTOM) {
+            if urn(proto) == urns::ROW {
+                let row = take_row(&payload(proto), rest)?;
+                purlin_coders::wire::write_bytes(row, out, true);
+                return Some(());
+            }
+            if let Some((key, value)) = self.kv(id) {
+                self.nest_part(&key, rest, out)?;
+                return self.nest_part(&value, rest, out);
+            }
+            if !self.nested {
+                return None;
+            }
+        }
+        out.extend_from_slice(wire.coder.take(rest, true).ok()?);
+        Some(())
+    }
+}
+
+/// Moves past a row, whose coder has this payload; returns its bytes.
+fn take_row<'a>(payload: &Bytes, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let schema = crate::schemas::parse_schema(payload).ok()?;
+    Coder::Row(Arc::new(schema)).take(rest, true).ok()
 }
 
 /// Rewrites a value of the outer context to the nested one.
@@ -386,4 +412,91 @@ fn payload(coder: &pipeline::Coder) -> Bytes {
         .as_ref()
         .map(|spec| spec.payload.clone())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use purlin_coders::wire::write_bytes;
+
+    use super::*;
+
+    /// A pair of a row and bytes, and a pair of that pair and a row, as an SDK that declares rows or not would have them.
+    fn coders(capabilities: &[&str]) -> Coders {
+        let field = |name: &str, atomic: pipeline::AtomicType| pipeline::Field {
+            name: name.to_owned(),
+            r#type: Some(pipeline::FieldType {
+                nullable: true,
+                type_info: Some(pipeline::field_type::TypeInfo::AtomicType(atomic.into())),
+            }),
+            ..Default::default()
+        };
+        let schema = pipeline::Schema {
+            fields: vec![
+                field("number", pipeline::AtomicType::Int64),
+                field("text", pipeline::AtomicType::String),
+            ],
+            ..Default::default()
+        };
+        let coder = |urn: &str, payload: Vec<u8>, components: &[&str]| pipeline::Coder {
+            spec: Some(pipeline::FunctionSpec {
+                urn: urn.to_owned(),
+                payload: payload.into(),
+            }),
+            component_coder_ids: components.iter().map(|&id| id.to_owned()).collect(),
+        };
+        let protos = [
+            ("bytes", coder(urns::BYTES, Vec::new(), &[])),
+            ("row", coder(urns::ROW, schema.encode_to_vec(), &[])),
+            ("no row", coder(urns::ROW, vec![0xff], &[])),
+            ("pair", coder(urns::KV, Vec::new(), &["row", "bytes"])),
+            ("both", coder(urns::KV, Vec::new(), &["pair", "row"])),
+            ("broken", coder(urns::KV, Vec::new(), &["no row", "bytes"])),
+        ];
+        let protos = protos
+            .into_iter()
+            .map(|(id, coder)| (id.to_owned(), coder))
+            .collect();
+        let environment = pipeline::Environment {
+            capabilities: capabilities.iter().map(|&urn| urn.to_owned()).collect(),
+            ..Default::default()
+        };
+        Coders::new(&protos, [environment].iter())
+    }
+
+    #[test]
+    fn rows_within_pairs_are_told_apart() {
+        // Two fields, the second one null; and none null.
+        let null = [2, 1, 0b10, 5];
+        let full = [2, 0, 5, 2, b'h', b'i'];
+        let prefixed = |row: &[u8]| {
+            let mut out = Vec::new();
+            write_bytes(row, &mut out, true);
+            out
+        };
+        for row in [&null[..], &full] {
+            let mut coders = coders(&[urns::ROW]);
+            let outer = |parts: &[&[u8]]| Bytes::from(parts.concat());
+            // In the outer context the last part runs to the end.
+            let nested = coders.nest("pair", &outer(&[row, b"abc"])).unwrap();
+            assert_eq!(nested, [&prefixed(row)[..], &[3], b"abc"].concat());
+            let nested = coders.nest("both", &outer(&[row, &[3], b"abc", &full])).unwrap();
+            assert_eq!(
+                nested,
+                [&prefixed(row)[..], &[3], b"abc", &prefixed(&full)].concat()
+            );
+            // A row alone needs no look at it.
+            assert_eq!(coders.nest("row", &outer(&[row])).unwrap(), prefixed(row));
+            assert_eq!(coders.nest("pair", &outer(&[&row[..2]])), None);
+            assert_eq!(coders.nest("broken", &outer(&[row, b"abc"])), None);
+            // The Go SDK knows no outer context.
+            let mut coders = self::coders(&["beam:version:sdk_base:go:2.70.0"]);
+            let nested = coders.nest("both", &outer(&[row, &[3], b"abc", &full])).unwrap();
+            assert_eq!(
+                nested,
+                [&prefixed(row)[..], &[3], b"abc", &prefixed(&full)].concat()
+            );
+            assert_eq!(coders.nest("pair", &outer(&[row, &[3], b"abcd"])), None);
+        }
+    }
 }

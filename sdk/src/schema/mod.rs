@@ -56,9 +56,9 @@ use std::sync::Arc;
 pub use decimal::{Decimal, DecimalError};
 pub use fields::{FieldError, FieldPath};
 pub use logical::{Date, ENUMERATION, FIXED_BYTES, MicrosInstant, ONE_OF};
-pub use proto::{ParseSchemaError, parse_schema};
 pub use purlin_coders::schema::{Field, FieldKind, FieldType, LogicalType};
 use purlin_coders::{DecodeError, Element};
+pub use purlin_runner::schemas::{ParseSchemaError, parse_schema};
 pub use types::{SchemaItem, SchemaKey};
 
 /// The fields of a row: what [`Schema::schema`] gives.
