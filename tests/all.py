@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
 
 # All that is built only when asked for: what tests build is built with it, once.
-WORKSPACE = ['--workspace', '--features', 'purlin/avro,purlin/parquet,purlin/object-store']
+WORKSPACE = ['--workspace', '--features', 'purlin/avro,purlin/parquet,purlin/object-store,purlin-job-service/object-store']
 PYTEST = [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rfEs', 'tests']
 
 STEPS = {

@@ -73,7 +73,9 @@ struct Args {
     /// (its name aside); 0: not at all
     #[arg(long = "worker_idle_timeout", default_value = "0", value_name = "DURATION", value_parser = duration)]
     worker_idle_timeout: GoDuration,
-    /// Folder for staged artifacts; by default one among the temporary files that ends with the service
+    /// Folder for staged artifacts; by default one among the temporary files that ends with the service. Built with the feature
+    /// object-store, a URL of an object store too, such as s3://bucket/folder; its settings are in the environment (AWS_REGION,
+    /// GOOGLE_SERVICE_ACCOUNT, AZURE_STORAGE_ACCOUNT_NAME and others)
     #[arg(long = "artifacts_dir", value_name = "FOLDER")]
     artifacts_dir: Option<PathBuf>,
     /// Remove a job's artifacts when it ends, unless another needs them; without it they stay for the next job
@@ -111,7 +113,7 @@ pub struct Options {
     pub worker_hang_timeout: Option<Duration>,
     /// How long workers are kept for a next job; none: they end with their job.
     pub worker_idle_timeout: Option<Duration>,
-    /// Folder for staged artifacts, if not a temporary one.
+    /// Folder for staged artifacts, or URL of an object store, if not a temporary folder.
     pub artifacts_dir: Option<PathBuf>,
     /// Whether a job's artifacts go when it ends.
     pub clean_artifacts_per_job: bool,

@@ -1,6 +1,5 @@
 //! The service as a whole: its ports, and its end.
 
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
-use crate::artifacts::{Retrieval, Staging, Store};
+use crate::artifacts::{Retrieval, Staging, Store, StoreError};
 use crate::expansion::Expansion;
 use crate::jobs::{JobApi, JobLog, Jobs};
 use crate::options::Options;
@@ -40,16 +39,9 @@ pub enum StartError {
         #[source]
         error: BindError,
     },
-    /// No folder for artifacts.
-    #[error(
-        "cannot make a folder for artifacts in {folder}: {error}; --artifacts_dir or TMPDIR names another"
-    )]
-    Folder {
-        /// Where.
-        folder: String,
-        /// Why.
-        error: io::Error,
-    },
+    /// No place for artifacts.
+    #[error(transparent)]
+    Artifacts(#[from] StoreError),
 }
 
 /// A running service.
@@ -84,15 +76,7 @@ impl JobService {
         let (job_url, artifact_url, expansion_url) = (url(&job), url(&artifact), url(&expansion));
         let web_url = page.as_ref().map(url);
 
-        let folder = options.artifacts_dir.as_deref();
-        let store =
-            Store::new(folder, options.clean_artifacts_per_job).map_err(|error| StartError::Folder {
-                folder: folder
-                    .map_or_else(std::env::temp_dir, Path::to_owned)
-                    .display()
-                    .to_string(),
-                error,
-            })?;
+        let store = Store::new(options.artifacts_dir.as_deref(), options.clean_artifacts_per_job).await?;
         let store = Arc::new(store);
         let jobs = Arc::new(Jobs::new(store.clone()));
         let staging = Staging {
@@ -197,8 +181,8 @@ impl JobService {
         self.web_url.as_deref()
     }
 
-    /// The folder of staged artifacts.
-    pub fn artifact_folder(&self) -> &Path {
+    /// The folder of staged artifacts; none if they are in an object store.
+    pub fn artifact_folder(&self) -> Option<&Path> {
         self.store.folder()
     }
 
@@ -255,7 +239,7 @@ impl JobService {
         let _ = tokio::time::timeout(SERVERS_END, all).await;
         servers.shutdown().await;
         // The folder goes with the store, but some task may still hold that.
-        self.store.remove();
+        self.store.close().await;
     }
 }
 

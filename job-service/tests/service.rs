@@ -375,7 +375,7 @@ async fn a_job_can_be_cancelled_while_its_worker_starts() {
     starts.recv().await.unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(60), service.shutdown()).await;
     assert!(ended.is_ok(), "the service does not end");
-    assert!(!service.artifact_folder().exists());
+    assert!(!service.artifact_folder().unwrap().exists());
 }
 
 #[tokio::test]
@@ -476,7 +476,11 @@ async fn artifacts_are_checked_kept_and_given() {
         .unwrap();
 
     // One file, for both hold the same.
-    let files = || std::fs::read_dir(service.artifact_folder()).unwrap().count();
+    let files = || {
+        std::fs::read_dir(service.artifact_folder().unwrap())
+            .unwrap()
+            .count()
+    };
     assert_eq!(files(), 1);
     let request = api::GetJobPipelineRequest { job_id: id.clone() };
     let staged = client
@@ -631,7 +635,12 @@ async fn wrong_artifacts_are_refused() {
             .unwrap_err();
         assert!(error.code() == code && error.message().contains(text), "{error}");
     }
-    assert_eq!(std::fs::read_dir(service.artifact_folder()).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(service.artifact_folder().unwrap())
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 #[tokio::test]

@@ -8,13 +8,17 @@
 //! The supervisor is the program itself, started again with a flag ([`supervise_if_asked`], first thing in `main`). A
 //! pipe tells of the parent's end whatever killed it, where a parent-death signal follows one thread of the parent and
 //! reaches no grandchildren. In a program that does not call it (a test, say) the command is a plain process group.
+//!
+//! Their temporary files end with them too: [`OwnFolder`].
 #![forbid(unsafe_code)]
 
+mod folder;
 mod group;
 mod supervisor;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+pub use folder::OwnFolder;
 pub use group::{ProcessEnd, ProcessGroup};
 pub use supervisor::{Limits, supervise_if_asked};

@@ -3,11 +3,13 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prost::Message;
 use prost::bytes::Bytes;
+use purlin_processes::OwnFolder;
 use purlin_proto::job_management as api;
 use purlin_proto::job_management::artifact_retrieval_service_client::ArtifactRetrievalServiceClient;
 use purlin_proto::{pipeline, urns};
@@ -89,21 +91,23 @@ pub struct Staged {
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
+    /// For what is being fetched: it goes when this process has been killed.
+    partial: Arc<OwnFolder>,
     fetched: AtomicU64,
     bytes: AtomicU64,
     hits: AtomicU64,
 }
 
 impl Cache {
-    /// Keeps files in this folder, which is made.
-    pub fn new(folder: PathBuf) -> io::Result<Self> {
-        std::fs::create_dir_all(&folder)?;
-        Ok(Self {
+    /// Keeps files in `folder`; `partial`, on the same file system, is for those that are being fetched.
+    pub fn new(folder: PathBuf, partial: Arc<OwnFolder>) -> Self {
+        Self {
             folder,
+            partial,
             fetched: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             hits: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Files fetched, their bytes, and files that were here already.
@@ -172,7 +176,7 @@ impl Cache {
         }
         let partial = tempfile::Builder::new()
             .prefix("partial-")
-            .tempfile_in(&self.folder);
+            .tempfile_in(self.partial.path());
         let (file, path) = partial.map_err(failed)?.into_parts();
         let mut file = tokio::fs::File::from_std(file);
         let mut hash = Sha256::new();

@@ -7,9 +7,11 @@
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Parser;
+use purlin_processes::OwnFolder;
 use purlin_worker_pool::artifacts::Cache;
 use purlin_worker_pool::provision::{self, Endpoints};
 
@@ -69,8 +71,11 @@ fn start(args: Args) -> anyhow::Result<std::io::Error> {
             .await
             .map_err(|e| anyhow!(e))?;
         endpoints.complete(&info);
-        let cache = Cache::new(args.semi_persist_dir.join("cache"))
+        let cache = args.semi_persist_dir.join("cache");
+        let partial = std::fs::create_dir_all(&cache)
+            .and_then(|()| OwnFolder::new(&args.semi_persist_dir, ".boot-"))
             .with_context(|| format!("make a folder in {}", args.semi_persist_dir.display()))?;
+        let cache = Cache::new(cache, Arc::new(partial));
         let staged = cache.stage(&endpoints.artifact, &args.id, info.dependencies, &folder);
         anyhow::Ok(staged.await?)
     })?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use purlin_processes::OwnFolder;
 use purlin_worker_pool::{PoolSettings, WorkerPool};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::Layer;
@@ -112,12 +113,20 @@ fn main() -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    if let Some(url) = args
+        .artifacts_dir
+        .as_ref()
+        .filter(|folder| folder.to_string_lossy().contains("://"))
+    {
+        anyhow::bail!(
+            "--artifacts_dir={} is a URL, and a pool keeps files in a folder of its machine",
+            url.display()
+        );
+    }
     let own = match &args.artifacts_dir {
         Some(_) => None,
         None => Some(
-            tempfile::Builder::new()
-                .prefix("purlin-worker-pool-")
-                .tempdir()
+            OwnFolder::new(&std::env::temp_dir(), "purlin-worker-pool-")
                 .context("make a folder for staged files; --artifacts_dir names one")?,
         ),
     };

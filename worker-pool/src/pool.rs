@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use purlin_processes::OwnFolder;
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_server::{
     BeamFnExternalWorkerPool, BeamFnExternalWorkerPoolServer,
@@ -81,6 +82,8 @@ pub struct WorkerPool {
 pub(crate) struct Shared {
     pub(crate) settings: PoolSettings,
     pub(crate) cache: Cache,
+    /// For workers' folders, on the cache's file system.
+    pub(crate) own: Arc<OwnFolder>,
     pub(crate) counters: Counters,
     workers: Mutex<HashMap<String, Arc<Worker>>>,
     /// How the last that ended unasked did.
@@ -134,10 +137,14 @@ impl WorkerPool {
             port: settings.port,
             error,
         };
-        let cache = Cache::new(settings.folder.join("cache")).map_err(|error| PoolError::Folder {
+        let unfit = |error| PoolError::Folder {
             folder: settings.folder.display().to_string(),
             error,
-        })?;
+        };
+        let cache = settings.folder.join("cache");
+        std::fs::create_dir_all(&cache).map_err(unfit)?;
+        let own = Arc::new(OwnFolder::new(&settings.folder, ".pool-").map_err(unfit)?);
+        let cache = Cache::new(cache, own.clone());
         let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((settings.host.as_str(), settings.port))
             .await
             .map_err(failed)?
@@ -148,6 +155,7 @@ impl WorkerPool {
         let shared = Arc::new(Shared {
             settings,
             cache,
+            own,
             counters: Counters::default(),
             workers: Mutex::default(),
             ended: Mutex::default(),
@@ -201,6 +209,8 @@ impl WorkerPool {
         {
             self.server.abort();
         }
+        // Tasks that end a little later may hold it still.
+        self.shared.own.remove();
     }
 }
 

@@ -78,7 +78,7 @@ impl Worker {
         };
         let folder = tempfile::Builder::new()
             .prefix("worker-")
-            .tempdir_in(&shared.settings.folder)
+            .tempdir_in(shared.own.path())
             .map_err(|e| {
                 let folder = shared.settings.folder.display();
                 format!("cannot make a folder in {folder}: {e}; --artifacts_dir names another")

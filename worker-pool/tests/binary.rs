@@ -20,7 +20,11 @@ impl Drop for Pool {
 }
 
 fn pool(flags: &[String]) -> Pool {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_purlin-worker-pool"))
+    serving(Command::new(env!("CARGO_BIN_EXE_purlin-worker-pool")), flags)
+}
+
+fn serving(mut command: Command, flags: &[String]) -> Pool {
+    let mut child = command
         .arg("--port=0")
         .args(flags)
         .stdout(Stdio::piped())
@@ -115,4 +119,48 @@ fn a_worker_beyond_its_memory_ends() {
     let read = || std::fs::read_to_string(&done).unwrap_or_default();
     until("the worker", || !read().is_empty());
     until("its end", || !runs(read().trim()));
+}
+
+#[test]
+fn what_a_killed_pool_left_goes_with_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = |flags: &[String]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_purlin-worker-pool"));
+        command.env("TMPDIR", dir.path());
+        serving(command, flags)
+    };
+    let left = || {
+        let mut found: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
+        found.sort();
+        found
+    };
+    let given = dir.path().join("given");
+    let given_flag = [format!("--artifacts_dir={}", given.display())];
+    let pools_in_given = || {
+        let names = std::fs::read_dir(&given).unwrap().map(|e| e.unwrap().file_name());
+        names.filter(|name| name != "cache").collect::<Vec<_>>()
+    };
+    let mut killed = [started(&[]), started(&given_flag)];
+    let living = started(&[]);
+    let before = left();
+    assert_eq!((before.len(), pools_in_given().len()), (3, 1), "{before:?}");
+    for pool in &mut killed {
+        pool.child.kill().unwrap();
+        pool.child.wait().unwrap();
+    }
+    let old = pools_in_given();
+    let _next = [started(&[]), started(&given_flag)];
+    // One of the dead and one of the living in the beginning; now the living one's and the next one's.
+    let after = left();
+    assert_eq!(after.len(), 3, "{after:?}");
+    assert_eq!(
+        before.iter().filter(|folder| !after.contains(folder)).count(),
+        1,
+        "{after:?}"
+    );
+    assert!(pools_in_given().len() == 1 && pools_in_given() != old);
+    drop(living);
 }

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures::TryStreamExt;
 use prost::Message;
 use purlin_proto::job_management::artifact_retrieval_service_server::ArtifactRetrievalService;
 use purlin_proto::{job_management as api, pipeline, urns};
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::staging::package;
-use super::store::{Store, hex};
-
-const CHUNK: usize = 1 << 20;
+use super::store::{CHUNK, Store, hex};
 
 /// The retrieval service. It gives what is in the store, and no other file of the machine.
 #[derive(Clone)]
@@ -55,8 +53,9 @@ impl ArtifactRetrievalService for Retrieval {
                         "{path:?} is no staged artifact of a job of this service"
                     )));
                 };
+                let store = self.store.clone();
                 tokio::spawn(async move {
-                    if let Err(status) = send_file(&file.path, &sha256, &chunks).await {
+                    if let Err(status) = send_file(&store, &sha256, &chunks).await {
                         tracing::error!("artifact {sha256}: {}", status.message());
                         // The worker has gone if this fails.
                         let _ = chunks.send(Err(status)).await;
@@ -95,22 +94,18 @@ async fn send(chunks: &Chunks, data: Bytes) -> Result<(), Status> {
     Ok(())
 }
 
-async fn send_file(path: &str, sha256: &str, chunks: &Chunks) -> Result<(), Status> {
+async fn send_file(store: &Store, sha256: &str, chunks: &Chunks) -> Result<(), Status> {
     let failed = |e: std::io::Error| Status::data_loss(format!("cannot read the staged file: {e}"));
-    let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let mut pieces = store.open(sha256).await.map_err(failed)?;
     let mut hash = Sha256::new();
-    loop {
-        let mut chunk = BytesMut::with_capacity(CHUNK);
-        while chunk.len() < CHUNK && file.read_buf(&mut chunk).await.map_err(failed)? > 0 {}
-        if chunk.is_empty() {
-            break;
-        }
-        hash.update(&chunk);
-        send(chunks, chunk.freeze()).await?;
+    while let Some(piece) = pieces.try_next().await.map_err(failed)? {
+        hash.update(&piece);
+        send(chunks, piece).await?;
     }
     if hex(&hash.finalize()) != sha256 {
+        store.distrust(sha256);
         return Err(Status::data_loss(
-            "the staged file has changed on disk since it was staged; submit the job again",
+            "the staged file has changed since it was staged; submit the job again",
         ));
     }
     Ok(())

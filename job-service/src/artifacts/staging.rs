@@ -115,11 +115,12 @@ impl Staging {
             return Ok(artifact);
         }
         if let Some(path) = self.store.claim(&described.sha256, job).await {
-            return Ok(stored(&artifact, &path.display().to_string(), described.sha256));
+            return Ok(stored(&artifact, path, described.sha256));
         }
-        let mut file = self.store.begin(&described.name).await.map_err(status)?;
+        let file = self.store.begin(&described.name, &described.sha256).await;
+        let mut file = file.map_err(status)?;
         if let Some(data) = described.embedded {
-            file.write(&data).await.map_err(status)?;
+            file.write(data).await.map_err(status)?;
         } else {
             client
                 .ask(Ask::GetArtifact(api::GetArtifactRequest {
@@ -130,7 +131,7 @@ impl Staging {
                 let answer = client.next().await?;
                 match answer.response {
                     Some(Answer::GetArtifactResponse(chunk)) => {
-                        file.write(&chunk.data).await.map_err(status)?
+                        file.write(chunk.data).await.map_err(status)?
                     }
                     None if answer.is_last => {}
                     _ => {
@@ -144,8 +145,8 @@ impl Staging {
                 }
             }
         }
-        let (path, sha256) = file.finish(&described.sha256, job).await.map_err(status)?;
-        Ok(stored(&artifact, &path.display().to_string(), sha256))
+        let (path, sha256) = file.finish(job).await.map_err(status)?;
+        Ok(stored(&artifact, path, sha256))
     }
 }
 
@@ -162,13 +163,10 @@ fn status(error: super::ArtifactError) -> Status {
 /// The artifact as a file of the store, in its old role.
 fn stored(
     artifact: &pipeline::ArtifactInformation,
-    path: &str,
+    path: String,
     sha256: String,
 ) -> pipeline::ArtifactInformation {
-    let payload = pipeline::ArtifactFilePayload {
-        path: path.into(),
-        sha256,
-    };
+    let payload = pipeline::ArtifactFilePayload { path, sha256 };
     pipeline::ArtifactInformation {
         type_urn: urns::artifact_types::FILE.into(),
         type_payload: payload.encode_to_vec().into(),

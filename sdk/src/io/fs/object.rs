@@ -1,19 +1,15 @@
 //! Objects of S3, Google Cloud Storage and Azure.
-//!
-//! Settings come from the environment, under the names that the clouds' own tools use: `AWS_ACCESS_KEY_ID`, `AWS_REGION`,
-//! `AWS_ENDPOINT`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME` and others.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::buffered::BufWriter;
-use object_store::memory::InMemory;
-use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use purlin_objects::object_store::buffered::BufWriter;
+use purlin_objects::object_store::path::Path;
+use purlin_objects::object_store::{self, ObjectMeta, ObjectStore, ObjectStoreExt};
+use purlin_objects::{Location, explain};
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Runtime;
 
@@ -23,50 +19,21 @@ use crate::io::files::{FileMetadata, MatchError};
 /// Objects are read and written by pieces of so many bytes.
 const PIECE: usize = 8 << 20;
 
-/// Schemes, the prefix of the variables of their settings, and what is mostly missing.
-const CLOUDS: [(&[&str], &str, &str); 3] = [
-    (
-        &["s3", "s3a"],
-        "AWS_",
-        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION (AWS_ENDPOINT and AWS_ALLOW_HTTP for other services than \
-         Amazon's)",
-    ),
-    (
-        &["gs"],
-        "GOOGLE_",
-        "GOOGLE_SERVICE_ACCOUNT, the path of a service account's file",
-    ),
-    (
-        &["az", "azure", "abfs", "abfss", "adl"],
-        "AZURE_",
-        "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-    ),
-];
-/// For tests: objects of this process.
-const MEMORY: &str = "memory";
-
 /// An object, or a pattern of objects.
 #[derive(Clone)]
-struct Object {
-    store: Arc<dyn ObjectStore>,
-    /// `s3://bucket`.
-    root: String,
-    /// What is behind it, without a slash before it.
-    key: String,
-}
+struct Object(Location);
 
-fn settings(scheme: &str) -> Option<(&'static str, &'static str)> {
-    CLOUDS
-        .iter()
-        .find(|(schemes, ..)| schemes.contains(&scheme))
-        .map(|(_, prefix, needed)| (*prefix, *needed))
+impl std::ops::Deref for Object {
+    type Target = Location;
+
+    fn deref(&self) -> &Location {
+        &self.0
+    }
 }
 
 fn runtime() -> io::Result<&'static Runtime> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
     let made = RUNTIME.get_or_init(|| {
-        // Where the program has chosen another provider, that one is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("purlin-objects")
@@ -97,38 +64,12 @@ fn wait<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> io
 
 impl Object {
     fn new(url: &str) -> Result<Object, MatchError> {
-        static STORES: OnceLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = OnceLock::new();
-        let failed = |reason: String| MatchError::Store {
-            url: url.to_owned(),
-            reason,
-        };
-        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-        if settings(scheme).is_none() && scheme != MEMORY {
-            return Err(failed(format!(
-                "{scheme}:// is not known; there are s3://, gs://, az:// and abfs://, and paths of local files"
-            )));
-        }
-        if bucket.is_empty() && scheme != MEMORY {
-            return Err(failed(format!("name a bucket: {scheme}://BUCKET/NAME")));
-        }
-        let root = format!("{scheme}://{bucket}");
-        let stores = STORES.get_or_init(Mutex::default);
-        let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
-        let store = match stores.get(&root) {
-            Some(store) => store.clone(),
-            None => {
-                runtime().map_err(|error| failed(error.to_string()))?;
-                let store = connect(scheme, &root).map_err(failed)?;
-                stores.insert(root.clone(), store.clone());
-                store
-            }
-        };
-        Ok(Object {
-            store,
-            root,
-            key: key.to_owned(),
-        })
+        Location::parse(url)
+            .map(Object)
+            .map_err(|reason| MatchError::Store {
+                url: url.to_owned(),
+                reason,
+            })
     }
 
     fn open(url: &str) -> io::Result<(Object, Path)> {
@@ -147,20 +88,6 @@ impl Object {
     }
 }
 
-fn connect(scheme: &str, root: &str) -> Result<Arc<dyn ObjectStore>, String> {
-    let Some((prefix, needed)) = settings(scheme) else {
-        return Ok(Arc::new(InMemory::new()));
-    };
-    let hint = |error: String| format!("{error}; check the environment's {needed}");
-    let url = reqwest::Url::parse(root).map_err(|error| error.to_string())?;
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with(prefix));
-    let (store, _) =
-        object_store::parse_url_opts(&url, variables).map_err(|error| hint(error.to_string()))?;
-    Ok(store.into())
-}
-
 /// An error of a store, with the URL and the settings it may come from.
 fn failed(url: &str, error: object_store::Error) -> io::Error {
     let kind = match &error {
@@ -170,13 +97,7 @@ fn failed(url: &str, error: object_store::Error) -> io::Error {
         }
         _ => io::ErrorKind::Other,
     };
-    let scheme = url.split("://").next().unwrap_or("");
-    let text = crate::error::chain(&error);
-    let hint = match (kind, settings(scheme)) {
-        (io::ErrorKind::NotFound, _) | (_, None) => String::new(),
-        (_, Some((_, needed))) => format!("; check the environment's {needed}"),
-    };
-    io::Error::new(kind, format!("\"{url}\": {text}{hint}"))
+    io::Error::new(kind, format!("\"{url}\": {}", explain(url, &error)))
 }
 
 pub fn check(path: &str) -> Result<(), MatchError> {
@@ -278,7 +199,7 @@ pub fn open(url: &str, offset: u64) -> io::Result<Box<dyn Read + Send>> {
     let (object, path, size) = head(url)?;
     let mut reader = Reader {
         url: url.to_owned(),
-        store: object.store,
+        store: object.0.store,
         path,
         size,
         asked: offset,
@@ -320,12 +241,9 @@ impl Writer {
             Err(error) => {
                 // One that failed at its end cannot be aborted any more.
                 self.upload = (!last).then_some(upload);
-                let scheme = self.url.split("://").next().unwrap_or("");
-                let hint = settings(scheme).map(|(_, needed)| format!("; check the environment's {needed}"));
-                let text = crate::error::chain(&error);
                 Err(io::Error::new(
                     error.kind(),
-                    format!("\"{}\": {text}{}", self.url, hint.unwrap_or_default()),
+                    format!("\"{}\": {}", self.url, explain(&self.url, &error)),
                 ))
             }
         }
@@ -366,7 +284,7 @@ pub fn create(url: &str) -> io::Result<Box<dyn FileWriter>> {
     let (object, path) = Object::open(url)?;
     Ok(Box::new(Writer {
         url: url.to_owned(),
-        upload: Some(BufWriter::new(object.store, path)),
+        upload: Some(BufWriter::new(object.0.store, path)),
         buffer: Vec::new(),
     }))
 }

@@ -1,0 +1,125 @@
+//! Object stores by URL: S3, Google Cloud Storage and Azure.
+//!
+//! Settings come from the environment, under the names that the clouds' own tools use: `AWS_ACCESS_KEY_ID`, `AWS_REGION`,
+//! `AWS_ENDPOINT`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME` and others.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+pub use object_store;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+/// Schemes, the prefix of the variables of their settings, and what is mostly missing.
+const CLOUDS: [(&[&str], &str, &str); 3] = [
+    (
+        &["s3", "s3a"],
+        "AWS_",
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION (AWS_ENDPOINT and AWS_ALLOW_HTTP for other services than \
+         Amazon's)",
+    ),
+    (
+        &["gs"],
+        "GOOGLE_",
+        "GOOGLE_SERVICE_ACCOUNT, the path of a service account's file",
+    ),
+    (
+        &["az", "azure", "abfs", "abfss", "adl"],
+        "AZURE_",
+        "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    ),
+];
+/// For tests: objects of this process.
+const MEMORY: &str = "memory";
+
+/// A place in an object store.
+#[derive(Clone)]
+pub struct Location {
+    /// The store of its bucket.
+    pub store: Arc<dyn ObjectStore>,
+    /// `s3://bucket`.
+    pub root: String,
+    /// What is behind it, without a slash before it.
+    pub key: String,
+}
+
+impl Location {
+    /// Reads a URL such as `s3://bucket/folder/name`. Nothing is asked of the store yet; one bucket's places share one client.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, or with the settings for it.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        static STORES: OnceLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = OnceLock::new();
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        if settings(scheme).is_none() && scheme != MEMORY {
+            return Err(format!(
+                "{scheme}:// is not known; there are s3://, gs://, az:// and abfs://, and paths of local files"
+            ));
+        }
+        if bucket.is_empty() && scheme != MEMORY {
+            return Err(format!("name a bucket: {scheme}://BUCKET/NAME"));
+        }
+        let root = format!("{scheme}://{bucket}");
+        let stores = STORES.get_or_init(Mutex::default);
+        let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = match stores.get(&root) {
+            Some(store) => store.clone(),
+            None => {
+                let store = connect(scheme, &root)?;
+                stores.insert(root.clone(), store.clone());
+                store
+            }
+        };
+        Ok(Self {
+            store,
+            root,
+            key: key.to_owned(),
+        })
+    }
+}
+
+fn settings(scheme: &str) -> Option<(&'static str, &'static str)> {
+    CLOUDS
+        .iter()
+        .find(|(schemes, ..)| schemes.contains(&scheme))
+        .map(|(_, prefix, needed)| (*prefix, *needed))
+}
+
+fn connect(scheme: &str, root: &str) -> Result<Arc<dyn ObjectStore>, String> {
+    let Some((prefix, needed)) = settings(scheme) else {
+        return Ok(Arc::new(InMemory::new()));
+    };
+    // Where the program has chosen another provider, that one is used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let hint = |error: String| format!("{error}; check the environment's {needed}");
+    let url = reqwest::Url::parse(root).map_err(|error| error.to_string())?;
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with(prefix));
+    let (store, _) =
+        object_store::parse_url_opts(&url, variables).map_err(|error| hint(error.to_string()))?;
+    Ok(store.into())
+}
+
+/// An error of a store with all that led to it, and the settings that it may come from.
+pub fn explain(url: &str, error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = next.source();
+    }
+    let missing = error
+        .downcast_ref::<object_store::Error>()
+        .is_some_and(|error| matches!(error, object_store::Error::NotFound { .. }));
+    match settings(url.split("://").next().unwrap_or_default()) {
+        Some((_, needed)) if !missing => format!("{text}; check the environment's {needed}"),
+        _ => text,
+    }
+}
