@@ -58,6 +58,12 @@ pub enum DecodeError {
     /// An iterable whose rest is in the runner's state, read where no state can be read.
     #[error("the rest of a state-backed iterable is in the runner's state, which cannot be read here")]
     StateBacked,
+    /// The rest of an iterable in the runner's state could not be read.
+    #[error("the rest of an iterable, which stayed with the runner, cannot be read: {reason}")]
+    Rest {
+        /// What the runner says.
+        reason: Box<str>,
+    },
     /// A pair was expected.
     #[error("coder {coder} is not beam:coder:kv:v1: its values have no key")]
     NotKv {

@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backed;
 pub mod coder;
 pub mod error;
 pub mod pane;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backed;
 use crate::coder::Chunks;
 use crate::error::DecodeError;
 use crate::spec::CoderSpec;
@@ -75,10 +76,14 @@ pub trait Element: Sized + Clone + Send + 'static {
                 values.push(Self::decode(input, true)?);
             }
         }
-        match chunks.token {
-            None => Ok(values),
-            Some(_) => Err(DecodeError::StateBacked),
+        if let Some(token) = chunks.token {
+            let rest = backed::read_rest(token)?;
+            let mut rest = &rest[..];
+            while !rest.is_empty() {
+                values.push(Self::decode(&mut rest, true)?);
+            }
         }
+        Ok(values)
     }
 
     /// The encoding on its own, in the outer context.

@@ -75,7 +75,7 @@ pub mod prelude {
         Map, ParDo, Reshuffle, SplittableParDo, StatefulParDo, TryFlatMap, TryMap,
     };
     pub use crate::result::{PipelineHandle, PipelineResult, PipelineState};
-    pub use crate::side_input::SideInput;
+    pub use crate::side_input::{Elements, SideInput};
     pub use crate::sources::{
         BoundedSource, GenerateSequence, Next, PeriodicImpulse, ReadBounded, ReadUnbounded, UnboundedReader,
         UnboundedSource,

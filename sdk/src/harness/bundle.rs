@@ -12,7 +12,7 @@ use purlin_proto::fn_execution::{
 use purlin_runner::worker::{StateAnswer, StateHandler};
 
 use super::finalize::Finalizer;
-use super::pages::Pages;
+use super::pages::{Pages, Place, Unread};
 use super::state_cache::{WorkerShared, cache_key};
 use crate::error::BoxError;
 
@@ -36,6 +36,7 @@ struct Current {
     finalizers: Vec<Finalizer>,
     residuals: Vec<DelayedBundleApplication>,
     requests: u64,
+    unread: Unread,
     /// Reads that were begun and not used yet, by state key: the answers to their first requests.
     begun: Vec<(state_key::Type, StateAnswer)>,
 }
@@ -201,14 +202,31 @@ impl BundleCell {
         })
     }
 
+    fn place(&self) -> Result<Place, BoxError> {
+        let current = self.current.borrow();
+        Ok(Place {
+            handler: current.state.clone().ok_or(OUTSIDE)?,
+            instruction: current.instruction.clone(),
+            unread: current.unread.clone(),
+        })
+    }
+
     /// Reads the first page behind a state key.
     pub fn pages(&self, key: state_key::Type) -> Result<Pages, BoxError> {
-        let (handler, instruction) = {
-            let current = self.current.borrow();
-            let handler = current.state.clone().ok_or(OUTSIDE)?;
-            (handler, current.instruction.clone())
-        };
-        Pages::open(handler, instruction, key)
+        Pages::open(self.place()?, key)
+    }
+
+    /// The values of an iterable that came, with those that stayed with the runner.
+    pub fn backed(&self, values: Bytes, token: &[u8]) -> Result<Pages, BoxError> {
+        let key = state_key::Type::Runner(state_key::Runner {
+            key: Bytes::copy_from_slice(token),
+        });
+        Ok(Pages::behind(values, self.place()?, key))
+    }
+
+    /// Why pages of the bundle could not be read, and in which step, if so.
+    pub fn unread(&self) -> Option<(u32, String)> {
+        self.current.borrow().unread.take()
     }
 
     /// As [`BundleCell::read`], for what this worker may know from an earlier bundle. `map` are the keys of the map that

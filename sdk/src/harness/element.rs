@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use purlin_coders::{Coder, CoderSpec, DecodeError, Element, WindowCoder, urns};
 
+use super::backed;
 use super::edge::{AnyReceiver, Edge, ElementCount, Receiver, Shared};
 use super::io::{ReadValue, SinkBuffer, SinkOp, Source, TypedSource, WireForm};
 use super::ops::AssignWindows;
@@ -180,7 +181,10 @@ impl Erased for RawType {
 /// Cuts elements that pass through.
 impl ReadValue<Raw> for Coder {
     fn read(&self, input: &mut &[u8]) -> Result<Raw, DecodeError> {
-        self.take(input, true)
-            .map(|value| Raw(Bytes::copy_from_slice(value)))
+        let value = self.take(input, true)?;
+        Ok(Raw(match backed::whole(self, value)? {
+            Some(whole) => whole.into(),
+            None => Bytes::copy_from_slice(value),
+        }))
     }
 }

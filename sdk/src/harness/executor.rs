@@ -11,6 +11,7 @@ use purlin_proto::fn_execution::{ProcessBundleDescriptor, ProcessBundleResponse}
 use purlin_runner::worker::{BundleOutcome, StateHandler};
 use rustc_hash::FxHashMap;
 
+use super::backed::Decoding;
 use super::build;
 use super::bundle::BundleCell;
 use super::failure::Failure;
@@ -82,13 +83,19 @@ impl Executor {
     /// # Errors
     /// When user code fails or panics, or the bytes are not elements.
     pub fn elements(&mut self, source: &str, data: &Bytes) -> Result<(), Failure> {
-        let Executor { sources, monitor, .. } = self;
+        let Executor {
+            sources,
+            monitor,
+            bundle,
+            ..
+        } = self;
         let Some(op) = sources.get_mut(source) else {
             return Err(Failure::message(
                 source,
                 "data came for a source that the stage does not have",
             ));
         };
+        let _decoding = Decoding::of(bundle);
         guarded(monitor, || {
             op.process(data, &monitor.index).map_err(|error| match error {
                 SourceError::Failure(failure) => failure,
@@ -100,7 +107,19 @@ impl Executor {
                     ),
                 ),
             })
-        })
+        })?;
+        self.all_was_read()
+    }
+
+    /// User code may pass over the errors of what it reads by page.
+    fn all_was_read(&self) -> Result<(), Failure> {
+        match self.bundle.unread() {
+            None => Ok(()),
+            Some((step, reason)) => {
+                let step = self.monitor.steps.get(step as usize);
+                Err(Failure::message(step.map_or("(none)", |step| &step.name), reason))
+            }
+        }
     }
 
     /// Processes timers that fire.
@@ -117,7 +136,8 @@ impl Executor {
                 format!("timers came for \"{family}\", which it does not have"),
             ));
         };
-        guarded(&self.monitor, || sink.borrow_mut().fire(family, data))
+        guarded(&self.monitor, || sink.borrow_mut().fire(family, data))?;
+        self.all_was_read()
     }
 
     /// Takes the timers that were set or cleared: by transform id and family.
@@ -160,6 +180,7 @@ impl Executor {
         guarded(monitor, || {
             sources.values_mut().try_for_each(|source| source.finish())
         })?;
+        self.all_was_read()?;
         let (residual_roots, requires_finalization) = self.bundle.end();
         let response = ProcessBundleResponse {
             monitoring_infos: self.monitor.monitoring_infos(),

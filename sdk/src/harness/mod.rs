@@ -1,5 +1,8 @@
 //! Executes stages: what an SDK harness does, embedded or behind the Fn API.
 
+mod backed;
+#[cfg(test)]
+mod backed_tests;
 mod build;
 mod bundle;
 mod cells;
@@ -29,6 +32,7 @@ mod threads;
 mod user_code;
 mod windows;
 
+pub(crate) use backed::pages as backed_pages;
 pub(crate) use bundle::BundleCell;
 pub use cells::MapEntry;
 pub(crate) use combine::CombineNode;

@@ -1,19 +1,42 @@
 //! What lies behind a state key, page by page.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use purlin_proto::fn_execution::{self as fnapi, state_key, state_request, state_response};
 use purlin_runner::worker::StateHandler;
 
 use super::bundle::answer;
-use crate::error::BoxError;
+use crate::error::{BoxError, chain};
+use crate::metrics::STEP;
 
-/// Where pages come from.
+/// Why pages of a bundle could not be read, and in which step: user code may pass over the error that it gets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unread(Arc<Mutex<Option<(u32, String)>>>);
+
+impl Unread {
+    fn set(&self, error: &BoxError) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| (STEP.get(), chain(&**error)));
+    }
+
+    /// The first failure.
+    pub fn take(&self) -> Option<(u32, String)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Where the pages of a bundle come from.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub handler: Arc<dyn StateHandler>,
+    pub instruction: String,
+    pub unread: Unread,
+}
+
 struct Source {
-    handler: Arc<dyn StateHandler>,
-    instruction: String,
+    place: Place,
     key: state_key::Type,
 }
 
@@ -22,9 +45,13 @@ struct Source {
 #[derive(Clone)]
 pub struct Pages {
     first: Bytes,
-    /// Of the second page; empty where there is none.
-    token: Bytes,
+    /// Of the second page, where there is one.
+    next: Option<Bytes>,
     source: Option<Arc<Source>>,
+}
+
+fn next_page(continuation_token: Bytes) -> Option<Bytes> {
+    (!continuation_token.is_empty()).then_some(continuation_token)
 }
 
 impl Pages {
@@ -32,48 +59,54 @@ impl Pages {
     pub(crate) fn whole(data: Bytes) -> Pages {
         Pages {
             first: data,
-            token: Bytes::new(),
+            next: None,
             source: None,
         }
     }
 
     /// Reads the first page.
-    pub(super) fn open(
-        handler: Arc<dyn StateHandler>,
-        instruction: String,
-        key: state_key::Type,
-    ) -> Result<Pages, BoxError> {
-        let source = Source {
-            handler,
-            instruction,
-            key,
-        };
+    pub(super) fn open(place: Place, key: state_key::Type) -> Result<Pages, BoxError> {
+        let source = Source { place, key };
         let got = source.get(Bytes::new())?;
-        let more = !got.continuation_token.is_empty();
+        let next = next_page(got.continuation_token);
         Ok(Pages {
             first: got.data,
-            token: got.continuation_token,
-            source: more.then(|| Arc::new(source)),
+            source: next.is_some().then(|| Arc::new(source)),
+            next,
         })
     }
 
+    /// What came, with what lies behind a state key.
+    pub(super) fn behind(first: Bytes, place: Place, key: state_key::Type) -> Pages {
+        Pages {
+            first,
+            next: Some(Bytes::new()),
+            source: Some(Arc::new(Source { place, key })),
+        }
+    }
+
     /// Whether nothing is left to be asked for.
-    pub(super) fn is_whole(&self) -> bool {
-        self.token.is_empty()
+    pub(crate) fn is_whole(&self) -> bool {
+        self.next.is_none()
+    }
+
+    /// The page that is at hand.
+    pub(crate) fn first(&self) -> &Bytes {
+        &self.first
     }
 
     /// The pages from the first on.
     pub(crate) fn iter(&self) -> PageIter {
         PageIter {
             first: Some(self.first.clone()),
-            token: self.token.clone(),
+            next: self.next.clone(),
             source: self.source.clone(),
         }
     }
 
     /// All pages in one.
     pub(crate) fn gather(&self) -> Result<Bytes, BoxError> {
-        if self.token.is_empty() {
+        if self.next.is_none() {
             return Ok(self.first.clone());
         }
         let pages: Vec<Bytes> = self.iter().collect::<Result<_, _>>()?;
@@ -87,10 +120,10 @@ impl Source {
         let request = fnapi::StateRequest {
             id: format!(
                 "{}-page{}",
-                self.instruction,
+                self.place.instruction,
                 NEXT.fetch_add(1, Ordering::Relaxed)
             ),
-            instruction_id: self.instruction.clone(),
+            instruction_id: self.place.instruction.clone(),
             state_key: Some(fnapi::StateKey {
                 r#type: Some(self.key.clone()),
             }),
@@ -98,7 +131,7 @@ impl Source {
                 continuation_token,
             })),
         };
-        match answer(self.handler.handle(request))? {
+        match answer(self.place.handler.handle(request))? {
             state_response::Response::Get(got) => Ok(got),
             _ => Err("the runner answered a read of state with something else".into()),
         }
@@ -108,8 +141,17 @@ impl Source {
 /// Pages, each asked for when it is wanted.
 pub(crate) struct PageIter {
     first: Option<Bytes>,
-    token: Bytes,
+    next: Option<Bytes>,
     source: Option<Arc<Source>>,
+}
+
+impl PageIter {
+    /// What was read is of no use: the bundle is not to succeed.
+    pub(crate) fn fail(&self, error: &BoxError) {
+        if let Some(source) = &self.source {
+            source.place.unread.set(error);
+        }
+    }
 }
 
 impl Iterator for PageIter {
@@ -119,16 +161,12 @@ impl Iterator for PageIter {
         if let Some(first) = self.first.take() {
             return Some(Ok(first));
         }
-        if self.token.is_empty() {
-            return None;
-        }
         let source = self.source.as_ref()?;
-        match source.get(std::mem::take(&mut self.token)) {
-            Ok(got) => {
-                self.token = got.continuation_token;
-                Some(Ok(got.data))
-            }
-            Err(error) => Some(Err(error)),
-        }
+        let token = self.next.take()?;
+        let got = source.get(token);
+        Some(got.map(|got| {
+            self.next = next_page(got.continuation_token);
+            got.data
+        }))
     }
 }

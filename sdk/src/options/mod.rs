@@ -275,21 +275,30 @@ impl PipelineOptions {
         })
     }
 
+    fn number<N: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        name: &str,
+        of: &str,
+    ) -> Result<Option<N>, RunError> {
+        let parse = |text: &str| {
+            text.parse().map_err(|e| {
+                RunError::Runner(format!(
+                    "--experiments={name}={text} is not a number of {of}: {e}"
+                ))
+            })
+        };
+        self.experiment(name).map(parse).transpose()
+    }
+
     /// Starts a pipeline on the runner that these options name.
     pub(crate) fn start(&self, built: BuiltPipeline) -> Result<PipelineHandle, RunError> {
         // In a worker, this serves the runner that started the process, and ends it.
         crate::harness::grpc::serve(&built);
         match self.runner {
             RunnerKind::Direct => {
-                let max_bundle_elements = self.experiment("max_bundle_elements").map(|text| {
-                    text.parse().map_err(|e| {
-                        RunError::Runner(format!(
-                            "--experiments=max_bundle_elements={text} is not a number of elements: {e}"
-                        ))
-                    })
-                });
                 let options = DirectOptions {
-                    max_bundle_elements: max_bundle_elements.transpose()?,
+                    max_bundle_elements: self.number("max_bundle_elements", "elements")?,
+                    state_backed_iterable_bytes: self.number("state_backed_iterable_bytes", "bytes")?,
                     job_name: self.job_name(),
                     parallelism: Some(self.direct_workers()),
                     pipeline_options: self.to_struct(),

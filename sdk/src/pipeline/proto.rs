@@ -48,6 +48,7 @@ pub(crate) fn capabilities() -> Vec<String> {
         coder_urns::DOUBLE,
         coder_urns::KV,
         coder_urns::ITERABLE,
+        coder_urns::STATE_BACKED_ITERABLE,
         coder_urns::LENGTH_PREFIX,
         coder_urns::NULLABLE,
         coder_urns::GLOBAL_WINDOW,

@@ -4,6 +4,7 @@ use purlin_coders::Element;
 use purlin_proto::urns::transforms;
 
 use crate::pipeline::{PCollection, PTransform};
+use crate::side_input::Elements;
 
 /// The values of each key, by window. Keys are the same when their encodings are.
 ///
@@ -18,6 +19,54 @@ use crate::pipeline::{PCollection, PTransform};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GroupByKey;
 
+impl GroupByKey {
+    /// As [`GroupByKey`], for values that memory does not hold: they are read from the runner page by page whenever they
+    /// are iterated over.
+    ///
+    /// ```
+    /// use purlin::prelude::*;
+    ///
+    /// let p = TestPipeline::new();
+    /// let sums = p
+    ///     .apply(Create::new((0..1000i64).map(|n| (n % 2, n))))
+    ///     .apply(GroupByKey::as_iterables())
+    ///     .try_map("Sum", |(key, values): (i64, Elements<i64>)| {
+    ///         let mut sum = 0;
+    ///         for value in &values {
+    ///             sum += value?;
+    ///         }
+    ///         Ok::<_, BoxError>((key, sum))
+    ///     });
+    /// PAssert::that(&sums).contains_in_any_order([(0, 249_500), (1, 250_000)]);
+    /// p.run();
+    /// ```
+    pub fn as_iterables() -> GroupAsIterables {
+        GroupAsIterables(())
+    }
+}
+
+/// Made by [`GroupByKey::as_iterables`].
+#[derive(Clone, Copy, Debug)]
+pub struct GroupAsIterables(());
+
+fn group<K: Element, V: Element, G: Element>(input: PCollection<(K, V)>) -> PCollection<(K, G)> {
+    let pipeline = input.pipeline();
+    pipeline.set_spec(transforms::GROUP_BY_KEY, Vec::new());
+    pipeline.new_collection("out", input.windowing().after_grouping(), input.is_bounded())
+}
+
+impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for GroupAsIterables {
+    type Output = PCollection<(K, Elements<V>)>;
+
+    fn name(&self) -> String {
+        "GroupByKey".into()
+    }
+
+    fn expand(self, input: PCollection<(K, V)>) -> PCollection<(K, Elements<V>)> {
+        group(input)
+    }
+}
+
 impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for GroupByKey {
     type Output = PCollection<(K, Vec<V>)>;
 
@@ -26,9 +75,7 @@ impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for GroupByKey {
     }
 
     fn expand(self, input: PCollection<(K, V)>) -> PCollection<(K, Vec<V>)> {
-        let pipeline = input.pipeline();
-        pipeline.set_spec(transforms::GROUP_BY_KEY, Vec::new());
-        pipeline.new_collection("out", input.windowing().after_grouping(), input.is_bounded())
+        group(input)
     }
 }
 
@@ -36,5 +83,10 @@ impl<K: Element, V: Element> PCollection<(K, V)> {
     /// The values of each key; see [`GroupByKey`].
     pub fn group_by_key(&self, name: &str) -> PCollection<(K, Vec<V>)> {
         self.apply_named(name, GroupByKey)
+    }
+
+    /// The values of each key, read page by page; see [`GroupByKey::as_iterables`].
+    pub fn group_by_key_as_iterables(&self, name: &str) -> PCollection<(K, Elements<V>)> {
+        self.apply_named(name, GroupByKey::as_iterables())
     }
 }

@@ -19,7 +19,7 @@ pub use create::Create;
 pub use elementwise::{Filter, FlatMap, Map, TryFlatMap, TryMap};
 pub use ends::SomeTags;
 pub use flatten::Flatten;
-pub use group::GroupByKey;
+pub use group::{GroupAsIterables, GroupByKey};
 pub use impulse::Impulse;
 pub use par_do::ParDo;
 pub use reshuffle::Reshuffle;

@@ -25,6 +25,9 @@ pub struct DirectOptions {
     pub parallelism: Option<usize>,
     /// A bundle has so many elements at most. `None`: the engine chooses.
     pub max_bundle_elements: Option<u64>,
+    /// The values of a key that a GroupByKey gives stay with the runner, to be read page by page, where they are more bytes
+    /// than this. `None`: 16 MiB.
+    pub state_backed_iterable_bytes: Option<usize>,
     /// Pipeline options as the job sees them.
     pub pipeline_options: prost_types::Struct,
 }
@@ -47,6 +50,9 @@ impl DirectRunner {
             ..PlanOptions::default()
         };
         let mut plan_options = plan_options;
+        if let Some(most) = options.state_backed_iterable_bytes {
+            plan_options.state_backed_iterable_bytes = most;
+        }
         if let Some(most) = options.max_bundle_elements {
             plan_options.engine.max_bundle_elements = most.max(1);
             plan_options.engine.min_bundle_elements = 1;

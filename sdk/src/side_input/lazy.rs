@@ -1,22 +1,100 @@
-//! A side input that is not gathered.
+//! Elements that are not gathered: of a side input, or of a key.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::{Buf, Bytes};
-use purlin_coders::Element;
+use purlin_coders::backed::EncodedIterable;
+use purlin_coders::{CoderSpec, DecodeError, Element, urns, wire};
 
 use crate::error::BoxError;
-use crate::harness::{PageIter, Pages};
+use crate::harness::{PageIter, Pages, backed_pages};
 
-/// All elements of a side input, in no order: they are read from the runner page by page while they are iterated over,
-/// each time anew, and not kept.
+/// All elements of a side input, or all values of a key, in no order: what the runner did not send with the element is
+/// read from it page by page while they are iterated over, each time anew, and not kept.
 ///
-/// They can be read as long as the bundle runs in which the side input was asked for.
+/// They can be read as long as the bundle runs in which the side input was asked for, or to which the key came. A page
+/// that cannot be read fails the bundle, whatever becomes of the error that the iteration ends with.
 pub struct Elements<T> {
     pages: Pages,
+    /// How many are in the first page, where it is known.
+    first: Option<u64>,
     element: PhantomData<fn() -> T>,
 }
+
+impl<T> Clone for Elements<T> {
+    fn clone(&self) -> Self {
+        Elements {
+            pages: self.pages.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<T: Element> FromIterator<T> for Elements<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(elements: I) -> Self {
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for element in elements {
+            element.encode(&mut bytes, true);
+            count += 1;
+        }
+        Elements {
+            pages: Pages::whole(bytes.into()),
+            first: Some(count),
+            element: PhantomData,
+        }
+    }
+}
+
+/// Encoded as a vector is. What stayed with the runner is read for that, a page at a time; an error fails the bundle.
+impl<T: Element> Element for Elements<T> {
+    fn coder() -> CoderSpec {
+        CoderSpec::of(urns::ITERABLE, vec![T::coder()])
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, _nested: bool) {
+        if let Some(count) = self.first.filter(|_| self.pages.is_whole())
+            && let Ok(count) = i32::try_from(count)
+        {
+            out.extend_from_slice(&count.to_be_bytes());
+            out.extend_from_slice(self.pages.first());
+            return;
+        }
+        out.extend_from_slice(&(-1i32).to_be_bytes());
+        let (mut chunk, mut count) = (Vec::new(), 0);
+        let mut write = |chunk: &mut Vec<u8>, count: &mut u64| {
+            if *count > 0 {
+                wire::write_varint(std::mem::take(count), out);
+                out.append(chunk);
+            }
+        };
+        // The bundle fails by itself for an error.
+        for element in self.iter().map_while(Result::ok) {
+            element.encode(&mut chunk, true);
+            count += 1;
+            if chunk.len() >= CHUNK_BYTES {
+                write(&mut chunk, &mut count);
+            }
+        }
+        write(&mut chunk, &mut count);
+        wire::write_varint(0, out);
+    }
+
+    fn decode(input: &mut &[u8], _nested: bool) -> Result<Self, DecodeError> {
+        let EncodedIterable { values, count, token } = EncodedIterable::read::<T>(input)?;
+        Ok(Elements {
+            pages: match token {
+                None => Pages::whole(values),
+                Some(token) => backed_pages(values, &token)?,
+            },
+            first: Some(count),
+            element: PhantomData,
+        })
+    }
+}
+
+/// So many bytes, at least, are written at a time where the number of elements is not known.
+const CHUNK_BYTES: usize = 64 << 10;
 
 impl<T> fmt::Debug for Elements<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,6 +106,7 @@ impl<T: Element> Elements<T> {
     pub(crate) fn new(pages: Pages) -> Elements<T> {
         Elements {
             pages,
+            first: None,
             element: PhantomData,
         }
     }
@@ -104,8 +183,10 @@ impl<T: Element> Iterator for ElementsIter<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let read = self.read();
-        if read.is_err() {
-            self.pages = None;
+        if let Err(error) = &read
+            && let Some(pages) = self.pages.take()
+        {
+            pages.fail(error);
         }
         read.transpose()
     }
@@ -114,6 +195,25 @@ impl<T: Element> Iterator for ElementsIter<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn elements_are_encoded_as_vectors_are() {
+        for count in [0usize, 1, 3, 20_000] {
+            let vector: Vec<String> = (0..count).map(|n| format!("number {n}")).collect();
+            let bytes = vector.to_bytes();
+            let elements = Elements::<String>::from_bytes(&bytes).unwrap();
+            assert_eq!(elements.iter().collect::<Result<Vec<_>, _>>().unwrap(), vector);
+            assert_eq!(elements.to_bytes(), bytes);
+            assert_eq!(Elements::from_iter(vector.clone()).to_bytes(), bytes);
+            // Of a number that is not known, as those of a side input are.
+            let unknown = Elements::<String>::new(elements.pages.clone()).to_bytes();
+            assert_eq!(Vec::<String>::from_bytes(&unknown).unwrap(), vector);
+            assert_eq!(
+                Elements::<String>::from_bytes(&unknown).unwrap().to_bytes(),
+                bytes
+            );
+        }
+    }
 
     #[test]
     fn bytes_that_are_no_element_end_the_iteration() {
