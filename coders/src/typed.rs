@@ -70,8 +70,10 @@ pub trait Element: Sized + Clone + Send + 'static {
     fn decode_vec(input: &mut &[u8], _nested: bool) -> Result<Vec<Self>> {
         let mut chunks = Chunks::start(input)?;
         let mut values = Vec::new();
-        // What an element needs at least is not known here, so room is made as elements come.
         while let Some(count) = chunks.next(input, 1)? {
+            // What an element needs at least is not known here, and the number may be a lie: most room is made as
+            // elements come.
+            values.reserve(count.min(ROOM / size_of::<Self>().max(1)));
             for _ in 0..count {
                 values.push(Self::decode(input, true)?);
             }
@@ -103,6 +105,9 @@ pub trait Element: Sized + Clone + Send + 'static {
         Ok(value)
     }
 }
+
+/// So many bytes of memory the number of an iterable's elements is believed to need.
+const ROOM: usize = 64 << 10;
 
 /// Appends an iterable of known length, element by element.
 ///

@@ -53,6 +53,36 @@ fn assert_same<T: Element + std::fmt::Debug + PartialEq + Sync>(
         });
 }
 
+#[test]
+fn groups_that_are_read_by_page_are_the_same() {
+    let p = TestPipeline::new();
+    let pairs = p
+        .apply(Create::new(0i64..30_000))
+        .map("Pair", |n| ((n % 3) as u8, n));
+    let by_page =
+        pairs
+            .group_by_key_as_iterables("ByPage")
+            .try_map("Sum", |(key, values): (u8, Elements<i64>)| {
+                let first: i64 = values.iter().sum::<Result<i64, BoxError>>()?;
+                let second: i64 = values.iter().sum::<Result<i64, BoxError>>()?;
+                Ok::<_, BoxError>((key, if first == second { first } else { -1 }))
+            });
+    assert_same("ByPage", &by_page, &without_lifting(&pairs, Sum::new()));
+    // Iterables that go on are whole.
+    let on = pairs.group_by_key_as_iterables("On").reshuffle("Spread").try_map(
+        "Sum",
+        |(key, values): (u8, Elements<i64>)| {
+            Ok::<_, BoxError>((key, values.iter().sum::<Result<i64, BoxError>>()?))
+        },
+    );
+    assert_same("On", &on, &pairs.combine_per_key("Lifted", Sum::new()));
+    let options = PipelineOptions {
+        experiments: vec!["state_backed_iterable_bytes=1000".into()],
+        ..PipelineOptions::default()
+    };
+    p.run_with(&options);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 

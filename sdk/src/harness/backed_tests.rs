@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use purlin_coders::{CoderSpec, DecodeError, Element, Header, WindowCoder, urns, wire};
@@ -207,7 +206,7 @@ fn what_goes_on_goes_on_whole() {
     let groups = pairs.group_by_key_as_iterables("Group");
     groups.map("Same", |group| group).group_by_key("Out");
     let (raw, pairs) = grouped();
-    let windowing = Windowing::fixed(Duration::from_secs(1));
+    let windowing = Windowing::global();
     pairs
         .group_by_key("Group")
         .window_into("Same", windowing)
