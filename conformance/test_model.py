@@ -477,7 +477,7 @@ def test_a_drain_truncates_endless_sources(tmp_path):
   # What was read is not lost: the drain closes the window.
   numbers | beam.WindowInto(window.FixedWindows(10**7)) | beam.GroupByKey() | beam.MapTuple(lambda k, xs: (k, sorted(xs))) | 'Sums' >> beam.ParDo(Record(sums))
   result = p.run()
-  deadline = time.time() + 150
+  deadline = time.time() + 270
   while (not os.path.exists(path) or sum(1 for _ in open(path, encoding='utf-8')) < 20) and time.time() < deadline:
     time.sleep(0.1)
   assert result.state == 'RUNNING'
@@ -519,7 +519,7 @@ def test_a_drain_does_not_wait_for_timers_by_the_clock(tmp_path):
   numbers | beam.ParDo(Record(path))
   numbers | beam.MapTuple(lambda k, at: ('ab'[at % 2], at)) | beam.ParDo(Beat()) | 'Told' >> beam.ParDo(Record(told))
   result = p.run()
-  deadline = time.time() + 150
+  deadline = time.time() + 270
   while not os.path.exists(path) and time.time() < deadline:
     time.sleep(0.1)
   drain(result)
@@ -560,7 +560,7 @@ def test_a_drain_ends_loops_of_timers(tmp_path):
   numbers | beam.ParDo(Tick())
   numbers | beam.ParDo(NewTags())
   result = p.run()
-  deadline = time.time() + 150
+  deadline = time.time() + 270
   while not os.path.exists(path) and time.time() < deadline:
     time.sleep(0.1)
   drain(result)
@@ -669,7 +669,7 @@ class Slow(beam.DoFn):
     self.CALLS.inc()
     restriction = tracker.current_restriction()
     at = restriction.start
-    deadline = time.time() + 150
+    deadline = time.time() + 270
     while tracker.try_claim(at):
       yield at
       at += 1

@@ -53,7 +53,7 @@ def get(path):
     return json.load(answer)
 
 
-def wait_for(what, seconds=150):
+def wait_for(what, seconds=270):
   """The first answer that is not empty."""
   end = time.time() + seconds
   while time.time() < end:
