@@ -1,7 +1,7 @@
 """The Rust SDK's suite of pipelines (sdk/tests/validates_runner) on runners of all kinds.
 
 Cargo runs it on the embedded runner; here it runs on our job service, with workers in the launcher's process and in
-processes of a worker pool, and on Beam's Python job service. Needs `make build` first; PURLIN_BIN names another folder
+processes of a worker pool, on Beam's Python job service and on Prism. Needs `make build` first; PURLIN_BIN names another folder
 of binaries.
 """
 import json
@@ -16,6 +16,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from all import WORKSPACE  # pylint: disable=wrong-import-position
+from prism import prism_or_skip  # pylint: disable=wrong-import-position
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get('PURLIN_BIN', os.path.join(ROOT, 'target', 'release'))
@@ -73,8 +74,8 @@ def _start():
     service.stop()
 
 
-def run(suite, *options):
-  ran = subprocess.run([suite, '--runner=PortableRunner', *options], cwd=ROOT, env=ENV, capture_output=True, text=True)
+def run(suite, *options, runner='PortableRunner'):
+  ran = subprocess.run([suite, '--runner=' + runner, *options], cwd=ROOT, env=ENV, capture_output=True, text=True)
   result = re.search(r'test result: ok\. (\d+) passed; 0 failed', ran.stdout)
   assert ran.returncode == 0 and result, ran.stdout[-20000:] + ran.stderr[-2000:]
   assert int(result.group(1)) > 50, ran.stdout
@@ -102,13 +103,18 @@ def test_beams_python_job_service(suite, start):
     command = [PYTHON, os.path.join(ROOT, 'conformance', 'reference_job_service.py'), '-p', str(port)]
     service = start(command, r'(Listening) for beam jobs')
     try:
-      run(suite, '--job_endpoint=localhost:%d' % port, '--beam_python')
+      run(suite, '--job_endpoint=localhost:%d' % port, '--beams=python')
       return
     except AssertionError:
       # Its gRPC is known to take down the whole of Python, which says nothing of the suite.
       if not service.crashed() or crashes == 2:
         raise
       print("Beam's Python service crashed with %d; once more" % service.process.returncode)
+
+
+def test_prism(suite):
+  """Each case starts a Prism of its own: some take it down."""
+  run(suite, '--prism_location=' + prism_or_skip(), '--beams=prism', runner='PrismRunner')
 
 
 def test_one_test_on_each_runner(programs, start):

@@ -23,6 +23,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from test_end_to_end import CLASSIFY, DATA, ROOT, SERVICE, rows, run, said  # pylint: disable=wrong-import-position
+from prism import prism_or_skip  # pylint: disable=wrong-import-position
 
 POOL = os.path.join(ROOT, 'target', 'release', 'purlin-worker-pool')
 PYTHON = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
@@ -745,10 +746,7 @@ def test_many_jobs_leave_nothing(tmp_path, start):
 def other_runner(name, port):
   if name == 'python':
     return [PYTHON, os.path.join(ROOT, 'conformance', 'reference_job_service.py'), '-p', str(port)]
-  prism = os.environ.get('PRISM') or shutil.which('prism')
-  if not prism:
-    pytest.skip('Prism is not here: PRISM names its binary')
-  return [prism, '--job_port=%d' % port, '--serve_http=false', '--log_kind=text']
+  return [prism_or_skip(), '--job_port=%d' % port, '--serve_http=false', '--log_kind=text']
 
 
 @pytest.mark.parametrize('name', ['python', 'prism'])

@@ -48,9 +48,9 @@ impl<T: Element> PTransform<PCollection<T>> for WindowInto {
         }
         if let WindowFn::Custom(custom) = &self.windowing.window_fn {
             pipeline.register_window_fn(custom);
-            // Runners cannot assign such windows.
-            pipeline.in_environment();
         }
+        // As in Beam's SDKs: runners need not know how to assign windows, and Prism does not.
+        pipeline.in_environment();
         let payload = WindowIntoPayload {
             window_fn: Some(self.windowing.window_fn.to_spec()),
         };

@@ -152,7 +152,7 @@ fn take(job: &Job, message: api::JobMessage) {
     let text = &message.message_text;
     macro_rules! event {
         ($level:ident) => {
-            tracing::event!(target: JOB, tracing::Level::$level, job = %job.id, "{text}")
+            tracing::event!(target: JOB, tracing::Level::$level, job = job.id, "{text}")
         };
     }
     match message.importance() {
