@@ -80,9 +80,11 @@ impl PaneInfo {
     #[inline]
     pub fn encode(self, out: &mut Vec<u8>) {
         let bits = self.low_bits();
-        if self.timing == Timing::Unknown || (self.index == 0 && self.nonspeculative_index == 0) {
+        let early = self.timing == Timing::Early;
+        // Beam's SDKs write the index of early panes in any case. Panes whose parts contradict each other stay as they are.
+        if !early && self == Self::from_low_bits(bits) {
             out.push(bits);
-        } else if self.index == self.nonspeculative_index || self.timing == Timing::Early {
+        } else if self.nonspeculative_index == if early { -1 } else { self.index } {
             out.push(bits | ONE_INDEX << 4);
             wire::write_varint(self.index as u64, out);
         } else {

@@ -9,6 +9,11 @@ use std::time::Duration;
 const FOUND: &[(support::Target, &str)] = &[
     // A plan without stages.
     (purlin_fuzz::pipeline, "ba"),
+    // A pane that is not the first, with the index of the first: it was written without its index.
+    (
+        purlin_fuzz::coders,
+        "a7307efe7e2ff2f3f3fe7e2f0000000000002400001f7474747474000000000000f2f3ed",
+    ),
 ];
 
 #[test]

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# fuzz/run.sh TARGET [OPTION ...] searches for inputs that break a target, with libFuzzer, whose options follow:
+#     fuzz/run.sh coders -max_total_time=60
+# Stable Rust and a C++ compiler are all it takes. Only this workspace's crates are watched for coverage, so the others
+# are those that the tests are built with.
+set -euo pipefail
+if [ "${PURLIN_FUZZ_RUSTC:-}" = 1 ]; then
+  # cargo runs this in the compiler's place, with the compiler first.
+  crate= kind= last=
+  for argument in "$@"; do
+    case "$last" in
+      --crate-name) crate=$argument ;;
+      --crate-type) kind=$argument ;;
+    esac
+    last=$argument
+  done
+  coverage=(
+    -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares)
+  case "$crate:$kind" in
+    purlin_coders:lib | purlin_engine:lib | purlin_runner:lib | purlin_fuzz:lib) exec "$@" "${coverage[@]}" ;;
+    *) exec "$@" ;;
+  esac
+fi
+target=${1:?name a target: coders, pipelines or fn_api}
+shift
+cd "$(dirname "$0")/.."
+RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/run.sh PURLIN_FUZZ_RUSTC=1 cargo build -p purlin-fuzz --features libfuzzer --bin "$target"
+mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
+exec "${CARGO_TARGET_DIR:-target}/debug/$target" "-artifact_prefix=fuzz/artifacts/$target/" "fuzz/corpus/$target" "$@"
