@@ -20,7 +20,10 @@ target=third_party/libtorch
 marker=$target/torch/build-version
 kind=cpu
 [ "${1:-}" = --cuda ] && kind=cuda
-if [ -f "$marker" ] && [ "$(cat "$marker")" = "$version" ] && [ "$(cat $target/kind 2>/dev/null || echo cpu)" = $kind ]; then
+here=
+[ -f "$marker" ] && [ "$(cat "$marker")" = "$version" ] && here=$(cat $target/kind 2>/dev/null || echo cpu)
+# The one with CUDA has all that the other has.
+if [ "$here" = $kind ] || [ "$here" = cuda ]; then
     exit 0
 fi
 if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
@@ -47,9 +50,16 @@ else
         "$partial"/nvidia/cu13/lib/libnvperf* "$partial"/nvidia/cu13/lib/libcheckpoint.so "$partial"/nvidia/cu13/lib/libpcsampling*
 fi
 rm -f "$partial"/torch/lib/libtorch_python.so
+# What Python alone uses.
+find "$partial" -mindepth 1 -maxdepth 1 ! -name torch ! -name nvidia ! -name '*.libs' -exec rm -rf {} +
 find "$partial/torch" -mindepth 1 -maxdepth 1 ! -name lib ! -name include -exec rm -rf {} +
 echo "$version" > "$partial/torch/build-version"
 echo $kind > "$partial/kind"
 rm -rf "$target"
 mv "$partial" "$target"
 trap - EXIT
+# Programs are linked to what libtorch has: those built before know no GPU, and cargo sees no reason to build them again.
+if [ -n "$here" ] && [ -d target ]; then
+    cargo clean -q -p torch-sys
+    cargo clean -q --release -p torch-sys
+fi

@@ -270,7 +270,7 @@ def test_logs_in_json():
   for _ in range(3):
     service.stdout.readline()
   service.terminate()
-  _, logs = service.communicate(timeout=20)
+  _, logs = service.communicate(timeout=60)
   assert service.returncode == 0
   lines = [line for line in logs.splitlines() if line]
   assert lines and all(line.startswith('{') and line.endswith('}') for line in lines), logs

@@ -106,7 +106,7 @@ fn fifo(dir: &tempfile::TempDir) -> (String, oneshot::Receiver<()>, tokio::task:
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
+    tokio::time::timeout(Duration::from_secs(60), future)
         .await
         .unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
@@ -184,14 +184,17 @@ async fn a_lost_runners_worker_ends() {
     let dir = tempfile::tempdir().unwrap();
     let (fifo, opened, said) = fifo(&dir);
     let mut settings = settings(&dir, boot(&dir, &format!("exec sleep 100 > {fifo}")));
-    settings.runner_timeout = Some(Duration::from_secs(1));
+    settings.runner_timeout = Some(Duration::from_secs(2));
     let (_pool, mut client) = pool(settings).await;
+    // Reachable until the worker is there.
+    let control = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let request = api::StartWorkerRequest {
-        control_endpoint: at("localhost:1"),
+        control_endpoint: at(&control.local_addr().unwrap().to_string()),
         ..start("w")
     };
     assert_eq!(started(&mut client, request).await, "");
     within("the worker", opened).await.unwrap();
+    drop(control);
     within("the worker's end", said).await.unwrap();
 }
 
@@ -345,7 +348,21 @@ async fn logged(entries: &mut mpsc::UnboundedReceiver<api::LogEntry>, text: &str
 
 #[tokio::test]
 async fn the_staged_program_is_fetched_once_and_its_end_is_told() {
-    let program = b"#!/bin/sh\necho here $PURLIN_WORKER_PARAMS; cat $(dirname $0)/more.txt; sleep 0.3; echo bye; exit 7\n";
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    // One that ends at once would be told as one that did not start.
+    let program = format!(
+        "#!/bin/sh\necho here $PURLIN_WORKER_PARAMS; cat $(dirname $0)/more.txt; read _ < {}; echo bye; exit 7\n",
+        fifo.display()
+    );
+    let program = program.as_bytes();
+    let let_it_end = async || {
+        let fifo = fifo.clone();
+        let written = tokio::task::spawn_blocking(move || std::fs::write(fifo, "\n"));
+        within("the program", written).await.unwrap().unwrap();
+    };
     let dependencies = vec![
         artifact(
             crate::artifacts::WORKER_BINARY_ROLE,
@@ -361,7 +378,6 @@ async fn the_staged_program_is_fetched_once_and_its_end_is_told() {
         ),
     ];
     let (url, runner, mut entries) = runner(dependencies, &[("/p", program), ("/m", b"more\n")]).await;
-    let dir = tempfile::tempdir().unwrap();
     // The job's own program comes first.
     let (_pool, mut client) = pool(settings(&dir, vec!["false".into()])).await;
     for id in ["a", "b"] {
@@ -373,6 +389,7 @@ async fn the_staged_program_is_fetched_once_and_its_end_is_told() {
             params.message
         );
         logged(&mut entries, "more").await;
+        let_it_end().await;
         let end = logged(&mut entries, "exit status 7").await;
         assert_eq!(end.log_location, crate::runner_log::ENDED);
         assert!(end.message.contains("bye"), "{}", end.message);
@@ -386,6 +403,7 @@ async fn the_staged_program_is_fetched_once_and_its_end_is_told() {
     std::fs::write(&kept, "changed").unwrap();
     assert_eq!(started(&mut client, provisioned("c", &url)).await, "");
     assert_eq!(*runner.gets.lock().unwrap(), 3);
+    let_it_end().await;
     logged(&mut entries, "exit status 7").await;
     // Workers' own folders end with them.
     let pools_own = || {

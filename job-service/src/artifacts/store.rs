@@ -49,7 +49,7 @@ pub enum ArtifactError {
     },
     /// The folder, or the object store, cannot be used.
     #[error(
-        "cannot store artifact {name} in {folder}: {error}{}; --artifacts_dir names another folder", .disk.then_some("; is the disk full?").unwrap_or_default()
+        "cannot store artifact {name} in {folder}: {error}; {}--artifacts_dir names another folder", .disk.then_some("is the disk full? ").unwrap_or_default()
     )]
     Io {
         /// What it is called.

@@ -79,7 +79,13 @@ impl Environments {
         })?;
         let (link, ended) = (worker.link(), group.ended());
         link.watch();
-        tokio::spawn(async move { link.lose(&ended.await.to_string()) });
+        tokio::spawn(async move {
+            let end = ended.await;
+            match end.asked {
+                true => link.lose(&end.to_string()),
+                false => link.ended(&end.to_string()),
+            }
+        });
         let ended = group.ended();
         let gone = async { ended.await.to_string() };
         // Dropped without being stopped, the worker drops the group with this, and the group ends its process.

@@ -264,7 +264,18 @@ impl Link {
         self.clear();
     }
 
-    /// Whoever calls this tells the end of the worker's process by [`Link::lose`].
+    /// The worker's process has ended, and this is how. It is told even where the end of a stream was noticed long before: on
+    /// a busy machine whoever watches the process may be late.
+    pub(crate) fn ended(&self, reason: &str) {
+        let late = matches!(&*self.presence.borrow(), Presence::Lost(before) if before != reason);
+        if late {
+            let job = self.identity().job_id;
+            tracing::warn!(worker = %self.worker_id, %job, "worker lost: {reason}");
+        }
+        self.lose(reason);
+    }
+
+    /// Whoever calls this tells the end of the worker's process by [`Link::ended`].
     pub(crate) fn watch(&self) {
         self.watched.store(true, Ordering::Relaxed);
     }
@@ -374,7 +385,7 @@ impl Link {
 
     pub(crate) fn on_log(&self, entry: &fnapi::LogEntry) {
         if entry.log_location == POOL_ENDED {
-            return self.lose(&entry.message);
+            return self.ended(&entry.message);
         }
         self.note(&entry.message);
         self.note(&entry.trace);

@@ -285,7 +285,7 @@ async fn attend(
             if !said.is_empty() {
                 said.insert_str(0, ", its last output was:\n");
             }
-            link.lose(&format!("{reason}{said}"));
+            link.ended(&format!("{reason}{said}"));
         }
         () = asked => {
             // Its control stream has been closed: it ends by itself, or is made to.
