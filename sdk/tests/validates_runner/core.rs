@@ -168,6 +168,42 @@ pub fn group_by_key(o: &PipelineOptions) {
     p.run_with(o);
 }
 
+/// A key with so many values that our runner keeps most of them, to be read page by page.
+pub fn large_groups(o: &PipelineOptions) {
+    const PARTS: i64 = 20;
+    const OF_EACH: i64 = 1000;
+    let p = TestPipeline::new();
+    let pairs = p
+        .apply(Create::new((0..PARTS).collect::<Vec<_>>()))
+        .flat_map("Values", |part: i64| {
+            (0..OF_EACH).map(move |n| ("key".to_owned(), (part * OF_EACH + n, vec![b'v'; 1000])))
+        });
+    let by_page = pairs.group_by_key_as_iterables("Group").try_map(
+        "Twice",
+        |(_, values): (String, Elements<(i64, Vec<u8>)>)| {
+            let (mut count, mut sum) = (0i64, 0);
+            for value in values.iter().chain(&values) {
+                let (number, bytes) = value?;
+                count += i64::from(bytes.len() == 1000);
+                sum += number;
+            }
+            Ok::<_, BoxError>((count, sum))
+        },
+    );
+    let total = PARTS * OF_EACH;
+    PAssert::that(&by_page).equals((2 * total, total * (total - 1)));
+    let at_once = pairs
+        .group_by_key("AtOnce")
+        .map("Once", |(_, values): (String, Vec<(i64, Vec<u8>)>)| {
+            (
+                values.len() as i64,
+                values.iter().map(|(number, _)| number).sum::<i64>(),
+            )
+        });
+    PAssert::that(&at_once).equals((total, total * (total - 1) / 2));
+    p.run_with(o);
+}
+
 pub fn reshuffle(o: &PipelineOptions) {
     let p = TestPipeline::new();
     let spread = at_seconds(&p, &[3, 14])

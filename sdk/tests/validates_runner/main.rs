@@ -134,6 +134,7 @@ static CASES: &[Case] = &[
         core::flatten_of_other_producers,
     ),
     case("NeedsRunner", "group_by_key", core::group_by_key),
+    case("NeedsRunner", "large_groups", core::large_groups),
     case(
         "NeedsRunner",
         "reshuffle_keeps_timestamps_and_windows",
