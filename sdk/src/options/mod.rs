@@ -147,10 +147,11 @@ pub struct PipelineOptions {
     )]
     pub environment_options: Vec<String>,
 
-    /// Folders and files for DOCKER workers, besides those that the options name: SOURCE[:TARGET][:ro], comma-separated
-    /// or repeated
+    /// Folders and files for DOCKER workers, besides those that the options name, each as `SOURCE[:TARGET][:ro]`
     #[arg(
         long = "docker_mounts",
+        help = "Folders and files for DOCKER workers, besides those that the options name: SOURCE[:TARGET][:ro], \
+                comma-separated or repeated",
         visible_alias = "docker_mount",
         value_name = "MOUNTS",
         action = ArgAction::Append,
