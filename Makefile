@@ -87,7 +87,7 @@ docker-cpu: services ## Build the image of Rust workers with libtorch, out of th
 	@DOCKER=$(DOCKER) docker/build.sh cpu $(CPU_IMAGE)
 
 .PHONY: docker-gpu
-docker-gpu: services ## The same with CUDA (fetches libtorch with CUDA, about 6 GB, and builds the example with it)
+docker-gpu: services ## The same with CUDA (fetches libtorch with CUDA, 3.7 GB, and builds the example with it)
 	@setup/libtorch.sh --cuda
 	@$(MAKE) --no-print-directory classify
 	@DOCKER=$(DOCKER) docker/build.sh gpu $(GPU_IMAGE)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches libtorch 2.11 (CPU part of the PyPI wheel) into third_party/libtorch, about 510 MB on disk.
-# With --cuda the CUDA libraries stay: the full wheel with its dependencies, about 6 GB.
+# With --cuda the CUDA libraries stay: the full wheel with its dependencies, 3.7 GB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=2.11.0
