@@ -3,6 +3,7 @@
 use purlin_coders::Element;
 use purlin_proto::urns::transforms;
 
+use crate::error::BoxError;
 use crate::pipeline::{PCollection, PTransform};
 use crate::side_input::Elements;
 
@@ -75,7 +76,16 @@ impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for GroupByKey {
     }
 
     fn expand(self, input: PCollection<(K, V)>) -> PCollection<(K, Vec<V>)> {
-        group(input)
+        if Vec::<V>::coder() == Elements::<V>::coder() {
+            return group(input);
+        }
+        // A vector of bytes is a byte string, and a group is none.
+        input
+            .group_by_key_as_iterables("Group")
+            .try_map("Gather", |(key, values): (K, Elements<V>)| {
+                let values = values.iter().collect::<Result<Vec<V>, BoxError>>()?;
+                Ok::<_, BoxError>((key, values))
+            })
     }
 }
 

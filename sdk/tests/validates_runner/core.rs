@@ -165,6 +165,14 @@ pub fn group_by_key(o: &PipelineOptions) {
         )
     });
     PAssert::that(&grouped).contains_in_any_order(expected);
+    let bytes = p
+        .apply(Create::new([(1i64, 200u8), (2, 7), (1, 3)]))
+        .group_by_key("GroupBytes")
+        .map("Sort", |(key, mut values): (i64, Vec<u8>)| {
+            values.sort_unstable();
+            (key, values)
+        });
+    PAssert::that(&bytes).contains_in_any_order([(1i64, vec![3u8, 200]), (2, vec![7])]);
     p.run_with(o);
 }
 
