@@ -12,7 +12,7 @@ use tempfile::TempPath;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::store::{CHUNK, hex};
+use super::store::{CHUNK, hex, is_hash};
 
 /// Where files are, each under its sha256.
 pub(super) struct Folder {
@@ -44,9 +44,7 @@ impl Folder {
     pub(super) fn kept(&self) -> io::Result<Vec<String>> {
         let names = std::fs::read_dir(&self.files)?.flatten();
         let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-        Ok(names
-            .filter(|name| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()))
-            .collect())
+        Ok(names.filter(|name| is_hash(name)).collect())
     }
 
     pub(super) fn file(&self, sha256: &str) -> PathBuf {

@@ -15,6 +15,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 
+use super::store::is_hash;
+
 /// How long the store may take to answer when the service starts.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long removals may take when the service ends.
@@ -159,8 +161,7 @@ impl Objects {
 
     /// Begins an object, directly under its hash if that is known.
     pub(super) fn begin(&self, sha256: &str) -> Upload {
-        let known = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
-        let path = match known {
+        let path = match is_hash(sha256) {
             true => self.path(sha256),
             false => self.path(&format!("partial-{}", unique())),
         };
