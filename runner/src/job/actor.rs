@@ -20,9 +20,8 @@ use crate::translate::RemoteStream;
 
 /// How long after its begin a bundle is asked how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// A bundle is asked again after this part of the time that it has taken so far,
-const PROGRESS_PART: u32 = 8;
-/// and after so long at most.
+/// A bundle is asked again when it has taken twice as long, and after so long at most: each answer costs a worker
+/// more than many elements do.
 const MOST_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long finalizers of committed bundles may hold up the end of a job.
 const FINALIZE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -466,7 +465,7 @@ impl Actor {
                 continue;
             }
             running.asked = true;
-            let interval = (now - running.started) / PROGRESS_PART;
+            let interval = now - running.started;
             running.ask_at = now + interval.clamp(PROGRESS_INTERVAL, MOST_PROGRESS_INTERVAL);
             let inputs = self.inputs.clone();
             self.tasks.spawn(async move {
