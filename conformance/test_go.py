@@ -5,48 +5,31 @@ missing everything here is skipped, and the reason is told.
 """
 import os
 import re
-import shutil
 import subprocess
+import sys
 
 import pytest
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import beam_go  # pylint: disable=wrong-import-position
+
 ENDPOINT = os.environ['JOB_ENDPOINT']
-VERSION = 'v2.77.0'
-MODULE = 'github.com/apache/beam/sdks/v2'
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, 'target', 'beam-go')
-GO = os.environ.get('GO') or shutil.which('go') or '/usr/local/go/bin/go'
 # Not for runners: the first is drained from outside of the pipeline, the second makes the worker run out of memory. How
 # often the third fires depends on the clock; Beam leaves it out for its own runners too.
 NOT_HERE = {'TestDrain', 'TestOomParDo', 'TestTriggerAfterSynchronizedProcessingTime'}
 
 
-def go(*arguments, limit=600):
-  """None, or why it failed."""
-  env = dict(os.environ, GOFLAGS='-mod=mod')
-  try:
-    done = subprocess.run(
-        [GO, *arguments], cwd=FOLDER, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=limit)
-  except subprocess.TimeoutExpired:
-    return '"go %s" took more than %d s' % (arguments[0], limit)
-  if done.returncode:
-    return '"go %s": %s' % (arguments[0], done.stdout.strip().splitlines()[-1] if done.stdout.strip() else 'no output')
-  return None
-
-
 def build():
   """None, or why there is nothing to run."""
-  if not os.path.exists(GO):
-    return 'Go is not installed; GO names its program'
-  os.makedirs(FOLDER, exist_ok=True)
-  with open(os.path.join(FOLDER, 'go.mod'), 'w') as out:
-    out.write('module conformance\n\ngo 1.25\n\nrequire %s %s\n' % (MODULE, VERSION))
-  missing = go('mod', 'download', MODULE)
-  if missing:
-    return 'Beam %s is neither in Go\'s module cache nor to be had: %s' % (VERSION, missing)
-  return (go('build', '-o', 'wordcount', MODULE + '/go/examples/wordcount') or
-          go('test', '-c', '-o', 'primitives', MODULE + '/go/test/integration/primitives'))
+  try:
+    programs = beam_go.Programs(FOLDER)
+    programs.build('wordcount', '/go/examples/wordcount')
+    programs.build_tests('primitives', '/go/test/integration/primitives')
+  except beam_go.NoGo as why:
+    return str(why)
+  return None
 
 
 WHY = build()

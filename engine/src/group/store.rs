@@ -201,6 +201,18 @@ impl Entry {
         self.parts().0
     }
 
+    /// Something of where the key begins and of where the values end, which brings both near.
+    #[inline]
+    pub(super) fn ends(&self) -> u8 {
+        match &self.bytes {
+            EntryBytes::Inline { key_len, .. } => *key_len,
+            EntryBytes::Heap { data, .. } => match &data[..] {
+                [first, .., last] => first ^ last,
+                _ => 0,
+            },
+        }
+    }
+
     #[inline]
     pub(super) fn append(&mut self, value: &[u8]) {
         self.count += 1;
