@@ -304,6 +304,33 @@ def test_a_test_stream_whose_events_an_endpoint_serves():
     server.stop()
 
 
+class Number(beam.DoFn):
+  """Numbers the elements of a key."""
+  COUNT = userstate.CombiningValueStateSpec('count', combine_fn=sum)
+
+  def process(self, element, count=beam.DoFn.StateParam(COUNT)):
+    yield (*element, count.read())
+    count.add(1)
+
+
+def test_a_stateful_dofn_behind_a_test_stream():
+  """The stream's elements are pickled whole; their keys are needed."""
+  with pipeline('--streaming') as p:
+    stream = (
+        TestStream().advance_watermark_to(0).add_elements([('a', 'x'), ('b', 'y')]).advance_watermark_to(10)
+        .add_elements([('a', 'z')]).advance_watermark_to_infinity())
+    numbered = p | stream | beam.ParDo(Number())
+    check(numbered, [('a', 'x', 0), ('b', 'y', 0), ('a', 'z', 1)])
+
+
+def test_elements_of_a_test_stream_keep_their_order():
+  letters = 'abcdefgh'
+  with pipeline('--streaming') as p:
+    stream = TestStream().advance_watermark_to(0).add_elements(list(letters)).advance_watermark_to_infinity()
+    numbered = p | stream | beam.Map(lambda x: ('k', x)) | beam.ParDo(Number())
+    check(numbered, [('k', letter, number) for number, letter in enumerate(letters)])
+
+
 def test_several_test_streams_share_a_clock():
   """Their steps follow each other by the processing time that they have come to."""
   def stream(first, wait, second):

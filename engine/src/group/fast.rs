@@ -231,7 +231,11 @@ impl Group {
         }
         let touched = found.into_iter().flatten();
         // Entries first, then the memory that they lead to: loads that do not depend on each other.
-        std::hint::black_box(touched.clone().fold(0, |sum, index| sum ^ self.entries.get(index).count));
+        std::hint::black_box(
+            touched
+                .clone()
+                .fold(0, |sum, index| sum ^ self.entries.get(index).count),
+        );
         std::hint::black_box(touched.fold(0, |sum, index| sum ^ self.entries.get(index).ends()));
     }
 

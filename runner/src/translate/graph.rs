@@ -146,14 +146,24 @@ impl<'a> Builder<'a> {
     /// Decides how every collection is sent, and adds transcoding where inputs and output differ.
     pub(super) fn decide_formats(&mut self) {
         let mut made_in: HashMap<String, usize> = HashMap::new();
+        let mut read_in: HashMap<String, usize> = HashMap::new();
+        for leaf in &self.leaves {
+            for (_, id) in leaf.main_inputs() {
+                if let Some(environment) = leaf.environment {
+                    read_in.entry(id.to_owned()).or_insert(environment);
+                }
+            }
+        }
         for mut leaf in std::mem::take(&mut self.leaves) {
+            let mut after = Vec::new();
             let result = match leaf.op {
-                Op::Flatten | Op::Redistribute => self.unify(&mut leaf, &made_in),
+                Op::Flatten | Op::Redistribute => self.unify(&mut leaf, &mut made_in),
                 Op::GroupByKey => self.grouped(&leaf),
                 Op::Impulse => self.impulse(&leaf),
                 Op::TestStream(ref payload) => {
                     let coder = payload.coder_id.clone();
-                    self.test_stream(&leaf, &coder)
+                    self.test_stream(&mut leaf, &coder, &read_in)
+                        .map(|transcoders| after = transcoders)
                 }
                 Op::User(_) => self.declared(&leaf),
             };
@@ -173,6 +183,7 @@ impl<'a> Builder<'a> {
                 );
             }
             self.leaves.push(leaf);
+            self.leaves.append(&mut after);
         }
     }
 
@@ -236,11 +247,38 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn test_stream(&mut self, leaf: &Leaf, coder: &str) -> Result<(), String> {
-        for (_, id) in leaf.outputs() {
-            self.with_coder(id, coder)?;
+    /// Its elements are of the payload's coder. Where that hides the key and the value of declared KVs, which only an
+    /// SDK can tell apart, they are written anew: by the returned leaves.
+    fn test_stream(
+        &mut self,
+        leaf: &mut Leaf,
+        coder: &str,
+        read_in: &HashMap<String, usize>,
+    ) -> Result<Vec<Leaf>, String> {
+        let outputs: Vec<(String, String)> = leaf
+            .outputs()
+            .into_iter()
+            .map(|(tag, id)| (tag.to_owned(), id.to_owned()))
+            .collect();
+        let mut transcoders = Vec::new();
+        for (tag, id) in outputs {
+            let declared = self.format(&id)?;
+            self.with_coder(&id, coder)?;
+            let own = self.input_format(&id)?;
+            let is_kv = |format: &Format| self.coders.kv(&format.wire.id).is_some();
+            if self.coders.elements_are_nested() || !is_kv(&declared) || is_kv(&own) {
+                continue;
+            }
+            // Without an environment nothing needs its keys.
+            let Some(environment) = self.environment(read_in, &id) else {
+                continue;
+            };
+            let made = self.collection_like(leaf, &tag, &id, own);
+            leaf.proto.outputs.insert(tag.clone(), made.clone());
+            self.set(&id, declared);
+            transcoders.push(self.identity(leaf, &tag, environment, [&made, &id], &made));
         }
-        Ok(())
+        Ok(transcoders)
     }
 
     /// What GroupByKey emits is made of its input's bytes, whatever coder its output declares.
@@ -268,7 +306,7 @@ impl<'a> Builder<'a> {
     }
 
     /// One coder for all inputs and the output of a Flatten or Redistribute.
-    fn unify(&mut self, leaf: &mut Leaf, made_in: &HashMap<String, usize>) -> Result<(), String> {
+    fn unify(&mut self, leaf: &mut Leaf, made_in: &mut HashMap<String, usize>) -> Result<(), String> {
         let outputs: Vec<String> = leaf.outputs().into_iter().map(|(_, id)| id.to_owned()).collect();
         let Some(output) = outputs.first() else {
             return Ok(());
@@ -300,66 +338,74 @@ impl<'a> Builder<'a> {
         }
         for ((tag, id), input) in inputs.iter().zip(&formats) {
             if input.wire.identity != format.wire.identity {
-                let made = self.transcode(leaf, tag, id, &format, made_in)?;
-                leaf.proto.inputs.insert(tag.clone(), made);
+                // Where the input is made, its coder is known.
+                let environment = self.environment(made_in, id);
+                let environment = environment.ok_or_else(|| {
+                    format!(
+                        "input \"{tag}\" has another coder than the output, and no environment can be found to \
+                         transcode it"
+                    )
+                })?;
+                let made = self.collection_like(leaf, tag, id, format.clone());
+                let transcoder = self.identity(leaf, tag, environment, [id, &made], &made);
+                self.leaves.push(transcoder);
+                leaf.proto.inputs.insert(tag.clone(), made.clone());
+                made_in.insert(made, environment);
             }
         }
         self.set(output, format);
         Ok(())
     }
 
-    /// An identity, executed where the input is made, that writes the elements anew with the output's coder.
-    fn transcode(
-        &mut self,
-        leaf: &Leaf,
-        tag: &str,
-        input: &str,
-        format: &Format,
-        made_in: &HashMap<String, usize>,
-    ) -> Result<String, String> {
-        let environment = made_in
-            .get(input)
-            .copied()
-            .or(if self.environments.list.len() == 1 {
-                Some(0)
-            } else {
-                None
-            });
-        let environment = environment.ok_or_else(|| {
-            format!("input \"{tag}\" has another coder than the output, and no environment can be found to transcode it")
-        })?;
+    /// The environment that is known for a collection, or the only one.
+    fn environment(&self, known: &HashMap<String, usize>, collection: &str) -> Option<usize> {
+        let only = (self.environments.list.len() == 1).then_some(0);
+        known.get(collection).copied().or(only)
+    }
+
+    /// A collection like another one, but sent in this format, on one side of a transcoding beside a leaf.
+    fn collection_like(&mut self, leaf: &Leaf, tag: &str, like: &str, format: Format) -> String {
         let mut id = format!("{}/transcode/{tag}", leaf.id);
         while self.pcollections.contains_key(&id) || self.components.transforms.contains_key(&id) {
             id.push('_');
         }
-        let mut collection = self.pcollections.get(input).cloned().unwrap_or_default();
+        let mut collection = self.pcollections.get(like).cloned().unwrap_or_default();
         collection.unique_name.clone_from(&id);
         collection.coder_id.clone_from(&format.wire.id);
         self.pcollections.insert(id.clone(), collection);
-        self.set(&id, format.clone());
-        let proto = PTransform {
-            unique_name: format!("{}/Transcode/{tag}", leaf.name()),
-            spec: Some(FunctionSpec {
-                urn: urns::FLATTEN.to_owned(),
-                payload: Default::default(),
-            }),
-            inputs: HashMap::from([("in".to_owned(), input.to_owned())]),
-            outputs: HashMap::from([("out".to_owned(), id.clone())]),
-            environment_id: self.environments.id(environment),
-            ..PTransform::default()
-        };
-        self.leaves.push(Leaf {
-            id: id.clone(),
-            proto,
+        self.set(&id, format);
+        id
+    }
+
+    /// A transform, executed by an SDK, that only writes elements anew with the coder of another collection.
+    fn identity(&self, leaf: &Leaf, tag: &str, environment: usize, [from, to]: [&str; 2], id: &str) -> Leaf {
+        Leaf {
+            id: id.to_owned(),
+            proto: PTransform {
+                unique_name: format!("{}/Transcode/{tag}", leaf.name()),
+                spec: Some(FunctionSpec {
+                    urn: urns::FLATTEN.to_owned(),
+                    payload: Default::default(),
+                }),
+                inputs: HashMap::from([("in".to_owned(), from.to_owned())]),
+                outputs: HashMap::from([("out".to_owned(), to.to_owned())]),
+                environment_id: self.environments.id(environment),
+                ..PTransform::default()
+            },
             op: Op::User(Box::default()),
             environment: Some(environment),
-        });
-        Ok(id)
+        }
     }
 
     /// Makes the engine's graph. The index of a leaf is its transform's id.
     pub(super) fn graph(&mut self, workers: u32, slots: u32) -> (engine::Graph, Vec<String>) {
         let mut graph = engine::Graph::default();
+        // Tests expect elements in the order of the TestStream's events, which bundles side by side would not keep.
+        let is_test = self
+            .leaves
+            .iter()
+            .any(|leaf| matches!(leaf.op, Op::TestStream(_)));
+        let slots = if is_test { 1 } else { slots };
         for (index, environment) in self.environments.list.iter().enumerate() {
             graph.environments.push(engine::Environment {
                 name: environment.id.clone(),
