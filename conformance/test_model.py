@@ -257,6 +257,22 @@ def test_too_many_handled_exceptions_fail_the_job():
       p | beam.Create([0, 0, 1]) | beam.Map(invert).with_exception_handling(threshold=0.5)
 
 
+# Coders that hide keys.
+
+
+def test_pairs_of_outputs_without_types_are_flattened_and_grouped():
+  """What Partition emits is pickled whole, what GroupByKey reads must be KVs."""
+  with pipeline() as p:
+    pairs = p | beam.Create([('a', 1), ('b', 2), ('a', 4)]) | beam.Partition(lambda pair, count: pair[1] % count, 2)
+    grouped = pairs | beam.Flatten() | beam.GroupByKey() | beam.MapTuple(lambda key, values: (key, sorted(values)))
+    check(grouped, [('a', [1, 4]), ('b', [2])])
+
+
+def test_nothing_is_grouped_with_nothing():
+  with pipeline() as p:
+    check([] | 'Empty' >> beam.CoGroupByKey(pipeline=p), [])
+
+
 # TestStream from Python.
 
 

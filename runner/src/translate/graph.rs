@@ -329,10 +329,13 @@ impl<'a> Builder<'a> {
             }
             formats.push(input);
         }
-        // Where all inputs agree, their coder serves; a declared coder that all SDKs know is kept all the same.
+        // Where all inputs agree, their coder serves; a declared coder that all SDKs know is kept all the same, and one
+        // that tells keys from values.
+        let is_kv = |wire: &Wire| self.coders.kv(&wire.id).is_some();
         if let Some(first) = formats.first()
             && formats.iter().all(|f| f.wire.identity == first.wire.identity)
             && (!format.wire.plain || first.wire.plain)
+            && (!is_kv(&format.wire) || is_kv(&first.wire))
         {
             format.wire = first.wire.clone();
         }
