@@ -4,7 +4,7 @@ use purlin_coders::Timer;
 
 use crate::bundle::{Retry, Running};
 use crate::engine::{Engine, Phase};
-use crate::event::{Action, BundleId, BundleResult, Residual, Split};
+use crate::event::{Action, BundleId, BundleResult, Residual, Split, StageId};
 use crate::keyed::StageHolds;
 use crate::stage::Queue;
 
@@ -171,7 +171,9 @@ impl Engine {
             let cut = if state.is_keyed() && !(state.splittable && self.phase == Phase::Draining) {
                 Err("elements of a transform with state cannot be given back".to_string())
             } else {
-                check_residuals(state, &split.residuals).and_then(|()| {
+                let checked = check_split(&split, work.elements_count);
+                let checked = checked.and_then(|()| check_residuals(state, &split.residuals));
+                checked.and_then(|()| {
                     let cut = work.cut(&split, &state.format);
                     cut.map_err(|error| error.to_string())
                 })
@@ -181,10 +183,7 @@ impl Engine {
                     running.work = work;
                     given_back
                 }
-                Err(error) => {
-                    let error = format!("an answer to a split cannot be taken: {error}");
-                    return self.bundle_failed(id, &error, false);
-                }
+                Err(error) => return self.split_unusable(id, error),
             };
             let old = std::mem::take(&mut running.work.holds);
             running.work.holds = running
@@ -223,6 +222,66 @@ impl Engine {
             self.bundle_finished(id, result);
         }
     }
+
+    /// The worker may have given up elements that nobody else would get, so the whole bundle runs again. That is no
+    /// failure of the bundle, as splitting was the engine's wish, and the stage's bundles are not split any more. Only
+    /// a drain goes on asking, to stop endless sources; there it counts as a failed attempt, so that it ends.
+    pub(crate) fn split_unusable(&mut self, id: BundleId, error: String) {
+        let Some(running) = self.bundles.get(&id) else {
+            return;
+        };
+        let stage = running.stage;
+        self.actions.push(Action::Abandon(id));
+        let state = &mut self.stages[stage];
+        let stopped = std::mem::replace(&mut state.splits_stopped, true);
+        if stopped && self.phase == Phase::Draining {
+            let error = format!("an answer to a split cannot be used: {error}");
+            return self.bundle_failed(id, &error, false);
+        }
+        let Some(running) = self.bundles.remove(&id) else {
+            return;
+        };
+        self.free_slot(&running);
+        let Running {
+            work,
+            attempt,
+            losses,
+            ..
+        } = running;
+        let state = &mut self.stages[stage];
+        // Whatever the worker's cache holds may be the abandoned bundle's.
+        state.state_token = None;
+        state.retries.push_back(Retry {
+            work,
+            attempt,
+            losses,
+        });
+        if !stopped {
+            let stage = StageId(u32::try_from(stage).unwrap_or(u32::MAX));
+            self.actions.push(Action::SplitsStopped { stage, error });
+        }
+    }
+}
+
+/// Whether a split tells where every element of the bundle has gone.
+fn check_split(split: &Split, elements: u64) -> Result<(), String> {
+    let Some(first_residual) = split.first_residual else {
+        return Err("work was given back of no element of the bundle".into());
+    };
+    let kept = u64::try_from(split.last_primary.saturating_add(1)).unwrap_or(0);
+    if kept > first_residual {
+        return Err(format!(
+            "elements are kept up to {} and given back from {first_residual}",
+            split.last_primary
+        ));
+    }
+    let in_two = kept.min(elements) < first_residual.min(elements);
+    if in_two && (split.primary_roots.is_empty() || split.residuals.is_empty()) {
+        return Err(format!(
+            "element {kept} was split, and one of its parts was not told"
+        ));
+    }
+    Ok(())
 }
 
 /// Residuals that cannot be read fail their bundle, not the job.

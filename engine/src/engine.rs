@@ -360,6 +360,7 @@ impl Engine {
                 worker_lost,
             } => self.bundle_failed(bundle, &error, worker_lost),
             Event::BundleSplit { bundle, split } => self.bundle_split(bundle, split),
+            Event::SplitUnusable { bundle, error } => self.split_unusable(bundle, error),
             Event::BundleProgress {
                 bundle,
                 elements_done,

@@ -56,6 +56,13 @@ pub enum Event {
         /// What the worker gave back.
         split: Split,
     },
+    /// A worker answered a split in a way that tells not what it gave up: what it still does is not all of the bundle.
+    SplitUnusable {
+        /// Which.
+        bundle: BundleId,
+        /// What is wrong with the answer.
+        error: String,
+    },
     /// A worker told how far a bundle is.
     BundleProgress {
         /// Which.
@@ -117,8 +124,16 @@ pub enum Action {
     },
     /// Call the finalizers of a committed bundle.
     Finalize(BundleId),
-    /// A running bundle's result is no longer wanted (the job ends).
+    /// A running bundle's result is no longer wanted (the job ends, or the bundle is to run again).
     Abandon(BundleId),
+    /// An answer to a split could not be used, so the bundle runs again, and no bundle of the stage is split from now
+    /// on. Told once for each stage.
+    SplitsStopped {
+        /// Whose bundles.
+        stage: StageId,
+        /// What was wrong with the answer.
+        error: String,
+    },
     /// Tell [`Event::Tick`] at this processing time, or earlier. Replaces an earlier wake-up.
     WakeAt(Timestamp),
     /// Ask an SDK to merge custom windows; answered by [`Event::WindowsMerged`].

@@ -165,7 +165,7 @@ impl Engine {
                 asked.push((id, 0.0, running.work.elements_count));
                 continue;
             }
-            if state.is_keyed() {
+            if state.is_keyed() || state.splits_stopped {
                 continue;
             }
             let left = running.work.elements_count.saturating_sub(done);

@@ -49,6 +49,8 @@ pub(crate) struct StageState {
     pub blocked: Blocked,
     pub allowed_lateness_ms: i64,
     pub splittable: bool,
+    /// A worker answered a split in a way that could not be used: none is asked for any more, save in a drain.
+    pub splits_stopped: bool,
     /// A splittable transform whose output never ends.
     pub unbounded: bool,
     /// The stage that truncates restrictions for this one.
@@ -101,6 +103,7 @@ impl StageState {
             blocked: Blocked::default(),
             allowed_lateness_ms: collection.windowing.allowed_lateness_ms.max(0),
             splittable: stage.splittable.is_some(),
+            splits_stopped: false,
             unbounded: output.is_some_and(|id| !graph.collections[id.0 as usize].bounded),
             truncate: None,
             truncates: None,

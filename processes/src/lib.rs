@@ -12,6 +12,7 @@
 //! Their temporary files end with them too: [`OwnFolder`].
 #![forbid(unsafe_code)]
 
+mod command;
 mod folder;
 mod group;
 mod supervisor;
@@ -19,6 +20,7 @@ mod supervisor;
 mod tests;
 mod tree;
 
+pub use command::command_words;
 pub use folder::OwnFolder;
 pub use group::{ProcessEnd, ProcessGroup};
 pub use supervisor::{Limits, supervise_if_asked};

@@ -19,6 +19,22 @@ fn texts_of(value: &Value) -> Vec<String> {
     }
 }
 
+/// Where SDKs say that workers run in the launcher.
+const KINDS: &[&str] = &[
+    "environment_type",
+    "environmentType",
+    "default_environment_type",
+    "defaultEnvironmentType",
+];
+
+/// Whether workers run in the program that submitted the job, and end with it.
+pub(crate) fn in_launcher(options: &Struct) -> bool {
+    KINDS
+        .iter()
+        .flat_map(|name| texts(options, name))
+        .any(|kind| kind.eq_ignore_ascii_case("LOOPBACK"))
+}
+
 /// Whether workers keep samples of what they process.
 pub(crate) fn samples_data(options: &Struct) -> bool {
     texts(options, "experiments")

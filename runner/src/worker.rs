@@ -28,6 +28,8 @@ pub struct StartWorker {
     pub job_id: String,
     /// Token under which the job's artifacts are retrieved, empty where it has none.
     pub retrieval_token: String,
+    /// Whether the job has had a worker of this environment before.
+    pub had_one: bool,
 }
 
 /// A worker that processes bundles. All methods may be called at the same time from several tasks.
@@ -156,7 +158,7 @@ pub enum WorkerError {
         /// What is known of it.
         reason: String,
     },
-    /// The worker could not be started.
+    /// The worker could not be started, and another try would end alike.
     #[error("environment {environment}: {reason}")]
     Start {
         /// Id or kind of the environment.
@@ -164,4 +166,15 @@ pub enum WorkerError {
         /// Why, and what to do.
         reason: String,
     },
+    /// The worker was started, and ended before it could take a bundle; another may live.
+    #[error("environment {environment}: {reason}")]
+    Died {
+        /// Id or kind of the environment.
+        environment: String,
+        /// What is known of its end.
+        reason: String,
+    },
+    /// The program that submitted the job, which ran its workers (LOOPBACK), has ended.
+    #[error("{0}")]
+    SubmitterGone(String),
 }

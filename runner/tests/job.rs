@@ -227,6 +227,82 @@ async fn a_worker_that_cannot_start_fails_the_job_with_the_reason() {
     assert!(job.error().unwrap().contains("no pool at localhost:1; start one"));
 }
 
+/// A pipeline of an impulse and a ParDo.
+fn one_step(factory: &Factory) -> Builder {
+    let mut builder = Builder::new();
+    builder.impulse("start");
+    builder.par_do("step", "start", &[]);
+    factory.functions.set("step", |_, _| Ok(()));
+    builder
+}
+
+async fn warnings(job: &JobHandle) -> Vec<String> {
+    let messages = job.messages().filter_map(|message| async move {
+        (message.importance >= Importance::Warning).then_some(message.text)
+    });
+    messages.collect().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_as_it_starts_is_started_again() {
+    let factory = Factory {
+        deaths: Mutex::new(3),
+        ..Factory::default()
+    };
+    let (builder, started) = (one_step(&factory), factory.started.clone());
+    let job = start(&builder, factory);
+    assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
+    assert_eq!(started.load(Ordering::SeqCst), 4);
+    let warnings = warnings(&job).await;
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(warnings[2].contains("start 3 ended by signal 9"), "{warnings:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_always_dies_as_it_starts_fails_the_job() {
+    let factory = Factory {
+        deaths: Mutex::new(u32::MAX),
+        ..Factory::default()
+    };
+    let (builder, started) = (one_step(&factory), factory.started.clone());
+    let job = start(&builder, factory);
+    assert_eq!(job.wait().await, JobState::Failed);
+    assert_eq!(started.load(Ordering::SeqCst), 4);
+    let error = job.error().unwrap();
+    assert!(
+        error.contains("4 tries") && error.contains("start 4 ended by signal 9"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_end_of_the_program_that_submitted_a_job_cancels_it() {
+    let factory = Factory {
+        loses_first: true,
+        gone_from: Some(2),
+        ..Factory::default()
+    };
+    let job = start(&one_step(&factory), factory);
+    assert_eq!(job.wait().await, JobState::Cancelled, "{:?}", job.error());
+    let warnings = warnings(&job).await;
+    assert!(
+        warnings.iter().any(|text| text.contains("the launcher is gone")),
+        "{warnings:?}"
+    );
+    assert_eq!(job.error(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_never_tells_what_short_ids_mean_holds_up_nothing_for_long() {
+    let factory = Factory {
+        silent: true,
+        ..Factory::default()
+    };
+    let job = start(&one_step(&factory), factory);
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(3600), job.wait()).await;
+    assert_eq!(ended, Ok(JobState::Done));
+}
+
 #[tokio::test]
 async fn a_job_can_be_cancelled() {
     let (mut builder, mut factory) = (Builder::new(), Factory::default());
@@ -440,6 +516,8 @@ async fn a_splittable_dofn_goes_on_where_it_stopped() {
             let mut rest = sized.to_vec();
             rest[2] += 1;
             context.residuals.push((rest, 0, Some(i64::from(digit))));
+            // A harness need not say whose it is: only one transform reads the bundle's input.
+            context.unnamed = digit == b'1';
         }
         Ok(())
     });

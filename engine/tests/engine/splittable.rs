@@ -206,6 +206,92 @@ fn restriction_by_key(key: &str, value: &str, from: &str) -> Vec<u8> {
 }
 
 #[test]
+fn an_answer_that_loses_elements_runs_the_bundle_again_unsplit() {
+    let unusable = [
+        // Kept and given back at once.
+        Split {
+            first_residual: Some(0),
+            last_primary: 0,
+            ..Split::default()
+        },
+        // Its one element is in two parts, of which one is missing.
+        Split {
+            first_residual: Some(1),
+            last_primary: -1,
+            residuals: vec![residual("file", "5-9", 0)],
+            ..Split::default()
+        },
+        Split {
+            first_residual: Some(1),
+            last_primary: -1,
+            primary_roots: vec![restriction("file", "0-4").into()],
+            ..Split::default()
+        },
+        // A part of no element.
+        Split {
+            residuals: vec![residual("file", "5-9", 0)],
+            ..Split::default()
+        },
+        // A part that is no element.
+        Split {
+            residuals: vec![Residual {
+                element: Bytes::from_static(b"\xff"),
+                ..residual("file", "5-9", 0)
+            }],
+            ..split(restriction("file", "0-4"), residual("file", "5-9", 0))
+        },
+    ];
+    for answer in unusable {
+        let shown = format!("{answer:?}");
+        let (mut hand, bundle) = to_restriction(true, "file", "0-9");
+        hand.now += 2_000;
+        hand.progress(&bundle);
+        hand.other.clear();
+        hand.split(&bundle, answer);
+        assert!(
+            matches!(
+                hand.other.as_slice(),
+                [Action::Abandon(id), Action::SplitsStopped { stage, .. }]
+                    if *id == bundle.id && *stage == bundle.stage
+            ),
+            "{shown}: {:?}",
+            hand.other
+        );
+        let again = hand.one();
+        // The worker did nothing wrong with the bundle: it is no failed attempt.
+        assert_eq!((again.attempt, elements(&again)), (1, restriction("file", "0-9")));
+        hand.other.clear();
+        hand.now += 20_000;
+        hand.progress(&again);
+        assert!(hand.other.is_empty(), "{shown}: {:?}", hand.other);
+        hand.finish(&again, &[]);
+        assert_eq!(hand.finished(), Some(Outcome::Done));
+    }
+}
+
+#[test]
+fn a_drain_goes_on_asking_for_splits_and_ends() {
+    let (mut hand, mut bundle) = to_restriction(false, "topic", "0-");
+    hand.tell(Event::Drain);
+    for attempt in 1..=5 {
+        hand.now += 2_000;
+        hand.progress(&bundle);
+        hand.tell(Event::SplitUnusable {
+            bundle: bundle.id,
+            error: "nonsense".into(),
+        });
+        if hand.finished().is_some() {
+            // The first costs no attempt.
+            assert_eq!(attempt, 5);
+            break;
+        }
+        bundle = hand.one();
+    }
+    assert_eq!(hand.finished(), Some(Outcome::Failed));
+    assert!(hand.error().contains("nonsense"), "{}", hand.error());
+}
+
+#[test]
 fn a_splittable_transform_may_keep_state_by_key() {
     let mut build = Build::new(2);
     let impulse = build.impulse();

@@ -148,7 +148,7 @@ impl<'a> Driver<'a> {
                     assert!(self.report.outcome.is_none(), "finished twice");
                     self.report.outcome = Some(outcome);
                 }
-                Action::Abandon(_) | Action::Finalize(_) => {}
+                Action::Abandon(_) | Action::Finalize(_) | Action::SplitsStopped { .. } => {}
                 Action::MergeWindows { request, windows, .. } => {
                     let merged = overlapping(windows);
                     let delay = self.rng.range(0, 30);

@@ -128,7 +128,11 @@ impl Attack<'_> {
         match self.rng.below(40) {
             0 => Event::Start,
             1 => Event::Tick,
-            2..=6 => Event::BundleFailed {
+            2 => Event::SplitUnusable {
+                bundle,
+                error: "no".into(),
+            },
+            3..=6 => Event::BundleFailed {
                 bundle,
                 error: "no".into(),
                 worker_lost: self.rng.chance(50),

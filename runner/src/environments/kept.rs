@@ -14,18 +14,11 @@ use purlin_proto::{fn_execution as fnapi, pipeline};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::options::{samples_data, texts};
+use crate::options::{in_launcher, samples_data};
 use crate::worker::{BundleOutcome, BundleWork, StartWorker, Worker, WorkerError, WorkerFactory};
 
 /// Options that differ from job to job without a difference to its workers.
 const NAMES: &[&str] = &["job_name", "jobName", "options_id", "optionsId"];
-/// Where SDKs say that workers run in the launcher: they end with it.
-const KINDS: &[&str] = &[
-    "environment_type",
-    "environmentType",
-    "default_environment_type",
-    "defaultEnvironmentType",
-];
 
 /// Keeps the workers of jobs that have ended for as long as it is told, and gives them to the next jobs.
 #[derive(Clone)]
@@ -79,11 +72,7 @@ impl MadeFor {
 
     /// Workers in the launcher's own process end with it, and what samples data keeps some of its job.
     fn may_be_kept(&self) -> bool {
-        let loopback = KINDS
-            .iter()
-            .flat_map(|name| texts(&self.options, name))
-            .any(|kind| kind.eq_ignore_ascii_case("LOOPBACK"));
-        !loopback && !samples_data(&self.options)
+        !in_launcher(&self.options) && !samples_data(&self.options)
     }
 }
 
@@ -122,7 +111,9 @@ impl KeptWorkers {
             }
             None => match self.factory.start(request.clone()).await {
                 // The idle ones may have what a new one lacks: a place in a pool of few, memory.
-                Err(WorkerError::Start { reason, .. }) if self.shared.stop_idle().await > 0 => {
+                Err(WorkerError::Start { reason, .. } | WorkerError::Died { reason, .. })
+                    if self.shared.stop_idle().await > 0 =>
+                {
                     tracing::info!(
                         "no worker started beside those that were kept ({reason}); once more without them"
                     );
@@ -424,6 +415,7 @@ mod tests {
             },
             job_id: job.into(),
             retrieval_token: job.into(),
+            had_one: false,
         }
     }
 

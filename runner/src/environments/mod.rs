@@ -35,6 +35,9 @@ use crate::worker::{StartWorker, Worker, WorkerError, WorkerFactory};
 /// Beam's Python SDK names a shell command that runs its harness by this URN (`SUBPROCESS_SDK`).
 const PYTHON_SUBPROCESS: &str = "beam:env:harness_subprocess_python:v1";
 
+/// How long a worker is waited for without a word to the user.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How workers are started.
 #[derive(Clone, Debug)]
 pub struct EnvironmentSettings {
@@ -117,7 +120,7 @@ impl Environments {
         request: StartWorker,
         payload: pipeline::AnyOfEnvironmentPayload,
     ) -> Result<Arc<dyn Worker>, WorkerError> {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut died) = (Vec::new(), false);
         for choice in payload.environments {
             if choice.urn == urns::environments::ANYOF {
                 reasons.push("a choice among choices is not supported".to_owned());
@@ -135,6 +138,10 @@ impl Environments {
             }
             match Box::pin(self.clone().start_one(one)).await {
                 Ok(worker) => return Ok(worker),
+                Err(WorkerError::Died { reason, .. }) => {
+                    died = true;
+                    reasons.push(format!("{urn}: {reason}"));
+                }
                 Err(WorkerError::Start { reason, .. }) => reasons.push(format!("{urn}: {reason}")),
                 Err(other) => reasons.push(format!("{urn}: {other}")),
             }
@@ -143,35 +150,71 @@ impl Environments {
             true => "it offers no environment to choose from".to_owned(),
             false => format!("none of its environments works here: {}", reasons.join("; ")),
         };
-        Err(WorkerError::Start {
-            environment: request.environment_id,
-            reason,
+        let environment = request.environment_id;
+        Err(match died {
+            true => WorkerError::Died { environment, reason },
+            false => WorkerError::Start { environment, reason },
         })
     }
 
-    /// Waits for the worker's control stream. `gone` resolves if it is known to have ended before.
+    /// Waits for the worker's control stream, and says so where it lets itself be waited for. `from` says whence the
+    /// worker comes; `gone` resolves if it is known that it will not.
     async fn connection(
         &self,
         worker: &GrpcWorker,
+        from: &str,
         gone: impl Future<Output = String>,
-    ) -> Result<(), String> {
-        let seconds = self.settings.connect_timeout.as_secs_f64();
+    ) -> Result<(), NoConnection> {
+        let limit = self.settings.connect_timeout;
+        let seconds = limit.as_secs_f64();
+        let (id, url) = (worker.id(), self.server.url());
+        let said = || worker.link().last_words();
+        let waiting = async {
+            tokio::time::sleep(PATIENCE).await;
+            let text = format!(
+                "waiting for worker {id} ({from}), which has not connected to {url} for {} s and has {seconds} s to do so \
+                 (--worker_connect_timeout); {}",
+                PATIENCE.as_secs(),
+                said()
+            );
+            self.server.warn(&worker.link().identity(), text);
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             biased;
-            connected = worker.connected() => connected,
-            reason = gone => Err(reason),
-            () = tokio::time::sleep(self.settings.connect_timeout) => {
-                let said = match worker.link().said() {
-                    said if said.is_empty() => "it has said nothing".to_owned(),
-                    said => format!("the last it said was:\n{}", said.join("\n")),
-                };
-                Err(format!(
-                    "worker {} did not connect to {} within {seconds} s (--worker_connect_timeout); see whether it can \
-                     reach that address; {said}",
-                    worker.id(),
-                    self.server.url()
-                ))
-            }
+            connected = worker.connected() => connected.map_err(NoConnection::Died),
+            reason = gone => Err(NoConnection::Died(reason)),
+            () = tokio::time::sleep(limit) => Err(NoConnection::Late(format!(
+                "worker {id} did not connect to {url} within {seconds} s (--worker_connect_timeout); see whether it can \
+                 reach that address; {}",
+                said()
+            ))),
+            () = waiting => Err(NoConnection::Late(String::new())),
+        }
+    }
+}
+
+/// Why a worker that was started gave no control stream.
+enum NoConnection {
+    /// It has ended.
+    Died(String),
+    /// It has not ended, nor come in time.
+    Late(String),
+}
+
+impl NoConnection {
+    /// The error of the start, its reason put into words by `tell`.
+    fn error(self, request: &StartWorker, tell: impl FnOnce(String) -> String) -> WorkerError {
+        let environment = request.environment_id.clone();
+        match self {
+            NoConnection::Died(reason) => WorkerError::Died {
+                environment,
+                reason: tell(reason),
+            },
+            NoConnection::Late(reason) => WorkerError::Start {
+                environment,
+                reason: tell(reason),
+            },
         }
     }
 }

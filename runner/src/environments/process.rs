@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use purlin_processes::{Limits, ProcessGroup};
+use purlin_processes::{Limits, ProcessGroup, command_words};
 use purlin_proto::pipeline;
 
 use super::Environments;
@@ -14,6 +14,10 @@ use crate::worker::{StartWorker, Worker, WorkerError};
 /// How long a process may take to end after its streams are closed, before it is told to.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// What the command may be.
+const COMMANDS: &str = "give --environment_config='{\"command\": \"/path/to/purlin-boot --python=/venv/bin/python\"}', or \
+                        any program with the flags of Beam's container contract";
+
 impl Environments {
     pub(super) async fn process(
         self,
@@ -21,15 +25,16 @@ impl Environments {
         payload: pipeline::ProcessPayload,
     ) -> Result<Arc<dyn Worker>, WorkerError> {
         let failed = |reason: String| start_error(&request, reason);
-        if payload.command.is_empty() {
-            return Err(failed(
-                "it names no command; give --environment_config='{\"command\": \"/path/to/boot\"}'".into(),
-            ));
-        }
+        let words = command_words(&payload.command)
+            .map_err(|error| failed(format!("{error}; check the command of --environment_config")))?;
+        let Some((program, arguments)) = words.split_first() else {
+            return Err(failed(format!("it names no command; {COMMANDS}")));
+        };
         check("operating system", &payload.os, &[std::env::consts::OS]).map_err(failed)?;
         check("architecture", &payload.arch, &architectures()).map_err(failed)?;
-        let mut command = Command::new(&payload.command);
+        let mut command = Command::new(program);
         command
+            .args(arguments)
             .arg(format!("--id={}", request.worker_id))
             .arg(format!("--logging_endpoint={}", self.server.url()))
             .arg(format!("--artifact_endpoint={}", self.server.artifact_url()))
@@ -74,7 +79,7 @@ impl Environments {
         let group = group.map_err(|e| {
             start_error(
                 &request,
-                format!("cannot run {shown:?}: {e}; check the command of --environment_config"),
+                format!("cannot run {shown:?}: {e}; check the command of --environment_config: {COMMANDS}"),
             )
         })?;
         let (link, ended) = (worker.link(), group.ended());
@@ -88,14 +93,12 @@ impl Environments {
         });
         let ended = group.ended();
         let gone = async { ended.await.to_string() };
+        let from = format!("the process {shown:?}");
         // Dropped without being stopped, the worker drops the group with this, and the group ends its process.
         worker.on_stop(Box::pin(async move { group.stop(LINGER).await }));
-        if let Err(reason) = self.connection(&worker, gone).await {
+        if let Err(error) = self.connection(&worker, &from, gone).await {
             worker.stop().await;
-            return Err(start_error(
-                &request,
-                format!("{shown:?} gave no worker: {reason}"),
-            ));
+            return Err(error.error(&request, |reason| format!("{shown:?} gave no worker: {reason}")));
         }
         Ok(Arc::new(worker))
     }

@@ -63,6 +63,10 @@ pub(crate) struct Link {
     pub(crate) status: StatusDesk,
     next: AtomicU64,
     said: Mutex<VecDeque<String>>,
+    /// Whether the worker has answered anything at all, or asked.
+    heard: watch::Sender<bool>,
+    /// Whether its silence has been told.
+    silence_told: AtomicBool,
     /// Whether someone watches the worker's process and knows better than its streams why they ended.
     watched: AtomicBool,
 }
@@ -161,6 +165,8 @@ impl Link {
             data: watch::Sender::new(None),
             status: StatusDesk::default(),
             said: Mutex::default(),
+            heard: watch::Sender::new(false),
+            silence_told: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             next: AtomicU64::new(0),
         }
@@ -381,6 +387,40 @@ impl Link {
         lock(&self.said).iter().cloned().collect()
     }
 
+    /// The last of what the worker said, in words.
+    pub(crate) fn last_words(&self) -> String {
+        match self.said() {
+            said if said.is_empty() => "it has said nothing".to_owned(),
+            said => format!("the last it said was:\n{}", said.join("\n")),
+        }
+    }
+
+    fn hear(&self) {
+        self.heard
+            .send_if_modified(|heard| !std::mem::replace(heard, true));
+    }
+
+    /// Whether it has answered anything, or asked.
+    pub(crate) fn was_heard(&self) -> bool {
+        *self.heard.borrow()
+    }
+
+    /// Resolves when the worker has not answered anything, ever, for so long; never if it has.
+    pub(crate) async fn silent_for(&self, time: Duration) {
+        let mut heard = self.heard.subscribe();
+        let silent = tokio::time::timeout(time, heard.wait_for(|heard| *heard))
+            .await
+            .is_err();
+        if !silent {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether its silence is to be told now: once.
+    pub(crate) fn tells_silence(&self) -> bool {
+        !self.silence_told.swap(true, Ordering::Relaxed)
+    }
+
     // What a worker sends.
 
     pub(crate) fn on_log(&self, entry: &fnapi::LogEntry) {
@@ -392,6 +432,7 @@ impl Link {
     }
 
     pub(crate) fn on_response(&self, response: fnapi::InstructionResponse) {
+        self.hear();
         let id = response.instruction_id.as_str();
         let (bundle, waiting) = {
             let mut table = lock(&self.table);
@@ -422,6 +463,7 @@ impl Link {
     }
 
     pub(crate) fn on_elements(&self, elements: fnapi::Elements) {
+        self.hear();
         for data in elements.data {
             if let Some(bundle) = self.bundle(&data.instruction_id) {
                 bundle.advance(|collector| collector.data(data));
@@ -435,6 +477,7 @@ impl Link {
     }
 
     pub(crate) async fn on_state(&self, request: fnapi::StateRequest, answers: &Answers) {
+        self.hear();
         match self.bundle(&request.instruction_id) {
             Some(bundle) => bundle.state.push(request, answers.clone()),
             None => {

@@ -24,7 +24,7 @@ mod worker;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use server::{BindError, FnApiServer, FnApiSettings, MAX_MESSAGE_BYTES, grpc_server, listen};
 pub use worker::GrpcWorker;
@@ -92,6 +92,20 @@ pub(crate) struct Hub {
     links: Mutex<HashMap<String, Arc<Link>>>,
     log: Arc<dyn WorkerLog>,
     hang_timeout: Option<Duration>,
+}
+
+impl Hub {
+    /// Tells the user of a worker's job what is wrong with the worker, or may be.
+    fn warn(&self, worker: &WorkerIdentity, text: String) {
+        let entry = fnapi::LogEntry {
+            severity: fnapi::log_entry::severity::Enum::Warn as i32,
+            timestamp: Some(SystemTime::now().into()),
+            message: text,
+            log_location: RUNNER_NOTE.to_owned(),
+            ..Default::default()
+        };
+        self.log.log(worker, &entry);
+    }
 }
 
 /// Locks even if another thread panicked with the lock: what is held here is whole between statements.

@@ -201,6 +201,11 @@ impl FnApiServer {
         self.hub.log.clone()
     }
 
+    /// Tells the user of a worker's job what is wrong with the worker, or may be.
+    pub(crate) fn warn(&self, worker: &WorkerIdentity, text: String) {
+        self.hub.warn(worker, text);
+    }
+
     /// `host:port` under which workers retrieve artifacts.
     pub fn artifact_url(&self) -> &str {
         &self.artifact_endpoint

@@ -48,6 +48,7 @@ fn start(id: &str, capabilities: &[&str]) -> StartWorker {
         pipeline_options: Default::default(),
         job_id: "job".into(),
         retrieval_token: "token".into(),
+        had_one: false,
     }
 }
 
@@ -639,4 +640,87 @@ async fn a_large_element_goes_both_ways() {
     data.out.send(closes(&id)).unwrap();
     sdk.done(&id);
     assert!(bundle.await.unwrap().unwrap().outputs == [("sink".to_owned(), element)]);
+}
+
+/// What the users of jobs are told.
+#[derive(Default)]
+struct Told(std::sync::Mutex<Vec<String>>);
+
+impl super::WorkerLog for Told {
+    fn log(&self, _: &super::WorkerIdentity, entry: &fnapi::LogEntry) {
+        self.0.lock().unwrap().push(entry.message.clone());
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_never_answers_is_told_of_and_given_up() {
+    let told = Arc::new(Told::default());
+    let settings = FnApiSettings {
+        log: told.clone(),
+        hang_timeout: Some(Duration::from_secs(100)),
+        ..Default::default()
+    };
+    let server = FnApiServer::bind(settings).await.unwrap();
+    let (worker, mut sdk) = worker(&server, "w", &[]).await;
+    let mut bundle = work("b1", vec![WorkInput::Elements(Bytes::from_static(b"abc"))]);
+    let mut descriptor = fnapi::ProcessBundleDescriptor::clone(&bundle.descriptor);
+    let transform = pipeline::PTransform {
+        unique_name: "Count words".into(),
+        ..Default::default()
+    };
+    descriptor.transforms.insert("t".into(), transform);
+    bundle.descriptor = Arc::new(descriptor);
+    let bundle = tokio::spawn(worker.process(bundle));
+    assert_eq!(sdk.request().await.0, "b1");
+    // From here on time passes whenever nothing else happens.
+    tokio::time::pause();
+    let error = bundle.await.unwrap().unwrap_err();
+    let WorkerError::Start { environment, reason } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(environment, "env");
+    assert!(
+        reason.contains("worker w") && reason.contains("for 100 s"),
+        "{reason}"
+    );
+    let told = told.0.lock().unwrap().clone();
+    assert_eq!(told.len(), 1, "{told:?}");
+    for part in [
+        "worker w",
+        "bundle b1",
+        "Count words",
+        "for 10 s",
+        "until 100 s",
+        "it has said nothing",
+    ] {
+        assert!(told[0].contains(part), "{part} is missing in {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_answers_anything_may_take_its_time() {
+    let told = Arc::new(Told::default());
+    let settings = FnApiSettings {
+        log: told.clone(),
+        hang_timeout: Some(Duration::from_secs(100)),
+        ..Default::default()
+    };
+    let server = FnApiServer::bind(settings).await.unwrap();
+    let (worker, mut sdk) = worker(&server, "w", &[]).await;
+    let bundle = tokio::spawn(worker.process(work("b1", Vec::new())));
+    assert_eq!(sdk.request().await.0, "b1");
+    let progress = tokio::spawn(worker.progress("b1".into()));
+    let (id, _) = sdk.request().await;
+    let answer = instruction_response::Response::ProcessBundleProgress(Default::default());
+    sdk.respond(&id, "", Some(answer));
+    assert_eq!(progress.await.unwrap().unwrap(), None);
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    tokio::time::resume();
+    assert!(!bundle.is_finished());
+    assert_eq!(told.0.lock().unwrap().len(), 0);
+    sdk.done("b1");
+    let data = sdk.data().await;
+    data.out.send(closes("b1")).unwrap();
+    bundle.await.unwrap().unwrap();
 }

@@ -1,7 +1,7 @@
 //! A worker behind the Fn API.
 
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -9,10 +9,74 @@ use purlin_proto::fn_execution::{
     self as fnapi, instruction_request::Request, instruction_response::Response,
 };
 use purlin_proto::pipeline;
+use purlin_proto::urns::runner_transforms;
 
 use super::link::Link;
 use super::{Hub, lock};
 use crate::worker::{BundleOutcome, BundleWork, Worker, WorkerError};
+
+/// A worker that answers nothing at all to its first instruction is told of after this time.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// So many transforms of a bundle are named.
+const NAMED: usize = 5;
+
+/// Resolves when a worker that has never answered anything has had the time for it.
+async fn silence(link: &Link, hub: &Hub, awaited: &str) -> WorkerError {
+    let most = hub.hang_timeout;
+    let first = most.map_or(FIRST_WORD, |most| most.min(FIRST_WORD));
+    link.silent_for(first).await;
+    let until = match most {
+        Some(most) => format!(
+            "until {} s have passed (--worker_hang_timeout)",
+            most.as_secs_f64()
+        ),
+        None => "for ever (--worker_hang_timeout is off)".to_owned(),
+    };
+    let what = |time: Duration| {
+        format!(
+            "worker {} has connected, and answers nothing to its first instruction, {awaited}, for {} s",
+            link.worker_id,
+            time.as_secs_f64()
+        )
+    };
+    if link.tells_silence() {
+        let text = format!("{}; it is awaited {until}; {}", what(first), link.last_words());
+        hub.warn(&link.identity(), text);
+    }
+    let Some(most) = most else {
+        return std::future::pending().await;
+    };
+    link.silent_for(most.saturating_sub(first)).await;
+    let reason = format!(
+        "{} (--worker_hang_timeout); its harness may have failed to start: look at its own log; {}",
+        what(most),
+        link.last_words()
+    );
+    link.lose(&reason);
+    WorkerError::Start {
+        environment: link.identity().environment_id,
+        reason,
+    }
+}
+
+/// The names of what a bundle runs, the first few of them.
+fn transforms(descriptor: &fnapi::ProcessBundleDescriptor) -> String {
+    let runners = |urn: &str| urn == runner_transforms::DATA_SOURCE || urn == runner_transforms::DATA_SINK;
+    let mut names: Vec<&str> = descriptor
+        .transforms
+        .values()
+        .filter(|transform| !transform.spec.as_ref().is_some_and(|spec| runners(&spec.urn)))
+        .map(|transform| transform.unique_name.as_str())
+        .collect();
+    names.sort_unstable();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let names = names.join("\", \"");
+    match more {
+        0 => format!("\"{names}\""),
+        more => format!("\"{names}\" and {more} more"),
+    }
+}
 
 /// A worker that has been announced to the server by [`super::FnApiServer::expect`]. It can take bundles once
 /// [`GrpcWorker::connected`] has resolved. Dropping it stops it.
@@ -85,8 +149,19 @@ impl Drop for GrpcWorker {
 
 impl Worker for GrpcWorker {
     fn process(&self, work: BundleWork) -> BoxFuture<'static, Result<BundleOutcome, WorkerError>> {
-        let link = self.link.clone();
-        async move { link.process(work).await }.boxed()
+        let (link, hub) = (self.link.clone(), self.hub.clone());
+        if link.was_heard() {
+            return async move { link.process(work).await }.boxed();
+        }
+        let awaited = format!("bundle {} of {}", work.instruction, transforms(&work.descriptor));
+        async move {
+            tokio::select! {
+                biased;
+                outcome = link.process(work) => outcome,
+                error = silence(&link, &hub, &awaited) => Err(error),
+            }
+        }
+        .boxed()
     }
 
     fn progress(
@@ -104,6 +179,8 @@ impl Worker for GrpcWorker {
             let answer = match hang {
                 Some(hang) => match tokio::time::timeout(hang, asked).await {
                     Ok(answer) => answer,
+                    // Who never said a word has a limit of its own.
+                    Err(_) if !link.was_heard() => return Ok(None),
                     Err(_) => {
                         let seconds = hang.as_secs_f64();
                         link.lose(&format!(

@@ -1,6 +1,6 @@
 //! The task that owns the course of a job.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,7 @@ use super::metrics::elements_begun;
 use super::workers::JobWorker;
 use super::{Shared, ask, test_stream};
 use crate::translate::RemoteStream;
+use crate::worker::WorkerError;
 
 /// How long after its begin a bundle is asked how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -47,6 +48,8 @@ pub(super) enum Input {
         bundle: BundleId,
         split: Result<Split, String>,
     },
+    /// The program that submitted the job has ended, and the workers that it ran.
+    SubmitterGone(String),
     /// The job cannot go on.
     Fail(String),
     /// See [`super::JobHandle::drain`].
@@ -58,6 +61,8 @@ pub(super) enum Input {
 /// A bundle that a worker processes.
 struct Running {
     stage: StageId,
+    /// Index of its worker within the environment.
+    slot: u32,
     attempt: u32,
     worker: Option<Arc<JobWorker>>,
     /// Whether a progress request is under way.
@@ -119,6 +124,8 @@ pub(super) struct Actor {
     finished: Option<Outcome>,
     /// The stage of the bundle whose failure is told to the engine.
     failing: Option<StageId>,
+    /// Workers of the program that submitted the job whose end is awaited.
+    watched: HashSet<String>,
 }
 
 impl Actor {
@@ -137,6 +144,7 @@ impl Actor {
             failure: None,
             finished: None,
             failing: None,
+            watched: HashSet::new(),
         }
     }
 
@@ -218,15 +226,18 @@ impl Actor {
             Input::Event(event) => self.feed(event),
             Input::Started { bundle, worker } => {
                 if let Some(running) = self.running.get_mut(&bundle) {
+                    let place = (running.stage, running.slot);
                     running.started = Instant::now();
                     running.ask_at = running.started + PROGRESS_INTERVAL;
-                    running.worker = Some(worker);
+                    running.worker = Some(Arc::clone(&worker));
                     self.ask_at = earlier(self.ask_at, running.ask_at);
+                    self.watch_submitter(place, &worker);
                 }
             }
             Input::Ended { bundle, end } => self.ended(bundle, end),
             Input::Progress { bundle, infos } => self.progress(bundle, infos),
             Input::Split { bundle, split } => self.split_answer(bundle, split),
+            Input::SubmitterGone(reason) => self.submitter_gone(&reason),
             Input::Fail(error) => self.fail(error),
             Input::Drain => {
                 if self.log.current().state == JobState::Running {
@@ -241,6 +252,39 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// Learns of the end of the program that submitted the job also while no bundle waits for its workers: when a worker
+    /// is lost, its place is filled again, if that can be.
+    fn watch_submitter(&mut self, (stage, slot): (StageId, u32), worker: &Arc<JobWorker>) {
+        let stage = self.shared.stages.get(stage.0 as usize);
+        let Some(environment) = stage.map(|stage| stage.environment) else {
+            return;
+        };
+        if !self.shared.workers.in_launcher() || !self.watched.insert(worker.id.clone()) {
+            return;
+        }
+        let (shared, inputs) = (Arc::clone(&self.shared), self.inputs.clone());
+        // Held weakly: whoever holds a worker uses it.
+        let (lost, worker) = (worker.worker.lost(), Arc::downgrade(worker));
+        self.tasks.spawn(async move {
+            lost.await;
+            if let Some(worker) = worker.upgrade() {
+                shared.workers.forget(environment, slot, &worker).await;
+            }
+            if let Err(WorkerError::SubmitterGone(reason)) = shared.workers.get(environment, slot).await {
+                let _ = inputs.send(Input::SubmitterGone(reason));
+            }
+        });
+    }
+
+    fn submitter_gone(&mut self, reason: &str) {
+        if !matches!(self.log.current().state, JobState::Running | JobState::Draining) {
+            return;
+        }
+        self.log
+            .tell(Importance::Warning, format!("the job is cancelled: {reason}"));
+        self.take(Input::Cancel);
     }
 
     fn fail(&mut self, error: String) {
@@ -290,6 +334,7 @@ impl Actor {
                 self.failing = None;
             }
             End::NoWorker(error) => self.fail(error),
+            End::SubmitterGone(reason) => self.submitter_gone(&reason),
         }
     }
 
@@ -310,6 +355,7 @@ impl Actor {
                     self.shared.metrics().failed(bundle);
                 }
             }
+            Action::SplitsStopped { stage, error } => self.splits_stopped(stage, &error),
             Action::WakeAt(at) => self.wake = Some(at),
             Action::MergeWindows {
                 request,
@@ -368,7 +414,7 @@ impl Actor {
     }
 
     fn start(&mut self, bundle: purlin_engine::Bundle) {
-        let (id, stage, attempt) = (bundle.id, bundle.stage, bundle.attempt);
+        let (id, stage, slot, attempt) = (bundle.id, bundle.stage, bundle.worker, bundle.attempt);
         let (shared, inputs) = (Arc::clone(&self.shared), self.inputs.clone());
         let task = self.tasks.spawn(async move {
             let started = |worker| {
@@ -379,6 +425,7 @@ impl Actor {
         });
         let running = Running {
             stage,
+            slot,
             attempt,
             worker: None,
             asked: false,
@@ -400,13 +447,8 @@ impl Actor {
         });
         let Some((stage, request, worker)) = found else {
             // It has ended, or has not begun: the engine wants an answer all the same.
-            let _ = self.inputs.send(Input::Split {
-                bundle,
-                split: Ok(Split {
-                    last_primary: -1,
-                    ..Split::default()
-                }),
-            });
+            let split = Ok(bundle::declined());
+            let _ = self.inputs.send(Input::Split { bundle, split });
             return;
         };
         let (shared, inputs) = (Arc::clone(&self.shared), self.inputs.clone());
@@ -415,38 +457,33 @@ impl Actor {
             let split = match (response, shared.stages.get(stage.0 as usize)) {
                 (Ok(response), Some(stage)) => bundle::split(stage, response),
                 // A split is a wish; a worker that is gone is told of elsewhere.
-                _ => Ok(Split {
-                    last_primary: -1,
-                    ..Split::default()
-                }),
+                (Err(error), _) => {
+                    tracing::debug!(%bundle, "the worker did not split the bundle: {error}");
+                    Ok(bundle::declined())
+                }
+                (Ok(_), None) => Ok(bundle::declined()),
             };
             let _ = inputs.send(Input::Split { bundle, split });
         });
     }
 
     fn split_answer(&mut self, bundle: BundleId, split: Result<Split, String>) {
-        match split {
-            Ok(split) => self.feed(Event::BundleSplit { bundle, split }),
-            Err(error) => {
-                self.feed(Event::BundleSplit {
-                    bundle,
-                    split: Split {
-                        last_primary: -1,
-                        ..Split::default()
-                    },
-                });
-                // What it gave back is not done by it any more, and cannot be given to others: once more.
-                if let Some(running) = self.running.remove(&bundle) {
-                    running.task.abort();
-                }
-                self.shared.metrics().failed(bundle);
-                self.feed(Event::BundleFailed {
-                    bundle,
-                    error,
-                    worker_lost: false,
-                });
-            }
-        }
+        self.feed(match split {
+            Ok(split) => Event::BundleSplit { bundle, split },
+            Err(error) => Event::SplitUnusable { bundle, error },
+        });
+    }
+
+    fn splits_stopped(&self, stage: StageId, error: &str) {
+        let stage = self.shared.stages.get(stage.0 as usize);
+        let name = stage.map_or("", |stage| &stage.name);
+        self.log.tell(
+            Importance::Warning,
+            format!(
+                "a worker's answer to a request to split a bundle of \"{name}\" cannot be used: {error}. The bundle runs \
+                 again, and bundles of this stage are not split any more"
+            ),
+        );
     }
 
     /// Asks the bundles whose turn it is. One that is asked has its next turn when it has answered.

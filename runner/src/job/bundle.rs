@@ -31,6 +31,8 @@ pub(super) enum End {
     Failed { error: String, worker_lost: bool },
     /// There is no worker for it.
     NoWorker(String),
+    /// Nor will there be: the program that submitted the job has ended, and its workers with it.
+    SubmitterGone(String),
 }
 
 /// The instruction id of a bundle.
@@ -129,6 +131,7 @@ pub(super) async fn process(
     };
     let worker = match shared.workers.get(stage.environment, bundle.worker).await {
         Ok(worker) => worker,
+        Err(WorkerError::SubmitterGone(reason)) => return End::SubmitterGone(reason),
         Err(error) => return End::NoWorker(error.to_string()),
     };
     let Some(work) = work(shared, &bundle) else {
@@ -150,6 +153,8 @@ pub(super) async fn process(
                 worker_lost: true,
             };
         }
+        // It came, and could do nothing from the start: another would be no better.
+        Err(error @ WorkerError::Start { .. }) => return End::NoWorker(error.to_string()),
         Err(error) => {
             return End::Failed {
                 error: error.to_string(),
@@ -226,24 +231,29 @@ fn result(
     Ok(result)
 }
 
-/// What a worker gave back of a bundle.
-pub(super) fn split(stage: &StagePlan, response: ProcessBundleSplitResponse) -> Result<Split, String> {
-    let mut split = Split {
+/// The answer of a worker that gave nothing back.
+pub(super) fn declined() -> Split {
+    Split {
         last_primary: -1,
         ..Split::default()
-    };
-    if response.channel_splits.len() > 1 {
-        return Err("the worker split more than one channel of a bundle that has one".to_owned());
     }
-    if let Some(channel) = response.channel_splits.into_iter().next() {
-        if channel.transform_id != stage.source {
-            return Err(format!(
-                "the worker split channel \"{}\", which is none",
-                channel.transform_id
-            ));
+}
+
+/// What a worker gave back of a bundle. An error: it may have given something up, and what cannot be told.
+pub(super) fn split(stage: &StagePlan, response: ProcessBundleSplitResponse) -> Result<Split, String> {
+    let mut split = declined();
+    let mut channels = response.channel_splits;
+    if channels.len() > 1 {
+        channels.retain(|channel| channel.transform_id == stage.source);
+        if channels.len() != 1 {
+            return Err("it split several channels of a bundle that has one".to_owned());
         }
+    }
+    // A bundle has one channel, so what is split is that, whatever the worker calls it: Java's harness leaves the name
+    // empty.
+    if let Some(channel) = channels.into_iter().next() {
         let first = u64::try_from(channel.first_residual_element);
-        let first = first.map_err(|_| "the worker split before the first element".to_owned())?;
+        let first = first.map_err(|_| "it split before the first element".to_owned())?;
         split.first_residual = Some(first);
         split.last_primary = channel.last_primary_element;
     }
@@ -258,9 +268,7 @@ pub(super) fn split(stage: &StagePlan, response: ProcessBundleSplitResponse) -> 
 }
 
 fn residual(stage: &StagePlan, root: DelayedBundleApplication) -> Result<Residual, String> {
-    let application = root
-        .application
-        .ok_or("the worker left a residual without an element")?;
+    let application = root.application.ok_or("a residual comes without its element")?;
     check_root(stage, &application)?;
     let delay_ms = root.requested_time_delay.map_or(0, |delay| {
         delay
@@ -277,12 +285,12 @@ fn residual(stage: &StagePlan, root: DelayedBundleApplication) -> Result<Residua
     })
 }
 
-/// Residuals and primaries are elements of the stage's main input.
+/// Residuals and primaries are elements of the stage's main input. Where nobody is named, they can be nothing else.
 fn check_root(stage: &StagePlan, application: &BundleApplication) -> Result<(), String> {
-    if stage.roots.contains(&application.transform_id) {
+    let id = &application.transform_id;
+    if id.is_empty() || stage.roots.contains(id) {
         return Ok(());
     }
-    let id = &application.transform_id;
     Err(format!(
         "the worker gave back work of \"{id}\", which does not read the bundle's input"
     ))

@@ -76,7 +76,13 @@ impl Job {
             remote_streams,
         } = plan;
         let counts: Vec<u32> = engine.graph().environments.iter().map(|e| e.workers).collect();
-        let workers = Workers::new(factory, settings.clone(), environments, counts.into_iter());
+        let workers = Workers::new(
+            factory,
+            settings.clone(),
+            environments,
+            counts.into_iter(),
+            Arc::clone(&log),
+        );
         let io = stages.iter().map(|stage| StageIo::new(stage, &engine)).collect();
         let shared = Arc::new(Shared {
             engine: Mutex::new(engine),

@@ -11,12 +11,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::JobSettings;
-use crate::options::samples_data;
+use super::log::{EventLog, Importance};
+use crate::options::{in_launcher, samples_data};
 use crate::translate::PlanEnvironment;
 use crate::worker::{StartWorker, Worker, WorkerError, WorkerFactory};
 
 /// Counts the workers of this process.
 static NEXT_WORKER: AtomicU64 = AtomicU64::new(1);
+
+/// How long a worker may take to tell what short ids of metrics mean.
+const SHORT_IDS: Duration = Duration::from_secs(10);
 
 /// A worker of the job, with what is known of it.
 pub(super) struct JobWorker {
@@ -26,6 +30,8 @@ pub(super) struct JobWorker {
     pub worker: Arc<dyn Worker>,
     /// Its short ids of metrics, as far as they are resolved.
     pub short_ids: Mutex<HashMap<String, MonitoringInfo>>,
+    /// It did not tell what short ids mean: it is not asked again.
+    keeps_ids_secret: AtomicBool,
     /// When a bundle last asked for it.
     used: Mutex<Instant>,
 }
@@ -59,14 +65,24 @@ impl JobWorker {
                 Err(missing) => missing,
             }
         };
-        match self.worker.monitoring_infos(missing).await {
-            Ok(found) => {
-                self.short_ids
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .extend(found);
+        if !self.keeps_ids_secret.load(Ordering::Relaxed) {
+            // Metrics matter less than the bundle, which waits for this.
+            let asked = tokio::time::timeout(SHORT_IDS, self.worker.monitoring_infos(missing)).await;
+            let reason = match asked {
+                Ok(Ok(found)) => {
+                    self.short_ids
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .extend(found);
+                    None
+                }
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer within {} s", SHORT_IDS.as_secs())),
+            };
+            if let Some(reason) = reason {
+                self.keeps_ids_secret.store(true, Ordering::Relaxed);
+                tracing::warn!(worker = %self.id, "it did not tell what its metrics' short ids mean: {reason}");
             }
-            Err(error) => tracing::warn!(%error, "a worker did not tell what its metrics' short ids mean"),
         }
         let known = self.known_ids();
         let data = data.iter().filter(|(id, _)| known.contains_key(*id));
@@ -75,6 +91,11 @@ impl JobWorker {
         super::metrics::resolve(infos, &data, &known).unwrap_or_default()
     }
 }
+
+/// A worker that ends before it can take a bundle is started again, so many times in all,
+const MOST_STARTS: u32 = 4;
+/// at first after this time, then after twice as long each time.
+const START_AGAIN: Duration = Duration::from_millis(250);
 
 type Slot = tokio::sync::Mutex<Option<Arc<JobWorker>>>;
 
@@ -85,6 +106,9 @@ pub(super) struct Workers {
     environments: Vec<PlanEnvironment>,
     slots: Vec<Vec<Slot>>,
     stopped: AtomicBool,
+    /// Whether an environment has had a worker.
+    had_one: Vec<AtomicBool>,
+    log: Arc<EventLog>,
 }
 
 impl Workers {
@@ -93,16 +117,19 @@ impl Workers {
         settings: JobSettings,
         environments: Vec<PlanEnvironment>,
         counts: impl Iterator<Item = u32>,
+        log: Arc<EventLog>,
     ) -> Self {
         let slots = counts
             .map(|count| (0..count.max(1)).map(|_| Slot::default()).collect())
             .collect();
         Workers {
+            had_one: environments.iter().map(|_| AtomicBool::new(false)).collect(),
             factory,
             settings,
             environments,
             slots,
             stopped: AtomicBool::new(false),
+            log,
         }
     }
 
@@ -133,13 +160,54 @@ impl Workers {
             worker.use_now();
             return Ok(Arc::clone(worker));
         }
-        if self.stopped.load(Ordering::Acquire) {
-            let reason = "the job has ended".to_owned();
-            return Err(WorkerError::Start {
-                environment: own.id.clone(),
-                reason,
-            });
+        let worker = self.start(environment, own).await?;
+        *slot = Some(Arc::clone(&worker));
+        Ok(worker)
+    }
+
+    /// Starts a worker; again and again where it ends before it can take a bundle.
+    async fn start(&self, environment: usize, own: &PlanEnvironment) -> Result<Arc<JobWorker>, WorkerError> {
+        let had_one = self.had_one.get(environment);
+        let mut pause = START_AGAIN;
+        let mut tries = 1;
+        loop {
+            if self.stopped.load(Ordering::Acquire) {
+                let reason = "the job has ended".to_owned();
+                return Err(WorkerError::Start {
+                    environment: own.id.clone(),
+                    reason,
+                });
+            }
+            let had_one_before = had_one.is_some_and(|had| had.load(Ordering::Relaxed));
+            match self.start_once(own, had_one_before).await {
+                Ok(worker) => {
+                    if let Some(had) = had_one {
+                        had.store(true, Ordering::Relaxed);
+                    }
+                    return Ok(worker);
+                }
+                Err(WorkerError::Died { reason, .. }) if tries < MOST_STARTS => {
+                    let text = format!(
+                        "try {tries} of {MOST_STARTS} to start a worker of environment {} failed, the next is made in {} \
+                         ms: {reason}",
+                        own.id,
+                        pause.as_millis()
+                    );
+                    self.log.tell(Importance::Warning, text);
+                }
+                Err(WorkerError::Died { environment, reason }) => {
+                    let reason = format!("no worker started in {MOST_STARTS} tries; the last: {reason}");
+                    return Err(WorkerError::Died { environment, reason });
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            tries += 1;
         }
+    }
+
+    async fn start_once(&self, own: &PlanEnvironment, had_one: bool) -> Result<Arc<JobWorker>, WorkerError> {
         let number = NEXT_WORKER.fetch_add(1, Ordering::Relaxed);
         let worker_id = match self.settings.job_id.as_str() {
             "" => format!("worker-{number}"),
@@ -152,6 +220,7 @@ impl Workers {
             pipeline_options: self.settings.pipeline_options.clone(),
             job_id: self.settings.job_id.clone(),
             retrieval_token: self.settings.retrieval_token.clone(),
+            had_one,
         };
         tracing::debug!(
             worker = request.worker_id,
@@ -160,15 +229,14 @@ impl Workers {
         );
         let id = request.worker_id.clone();
         let worker = self.factory.start(request).await?;
-        let worker = Arc::new(JobWorker {
+        Ok(Arc::new(JobWorker {
             id: worker.id().unwrap_or(id),
             environment: own.id.clone(),
             worker,
             short_ids: Mutex::default(),
+            keeps_ids_secret: AtomicBool::new(false),
             used: Mutex::new(Instant::now()),
-        });
-        *slot = Some(Arc::clone(&worker));
-        Ok(worker)
+        }))
     }
 
     /// How long a worker may be idle within the job, where `--environment_cache_millis` says so.
@@ -231,6 +299,11 @@ impl Workers {
     pub(super) fn running(&self) -> Vec<Arc<JobWorker>> {
         let slots = self.slots.iter().flatten();
         slots.filter_map(|slot| slot.try_lock().ok()?.clone()).collect()
+    }
+
+    /// Whether the program that submitted the job runs its workers.
+    pub(super) fn in_launcher(&self) -> bool {
+        in_launcher(&self.settings.pipeline_options)
     }
 
     /// Whether workers keep samples.

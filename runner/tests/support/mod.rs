@@ -198,6 +198,8 @@ pub struct Context<'a> {
     /// Residuals: element, milliseconds of delay, watermark in milliseconds.
     pub residuals: Vec<(Vec<u8>, i64, Option<i64>)>,
     pub finalize: bool,
+    /// Residuals do not say whose they are.
+    pub unnamed: bool,
 }
 
 impl Context<'_> {
@@ -280,18 +282,37 @@ pub struct Factory {
     pub finalized: Arc<Mutex<Vec<String>>>,
     /// Workers cannot be started, for this reason.
     pub broken: Option<String>,
+    /// So many starts end before the worker can take a bundle.
+    pub deaths: Mutex<u32>,
+    /// From this start on (the first is 1), the program that submitted the job is gone.
+    pub gone_from: Option<u32>,
+    /// The first bundle loses its worker.
+    pub loses_first: bool,
     /// Bundles with this transform wait for it.
     pub blocked: Option<(String, Arc<Notify>)>,
     /// What a worker answers to progress requests, if not that it does not know.
     pub progress: Option<fnapi::ProcessBundleProgressResponse>,
     pub splits: Arc<Mutex<Vec<fnapi::ProcessBundleSplitRequest>>>,
-    pub split: Arc<Mutex<Option<fnapi::ProcessBundleSplitResponse>>>,
+    /// What a worker answers to splits, if not that it gives nothing back.
+    pub split: Option<fnapi::ProcessBundleSplitResponse>,
+    /// Workers are asked what short ids of metrics mean, and never answer.
+    pub silent: bool,
 }
 
 impl WorkerFactory for Factory {
     fn start(&self, request: StartWorker) -> BoxFuture<'static, Result<Arc<dyn Worker>, WorkerError>> {
-        self.started.fetch_add(1, Ordering::SeqCst);
+        let number = self.started.fetch_add(1, Ordering::SeqCst) + 1;
         let broken = self.broken.clone();
+        let mut deaths = self.deaths.lock().unwrap();
+        if *deaths > 0 {
+            *deaths -= 1;
+            let environment = request.environment_id;
+            let reason = format!("start {number} ended by signal 9");
+            return async { Err(WorkerError::Died { environment, reason }) }.boxed();
+        }
+        if self.gone_from.is_some_and(|first| number >= first) {
+            return async { Err(WorkerError::SubmitterGone("the launcher is gone".into())) }.boxed();
+        }
         let worker = Fake {
             id: request.worker_id,
             functions: self.functions.clone(),
@@ -301,6 +322,8 @@ impl WorkerFactory for Factory {
             progress: self.progress.clone(),
             splits: self.splits.clone(),
             split: self.split.clone(),
+            silent: self.silent,
+            is_lost: self.loses_first && number == 1,
         };
         async move {
             match broken {
@@ -323,19 +346,33 @@ struct Fake {
     blocked: Option<(String, Arc<Notify>)>,
     progress: Option<fnapi::ProcessBundleProgressResponse>,
     splits: Arc<Mutex<Vec<fnapi::ProcessBundleSplitRequest>>>,
-    split: Arc<Mutex<Option<fnapi::ProcessBundleSplitResponse>>>,
+    split: Option<fnapi::ProcessBundleSplitResponse>,
+    silent: bool,
+    is_lost: bool,
 }
 
 impl Worker for Fake {
     fn process(&self, work: BundleWork) -> BoxFuture<'static, Result<BundleOutcome, WorkerError>> {
-        let (functions, blocked) = (self.functions.clone(), self.blocked.clone());
+        let (functions, blocked, silent) = (self.functions.clone(), self.blocked.clone(), self.silent);
+        let lost = self.is_lost.then(|| WorkerError::Lost {
+            worker: self.id.clone(),
+            reason: "it closed its control stream".into(),
+        });
         async move {
+            if let Some(lost) = lost {
+                return Err(lost);
+            }
             if let Some((transform, notify)) = blocked
                 && work.descriptor.transforms.contains_key(&transform)
             {
                 notify.notified().await;
             }
-            execute(&functions, work)
+            let mut outcome = execute(&functions, work)?;
+            if silent {
+                let data = &mut outcome.response.monitoring_data;
+                data.insert("short id".to_owned(), Bytes::new());
+            }
+            Ok(outcome)
         }
         .boxed()
     }
@@ -353,7 +390,7 @@ impl Worker for Fake {
         request: fnapi::ProcessBundleSplitRequest,
     ) -> BoxFuture<'static, Result<fnapi::ProcessBundleSplitResponse, WorkerError>> {
         self.splits.lock().unwrap().push(request);
-        let answer = self.split.lock().unwrap().take().unwrap_or_default();
+        let answer = self.split.clone().unwrap_or_default();
         async move { Ok(answer) }.boxed()
     }
 
@@ -366,6 +403,9 @@ impl Worker for Fake {
         &self,
         _ids: Vec<String>,
     ) -> BoxFuture<'static, Result<Vec<(String, pipeline::MonitoringInfo)>, WorkerError>> {
+        if self.silent {
+            return futures::future::pending().boxed();
+        }
         async { Ok(Vec::new()) }.boxed()
     }
 
@@ -513,6 +553,7 @@ impl Execution<'_> {
             timers: Vec::new(),
             residuals: Vec::new(),
             finalize: false,
+            unnamed: false,
         };
         if urn == urns::transforms::FLATTEN {
             context.emit(value);
@@ -524,6 +565,7 @@ impl Execution<'_> {
             timers,
             residuals,
             finalize,
+            unnamed,
             ..
         } = context;
         self.outcome.response.requires_finalization |= finalize;
@@ -548,7 +590,7 @@ impl Execution<'_> {
                 .residual_roots
                 .push(DelayedBundleApplication {
                     application: Some(BundleApplication {
-                        transform_id: id.to_owned(),
+                        transform_id: if unnamed { String::new() } else { id.to_owned() },
                         input_id: "main".to_owned(),
                         element: data.into(),
                         output_watermarks: output_watermarks.unwrap_or_default(),

@@ -144,11 +144,12 @@ impl Environments {
             let _ = watcher.await;
         }));
         // Its end is the link's: `attend` tells it.
-        if let Err(reason) = self.connection(&worker, std::future::pending()).await {
+        let from = format!("a container of {image:?}");
+        if let Err(error) = self.connection(&worker, &from, std::future::pending()).await {
             worker.stop().await;
-            return Err(failed(format!(
-                "the container of {image:?} gave no worker: {reason}"
-            )));
+            return Err(error.error(&request, |reason| {
+                format!("the container of {image:?} gave no worker: {reason}")
+            }));
         }
         Ok(Arc::new(worker))
     }
