@@ -26,6 +26,7 @@ ROOT = os.path.dirname(HERE)
 LOGS = os.path.join(ROOT, 'beam-suite-logs')
 PYTHON = os.environ.get('PY', os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python'))
 SERVICE = os.environ.get('JOB_SERVICE', os.path.join(ROOT, 'target', 'release', 'purlin-job-service'))
+BOOT = os.path.join(os.path.dirname(SERVICE), 'purlin-boot')
 
 
 class Service:
@@ -83,7 +84,7 @@ class Pool:
   """Beam's own worker pool: a process for each worker, which fetches what was staged as Beam's containers do."""
   def __init__(self, service, suite):
     self.log = os.path.join(LOGS, suite + '.pool.log')
-    env = dict(os.environ, PYTHONPATH=HERE, PATH=os.path.dirname(PYTHON) + os.pathsep + os.environ['PATH'])
+    env = dict(os.environ, PYTHONPATH=HERE, PURLIN_PYTHON=PYTHON)
     with open(self.log, 'w') as log:
       self.process = subprocess.Popen(
           [PYTHON, '-u', '-c',
@@ -91,7 +92,7 @@ class Pool:
            'from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer as Pool\n'
            'address, _ = Pool.start(use_process=True, container_executable=sys.argv[1])\n'
            'print(address, flush=True)\n'
-           'sys.stdin.read()', os.path.join(HERE, 'sdk_boot.py')],
+           'sys.stdin.read()', BOOT],
           stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=env, start_new_session=True)
     service.helpers.append(self)
     self.address = self.process.stdout.readline().strip()
@@ -111,9 +112,8 @@ def external(keyword):
 
 
 def process(keyword):
-  """Workers are processes of the job service; launches stage an artifact too."""
-  boot = {'command': os.path.join(HERE, 'sdk_boot.py'),
-          'env': {'PATH': os.path.dirname(PYTHON) + os.pathsep + os.environ['PATH'], 'PYTHONPATH': HERE}}
+  """Workers are processes of the job service, which purlin-boot starts; launches stage an artifact too."""
+  boot = {'command': BOOT, 'env': {'PURLIN_PYTHON': PYTHON, 'PYTHONPATH': HERE}}
   return portable(keyword, ENVIRONMENT_TYPE='PROCESS', ENVIRONMENT_CONFIG=json.dumps(boot),
                   EXTRA_PIPELINE_OPTIONS='--runner=PortableRunner')
 
@@ -190,7 +190,7 @@ def model(service):
 
 def wire(service):
   return [os.path.join(HERE, 'test_wire.py'), '-k', 'WireTest'], {
-      'JOB_ENDPOINT': service.endpoint, 'WEB_ENDPOINT': service.web}
+      'JOB_ENDPOINT': service.endpoint, 'WEB_ENDPOINT': service.web, 'JOB_SERVICE': SERVICE}
 
 
 def go(service):
@@ -199,7 +199,7 @@ def go(service):
 
 def java(service):
   return [os.path.join(HERE, 'test_java.py'), '-o', 'python_functions=test_*', '-rs'], {
-      'JOB_ENDPOINT': service.endpoint}
+      'JOB_ENDPOINT': service.endpoint, 'JOB_SERVICE': SERVICE}
 
 
 def large(service):

@@ -29,19 +29,13 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP
 
 ENDPOINT = os.environ['JOB_ENDPOINT']
 WEB = os.environ['WEB_ENDPOINT']
-BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'sdk_boot.py')
+BOOT = os.path.join(os.path.dirname(os.environ['JOB_SERVICE']), 'purlin-boot')
 
 
 def options(*more, process=False):
   flags = ['--runner=PortableRunner', '--job_endpoint=' + ENDPOINT, *more]
   if process:
-    config = {'command': sys.executable, 'env': {}}
-    # A command takes no arguments of its own.
-    boot = os.path.join(os.environ.get('TMPDIR', '/tmp'), 'boot-%d.sh' % os.getpid())
-    with open(boot, 'w') as out:
-      out.write('#!/bin/sh\nexec %s %s "$@"\n' % (sys.executable, BOOT))
-    os.chmod(boot, 0o755)
-    config['command'] = boot
+    config = {'command': BOOT, 'env': {'PURLIN_PYTHON': sys.executable}}
     flags += ['--environment_type=PROCESS', '--environment_config=' + json.dumps(config)]
   else:
     flags += ['--environment_type=LOOPBACK']

@@ -19,6 +19,7 @@ import tarfile
 import threading
 import time
 import urllib.request
+import zipfile
 
 import pytest
 
@@ -28,7 +29,7 @@ from prism import prism_or_skip  # pylint: disable=wrong-import-position
 
 POOL = os.path.join(ROOT, 'target', 'release', 'purlin-worker-pool')
 PYTHON = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
-BOOT = os.path.join(ROOT, 'conformance', 'sdk_boot.py')
+BOOT = os.path.join(ROOT, 'target', 'release', 'purlin-boot')
 IMAGE = 'purlin-worker-test:latest'
 # Debian's own client, where another comes first on the path.
 DOCKER = '/usr/bin/docker' if os.path.exists('/usr/bin/docker') else shutil.which('docker')
@@ -351,7 +352,7 @@ def harnesses(program):
                 if ('--id=' in command or 'sdk_worker_main' in command) and '--purlin-supervise' not in command)
 
 
-# A value of the launcher's, a side input and state: nothing of the job before may be seen.
+# A value of the launcher's, a side input and state: nothing of the job before may be seen. The staged package is there.
 REMEMBERS = """
 import os, sys, apache_beam as b
 from apache_beam.testing.util import assert_that, equal_to
@@ -360,7 +361,8 @@ n = int(os.environ['N'])
 class Add(b.DoFn):
   SUM = CombiningValueStateSpec('sum', sum)
   def process(self, pair, total=b.DoFn.StateParam(SUM)):
-    total.add(pair[1])
+    import staged_package
+    total.add(pair[1] * staged_package.ONE)
     yield total.read()
 with b.Pipeline(argv=sys.argv[1:]) as p:
   side = p | 'Side' >> b.Create([n])
@@ -370,14 +372,21 @@ with b.Pipeline(argv=sys.argv[1:]) as p:
 """
 
 
-def test_beams_python_workers_are_kept(start):
+def test_beams_python_workers_are_kept(start, tmp_path):
   """Beam's harness has the second job, and mixes nothing of the two up."""
+  wheel = tmp_path / 'staged_package-1-py3-none-any.whl'
+  with zipfile.ZipFile(wheel, 'w') as files:
+    files.writestr('staged_package.py', 'ONE = 1\n')
+    for name, text in {'METADATA': 'Metadata-Version: 2.1\nName: staged-package\nVersion: 1\n',
+                       'WHEEL': 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n', 'RECORD': ''}.items():
+      files.writestr('staged_package-1.dist-info/' + name, text)
   running = start(service, '--worker_idle_timeout=10m')
-  command = json.dumps({'command': BOOT, 'env': {'PATH': os.path.dirname(PYTHON) + ':' + os.environ['PATH']}})
+  command = json.dumps({'command': BOOT, 'env': {'PURLIN_PYTHON': PYTHON}})
   kept = None
   for n in ['1', '10']:
     result = run(PYTHON, '-c', REMEMBERS, '--runner=PortableRunner', '--job_endpoint=' + running.endpoint,
-                 '--environment_type=PROCESS', '--environment_config=' + command, env={'N': n})
+                 '--environment_type=PROCESS', '--environment_config=' + command, '--extra_package=%s' % wheel,
+                 env={'N': n})
     assert result.returncode == 0, result.stdout + result.stderr
     workers = harnesses(running)
     assert workers and (kept is None or workers == kept), running.log()
@@ -623,7 +632,7 @@ def beam_job(job, address, *options):
 
 def test_beams_python_harness_in_the_pool(start):
   job = start(service).endpoint
-  hosts = start(pool, '--harness_command=%s %s' % (PYTHON, BOOT))
+  hosts = start(pool, '--harness_command=%s --python=%s' % (BOOT, PYTHON))
   with beam_job(job, hosts.endpoint) as text:
     assert 'Traceback' not in text and 'RuntimeError' not in text, text
   until('the end of the workers', lambda: not below(hosts.process.pid))

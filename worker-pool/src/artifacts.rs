@@ -83,8 +83,10 @@ pub enum FetchError {
 pub struct Staged {
     /// The pipeline's own program, if it was staged.
     pub worker_binary: Option<PathBuf>,
-    /// All files, by the names that they were staged to.
+    /// All files, by the names that they were staged to, in the job's order.
     pub files: Vec<PathBuf>,
+    /// Packages of the Python index that are wanted besides, as pip takes them.
+    pub packages: Vec<String>,
 }
 
 /// Files by their sha256.
@@ -93,6 +95,8 @@ pub struct Cache {
     folder: PathBuf,
     /// For what is being fetched: it goes when this process has been killed.
     partial: Arc<OwnFolder>,
+    /// Its files are one worker's, which may have them rather than copies.
+    given_away: bool,
     fetched: AtomicU64,
     bytes: AtomicU64,
     hits: AtomicU64,
@@ -104,9 +108,18 @@ impl Cache {
         Self {
             folder,
             partial,
+            given_away: false,
             fetched: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             hits: AtomicU64::new(0),
+        }
+    }
+
+    /// Keeps the files of one worker, in a folder of its own.
+    pub fn of_one_worker(own: Arc<OwnFolder>) -> Self {
+        Self {
+            given_away: true,
+            ..Self::new(own.path().to_owned(), own)
         }
     }
 
@@ -139,11 +152,12 @@ impl Cache {
         let mut service = Service::connect(address, worker_id).await?;
         for artifact in service.resolve(dependencies).await? {
             let Some(wanted) = Wanted::read(&artifact)? else {
+                staged.packages.extend(package(&artifact)?);
                 continue;
             };
             let kept = self.keep(&mut service, artifact, &wanted).await?;
             let target = folder.join(&wanted.name);
-            link(&kept, &target, wanted.is_program)
+            link(&kept, &target, wanted.is_program, self.given_away)
                 .await
                 .map_err(|error| FetchError::Io {
                     name: wanted.name.clone(),
@@ -276,6 +290,18 @@ impl Wanted {
     }
 }
 
+/// A package of the Python index, as pip takes it.
+fn package(artifact: &pipeline::ArtifactInformation) -> Result<Option<String>, FetchError> {
+    if artifact.type_urn != urns::artifact_types::PYPI {
+        return Ok(None);
+    }
+    let package = decode::<pipeline::PyPiPayload>(artifact, &artifact.type_payload, "type payload")?;
+    Ok(Some(match package.version.as_str() {
+        "" => package.artifact_id,
+        version => format!("{}=={version}", package.artifact_id),
+    }))
+}
+
 fn decode<T: Message + Default>(
     artifact: &pipeline::ArtifactInformation,
     payload: &Bytes,
@@ -289,7 +315,7 @@ fn decode<T: Message + Default>(
 }
 
 /// A name for the kept file in the worker's folder.
-async fn link(kept: &Path, target: &Path, is_program: bool) -> io::Result<()> {
+async fn link(kept: &Path, target: &Path, is_program: bool, given_away: bool) -> io::Result<()> {
     if let Some(parent) = target.parent() {
         tokio::fs::create_dir_all(parent).await?;
     }
@@ -298,10 +324,13 @@ async fn link(kept: &Path, target: &Path, is_program: bool) -> io::Result<()> {
         _ => {}
     }
     // A program may be large and is only read; other files are the worker's own, to change as it likes.
-    if is_program && tokio::fs::hard_link(kept, target).await.is_ok() {
+    let linked = (is_program || given_away) && tokio::fs::hard_link(kept, target).await.is_ok();
+    if linked && is_program {
         return Ok(());
     }
-    tokio::fs::copy(kept, target).await?;
+    if !linked {
+        tokio::fs::copy(kept, target).await?;
+    }
     let mode = if is_program { 0o755 } else { 0o644 };
     tokio::fs::set_permissions(target, std::fs::Permissions::from_mode(mode)).await
 }

@@ -7,10 +7,12 @@
 //!                                                                        the runner's log
 //! ```
 //! The harness is the pipeline's own program, staged by the Rust SDK, or the command that the pool was given, which is run
-//! with the flags of Beam's container contract and gets its artifacts itself.
+//! with the flags of Beam's container contract and gets its artifacts itself. `purlin-boot` is such a command: [`launch`] makes
+//! it Beam's Java or Python harness.
 #![forbid(unsafe_code)]
 
 pub mod artifacts;
+pub mod launch;
 mod pool;
 pub mod provision;
 mod runner_log;

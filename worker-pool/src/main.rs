@@ -27,7 +27,7 @@ struct Args {
     #[arg(long, default_value = "localhost")]
     host: String,
     /// The SDK harness's program, with its first arguments, split at spaces; it is run with the flags of Beam's
-    /// container contract (--id, --provision_endpoint, --control_endpoint, ...), as Beam's `boot` is
+    /// container contract (--id, --provision_endpoint, --control_endpoint, ...), as purlin-boot and Beam's `boot` are
     #[arg(
         long = "harness_command",
         alias = "harness-command",
