@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
+use purlin_proto::fn_execution::log_entry::severity::Enum as Severity;
 use purlin_proto::{fn_execution as fnapi, job_management as api, pipeline};
 use purlin_runner::fnapi::{CONTAINER_OUTPUT, RUNNER_NOTE, TracingLog, WorkerIdentity, WorkerLog};
 use purlin_runner::job::{Importance, Job, JobHandle, JobSettings, JobState};
@@ -301,21 +302,33 @@ pub(crate) fn state_to_proto(state: JobState) -> api::job_state::Enum {
     }
 }
 
-/// Workers' log entries go to the service's log, and from warnings on to the job's messages.
+/// Workers' log entries go to the service's log, and on to the job's messages from the level on that its client asks for:
+/// from warnings, if for none.
 pub(crate) struct JobLog(pub(crate) Weak<Jobs>);
 
 impl WorkerLog for JobLog {
     fn log(&self, worker: &WorkerIdentity, entry: &fnapi::LogEntry) {
         TracingLog.log(worker, entry);
-        let importance = match entry.log_location.as_str() {
-            RUNNER_NOTE => Importance::Basic,
-            CONTAINER_OUTPUT => Importance::Detailed,
-            _ if entry.severity < fnapi::log_entry::severity::Enum::Warn as i32 => return,
-            // Not as errors: a client takes a job's last error message as the reason of its failure.
-            _ => Importance::Warning,
+        let jobs = self.0.upgrade();
+        let Some(job) = jobs.and_then(|jobs| jobs.get(&worker.job_id).ok()) else {
+            return;
         };
-        let job = self.0.upgrade().and_then(|jobs| jobs.get(&worker.job_id).ok());
-        if let Some(handle) = job.and_then(|job| job.handle()) {
+        let severity = match entry.severity() {
+            // Who does not say how much an entry matters does not say that it is a detail.
+            Severity::Unspecified => Severity::Info,
+            severity => severity,
+        };
+        let importance = match (entry.log_location.as_str(), severity) {
+            // Not as errors: a client takes a job's last error message as the reason of its failure.
+            (_, Severity::Warn | Severity::Error | Severity::Critical) => Importance::Warning,
+            (RUNNER_NOTE, _) => Importance::Basic,
+            (CONTAINER_OUTPUT, _) => Importance::Detailed,
+            (_, severity) if severity < job.options.worker_log() => return,
+            (_, Severity::Info | Severity::Notice) => Importance::Basic,
+            (_, Severity::Debug) => Importance::Detailed,
+            _ => Importance::Debug,
+        };
+        if let Some(handle) = job.handle() {
             let space = if entry.trace.is_empty() { "" } else { "\n" };
             handle.message(importance, format!("{}{space}{}", entry.message, entry.trace));
         }

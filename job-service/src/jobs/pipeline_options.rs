@@ -2,6 +2,7 @@
 
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
+use purlin_proto::fn_execution::log_entry::severity::Enum as Severity;
 use purlin_proto::job_management as api;
 use purlin_runner::translate::PlanOptions;
 
@@ -20,6 +21,7 @@ pub(crate) struct PipelineOptions {
     /// How often a bundle is tried; none: as the engine does by itself.
     attempts: Option<u32>,
     state_backed_iterable_bytes: Option<usize>,
+    worker_log: Severity,
 }
 
 impl PipelineOptions {
@@ -60,6 +62,7 @@ impl PipelineOptions {
             })
             .transpose()?;
         Ok(Self {
+            worker_log: worker_log(&all),
             all,
             job_name,
             workers,
@@ -71,6 +74,11 @@ impl PipelineOptions {
 
     pub(crate) fn proto(&self) -> &Struct {
         &self.all
+    }
+
+    /// From which severity on the client is told what its workers log.
+    pub(crate) fn worker_log(&self) -> Severity {
+        self.worker_log
     }
 
     pub(crate) fn job_name(&self) -> Option<&str> {
@@ -110,6 +118,13 @@ impl PipelineOptions {
                 Enum::String,
                 "",
                 "Name of the job, in its id and in lists of jobs.",
+            ),
+            option(
+                "default_sdk_harness_log_level",
+                Enum::String,
+                "WARNING",
+                "From which level on a worker's log entries reach the client: DEBUG, INFO, WARNING or a number of Python's. \
+                 Workers of Beam's SDKs read it too: it is the level of what they log.",
             ),
             option(
                 "sdk_worker_parallelism",
@@ -192,6 +207,44 @@ impl PipelineOptions {
             ),
         ]
     }
+}
+
+/// The lowest level that the client asks for, of all loggers or of some; warnings reach it in any case.
+fn worker_log(all: &Struct) -> Severity {
+    let named = match find(all, "sdk_harness_log_level_overrides") {
+        Some(Kind::StructValue(levels)) => levels.fields.values().filter_map(|v| v.kind.as_ref()).collect(),
+        _ => Vec::new(),
+    };
+    let asked = find(all, "default_sdk_harness_log_level")
+        .into_iter()
+        .chain(named);
+    asked
+        .filter_map(severity)
+        .min()
+        .map_or(Severity::Warn, |level| level.min(Severity::Warn))
+}
+
+/// A level as Python and Java name them, or one of Python's numbers.
+fn severity(level: &Kind) -> Option<Severity> {
+    let number = match level {
+        Kind::NumberValue(number) => *number,
+        Kind::StringValue(name) => match name.trim().to_ascii_uppercase().as_str() {
+            "TRACE" | "ALL" => 5.0,
+            "DEBUG" => 10.0,
+            "INFO" | "NOTICE" => 20.0,
+            "WARN" | "WARNING" => 30.0,
+            "ERROR" | "CRITICAL" | "FATAL" | "OFF" => 40.0,
+            number => number.parse().ok()?,
+        },
+        _ => return None,
+    };
+    Some(match number {
+        number if number < 10.0 => Severity::Trace,
+        number if number < 20.0 => Severity::Debug,
+        number if number < 30.0 => Severity::Info,
+        number if number < 40.0 => Severity::Warn,
+        _ => Severity::Error,
+    })
 }
 
 /// An option is found by its URN, or by its bare name, in either spelling.
@@ -289,6 +342,38 @@ mod tests {
         assert_eq!(read(&[(name, Kind::NumberValue(0.0))]), u32::MAX);
         let wrong = PipelineOptions::read(options(&[(name, Kind::NumberValue(-1.0))])).unwrap_err();
         assert!(wrong.to_string().contains("max_bundle_attempts"), "{wrong}");
+    }
+
+    #[test]
+    fn the_level_of_workers_logs_is_read() {
+        let name = "beam:option:default_sdk_harness_log_level:v1";
+        let read = |kind: Kind| {
+            PipelineOptions::read(options(&[(name, kind)]))
+                .unwrap()
+                .worker_log()
+        };
+        let text = |text: &str| Kind::StringValue(text.into());
+        for (given, level) in [
+            (text("INFO"), Severity::Info),
+            (text("debug"), Severity::Debug),
+            (text("20"), Severity::Info),
+            (Kind::NumberValue(10.0), Severity::Debug),
+            // Warnings are told in any case.
+            (text("ERROR"), Severity::Warn),
+            (text("moon"), Severity::Warn),
+        ] {
+            assert_eq!(read(given.clone()), level, "{given:?}");
+        }
+        assert_eq!(
+            PipelineOptions::read(Struct::default()).unwrap().worker_log(),
+            Severity::Warn
+        );
+        let overrides = options(&[("my.module", text("INFO")), ("other", text("ERROR"))]);
+        let overrides = options(&[("sdk_harness_log_level_overrides", Kind::StructValue(overrides))]);
+        assert_eq!(
+            PipelineOptions::read(overrides).unwrap().worker_log(),
+            Severity::Info
+        );
     }
 
     #[test]
