@@ -6,6 +6,7 @@ use purlin_coders::{Timestamp, Window};
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::event::{BundleInput, BundleResult, Split};
 use crate::graph::TransformId;
+use crate::keyed::{Fired, Span};
 use crate::state::Overlay;
 
 /// What a bundle processes. It stays the same from attempt to attempt, unless a split makes it smaller.
@@ -25,6 +26,10 @@ pub(crate) struct Work {
     pub keys: Vec<Bytes>,
     /// Windows of keys whose expiration is told.
     pub expired: Vec<(Bytes, Window)>,
+    /// Its timers one by one.
+    pub fired: Vec<Fired>,
+    /// Keys of which it has timers of several timestamps.
+    pub spans: Vec<Span>,
     /// Restrictions were truncated before: residuals need it no more.
     pub truncated: bool,
 }

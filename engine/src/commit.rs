@@ -19,6 +19,7 @@ impl Engine {
             return;
         }
         match self.check(id, &result) {
+            Ok(timers) if self.is_disturbed(id, &timers) => self.undo(id),
             Ok(timers) => self.commit(id, result, timers),
             Err(error) => self.bundle_failed(id, &error, false),
         }
@@ -50,6 +51,35 @@ impl Engine {
             .collect()
     }
 
+    /// Whether a bundle's timers would have fired otherwise, had each timestamp had a bundle of its own.
+    fn is_disturbed(&self, id: BundleId, timers: &[(usize, Vec<Timer>)]) -> bool {
+        self.bundles.get(&id).is_some_and(|running| {
+            matches!(&self.stages[running.stage].queue, Queue::Keyed(queue) if queue.disturbs(&running.work, timers))
+        })
+    }
+
+    /// Nothing of a bundle is taken, and what it had waits as before.
+    fn undo(&mut self, id: BundleId) {
+        let Some(running) = self.bundles.remove(&id) else {
+            return;
+        };
+        self.free_slot(&running);
+        let state = &mut self.stages[running.stage];
+        // The worker's cache holds what is not taken.
+        state.state_token = None;
+        if let Queue::Keyed(queue) = &mut state.queue {
+            let mut holds = StageHolds {
+                pending: &mut state.pending,
+                output: &mut state.holds,
+            };
+            if let Err(error) = queue.undo(running.work, &state.format, &mut holds) {
+                let error = format!("input of stage \"{}\": {error}", state.name);
+                return self.fail(error);
+            }
+        }
+        self.actions.push(Action::Undone(id));
+    }
+
     fn commit(&mut self, id: BundleId, result: BundleResult, timers: Vec<(usize, Vec<Timer>)>) {
         let Some(running) = self.bundles.remove(&id) else {
             return;
@@ -71,6 +101,7 @@ impl Engine {
                 .into_iter()
                 .for_each(|timer| queue.set_timer(family, timer, &mut holds));
         }
+        self.stages[stage].self_resumes |= !result.residuals.is_empty();
         self.queue_residuals(stage, result.residuals, work.truncated);
         let touched = self.stages[stage].state.commit(overlay);
         self.stages[stage].register(touched);
@@ -168,7 +199,7 @@ impl Engine {
             let state = &self.stages[stage];
             // An answer that cannot be read leaves the work whole, for the retry.
             let mut work = running.work.clone();
-            let cut = if state.is_keyed() && !(state.splittable && self.phase == Phase::Draining) {
+            let cut = if state.is_keyed() && !state.splittable {
                 Err("elements of a transform with state cannot be given back".to_string())
             } else {
                 let checked = check_split(&split, work.elements_count);
@@ -195,7 +226,6 @@ impl Engine {
             let new = running.work.holds.clone();
             let state = &mut self.stages[stage];
             new.iter().for_each(|at| state.pending.add(*at));
-            // Residuals run at once: before all that waits.
             let drains = self.phase == Phase::Draining && !truncated;
             for chunk in given_back.into_iter().rev() {
                 if drains {

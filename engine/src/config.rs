@@ -15,8 +15,12 @@ pub struct EngineConfig {
     pub max_bundle_bytes: u64,
     /// Bundles are not made smaller than this to have more of them.
     pub min_bundle_elements: u64,
-    /// A bundle that has run for so many milliseconds may be asked to split when slots are idle.
+    /// A bundle that has run for so many milliseconds may be asked to split when slots are idle. One of a source without
+    /// end is asked to stop then, and goes on later: what it has read so far is committed, and others have their turn.
     pub split_after_ms: i64,
+    /// A source without end starts no bundle while the stages behind it have more than so many bytes that they could
+    /// process now. What waits for a side input, or in a grouping for its trigger, does not count.
+    pub max_queued_bytes: u64,
     /// Splittable transforms (process-sized) with the transform that truncates their restrictions at
     /// [`crate::Event::Drain`]. It reads the same collection, but gets nothing before.
     pub truncates: Vec<(TransformId, TransformId)>,
@@ -31,6 +35,7 @@ impl Default for EngineConfig {
             max_bundle_bytes: 8 << 20,
             min_bundle_elements: 1_000,
             split_after_ms: 1_000,
+            max_queued_bytes: 64 << 20,
             truncates: Vec::new(),
         }
     }

@@ -226,6 +226,11 @@ impl Engine {
             };
             self.nodes.push(node);
         }
+        for stage in 0..self.stages.len() {
+            if self.stages[stage].splittable {
+                self.stages[stage].downstream = self.downstream_of(stage);
+            }
+        }
         let stage_of = |id: TransformId| {
             self.plan
                 .stages
@@ -258,6 +263,31 @@ impl Engine {
                 .readers
                 .retain(|reader| !matches!(reader, Reader::Stage(s) if *s == truncate));
         }
+    }
+
+    /// Stages that process what a stage makes, or what is made of that. Readers of a side input are none.
+    fn downstream_of(&self, stage: usize) -> Vec<usize> {
+        let mut found = vec![false; self.stages.len()];
+        let mut seen = vec![false; self.collections.len()];
+        let outputs = |stage: usize| self.plan.stages[stage].outputs.iter().map(|id| id.0 as usize);
+        let mut next: Vec<usize> = outputs(stage).collect();
+        while let Some(collection) = next.pop() {
+            if std::mem::replace(&mut seen[collection], true) {
+                continue;
+            }
+            for reader in &self.collections[collection].readers {
+                match *reader {
+                    Reader::Stage(reader) => {
+                        found[reader] = true;
+                        next.extend(outputs(reader));
+                    }
+                    Reader::Group(group) => next.push(self.groups[group].output),
+                    Reader::Forward(output) => next.push(output),
+                    Reader::Side(..) => {}
+                }
+            }
+        }
+        (0..found.len()).filter(|&stage| found[stage]).collect()
     }
 
     fn connect_native(&mut self, id: TransformId, native: Native) -> Node {

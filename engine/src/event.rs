@@ -134,6 +134,8 @@ pub enum Action {
         /// What was wrong with the answer.
         error: String,
     },
+    /// Nothing of a finished bundle is taken; other bundles do its work again.
+    Undone(BundleId),
     /// Tell [`Event::Tick`] at this processing time, or earlier. Replaces an earlier wake-up.
     WakeAt(Timestamp),
     /// Ask an SDK to merge custom windows; answered by [`Event::WindowsMerged`].

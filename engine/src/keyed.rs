@@ -1,14 +1,16 @@
 //! The queue of a stage with state or timers: elements and timers by key, one bundle at a time for each.
 //!
-//! A bundle takes, of each of its keys, either the due timers of one timestamp or waiting elements. So a timer that
-//! fires can set, reset or clear what would follow it, and looping timers work.
+//! A timer that fires can set, reset or clear what would follow it, and looping timers work: see [`compose`].
+
+mod compose;
+mod entry;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use purlin_coders::windowed::encode_header;
 use purlin_coders::{
-    Coder, DecodeError, PaneInfo, Timer, TimerCoder, TimerFiring, Timestamp, WalkedElement, Window, Windows,
+    Coder, DecodeError, Timer, TimerCoder, TimerFiring, Timestamp, WalkedElement, Window, Windows,
 };
 use rustc_hash::FxHashMap;
 
@@ -16,10 +18,8 @@ use crate::bundle::Work;
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::graph::{TimeDomain, TransformId};
 use crate::watermark::Holds;
-
-/// A key's elements are kept in buffers of about this many elements (or fewer, where bundles are) or bytes.
-const RUN_ELEMENTS: u64 = 1_000;
-const RUN_BYTES: usize = 256 << 10;
+use entry::{Armed, Entry};
+pub(crate) use entry::{Fired, Span, TimerId};
 
 /// Once nothing but timers is left to come of a window, those that fire may set so many others of a key.
 const MOST_LAST: usize = 1_000;
@@ -51,55 +51,6 @@ pub(crate) struct StageHolds<'a> {
     pub pending: &'a mut Holds,
     /// Timers and the like: hold the output watermark.
     pub output: &'a mut Holds,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct TimerId {
-    family: usize,
-    window: Window,
-    tag: String,
-}
-
-#[derive(Clone, Debug)]
-struct Armed {
-    /// When it is due, in its domain: its timestamp, but no later than its window's collection.
-    due: Timestamp,
-    firing: TimerFiring,
-}
-
-#[derive(Debug, Default)]
-struct Run {
-    data: Vec<u8>,
-    count: u64,
-    min_timestamp: Timestamp,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    runs: VecDeque<Run>,
-    timers: BTreeMap<TimerId, Armed>,
-    /// The same timers in the order in which they are due.
-    order: BTreeSet<(TimeDomain, Timestamp, TimerId)>,
-    /// Windows that have state, or whose expiration is to be told. The value: whether its expiration is in a bundle.
-    windows: BTreeMap<Window, bool>,
-    sorted: BTreeMap<(Timestamp, u64), Bytes>,
-    /// A bundle has the key.
-    busy: bool,
-    /// It is in the ready list.
-    queued: bool,
-    /// The last bundle took timers and left elements waiting.
-    elements_next: bool,
-    /// By window, what happened when nothing but timers was left to come: see [`Last`].
-    last: BTreeMap<Window, Last>,
-}
-
-/// Of a window in which nothing but timers is left to come ([`Ending::includes`]): they have to come to an end.
-#[derive(Debug, Default)]
-struct Last {
-    /// Timers that fired then. They are not set again.
-    fired: BTreeSet<TimerId>,
-    /// How many were set then, by others that fired.
-    set: usize,
 }
 
 /// What tells whether a timer is among the last ones of its window.
@@ -137,8 +88,11 @@ pub(crate) struct KeyedQueue {
     processing_timers: BTreeSet<(Timestamp, Bytes)>,
     expirations: BTreeSet<(Timestamp, Bytes)>,
     sorting: BTreeSet<(Timestamp, Bytes)>,
-    /// Elements that a bundle can take.
+    /// Elements that a bundle can take, and their bytes.
     pub elements: u64,
+    pub bytes: u64,
+    /// Timers fire one timestamp at a time: what they set changed what was to fire after them.
+    one_by_one: bool,
     /// Elements dropped because their window had expired.
     pub dropped: u64,
     /// State that nobody will read again.
@@ -171,6 +125,8 @@ impl KeyedQueue {
             expirations: BTreeSet::new(),
             sorting: BTreeSet::new(),
             elements: 0,
+            bytes: 0,
+            one_by_one: false,
             dropped: 0,
             collected: Vec::new(),
             delayed: BTreeMap::new(),
@@ -198,6 +154,7 @@ impl KeyedQueue {
             }
         }
         self.elements = 0;
+        self.bytes = 0;
         for key in std::mem::take(&mut self.ready) {
             self.settle(&key, holds);
         }
@@ -344,8 +301,15 @@ impl KeyedQueue {
             self.sorting.insert((element.timestamp, owned_key));
             return Ok(());
         }
-        entry.push(bytes, hold, self.spec.max_bundle_elements, holds.pending);
+        entry.push(
+            bytes,
+            hold,
+            self.watermark,
+            self.spec.max_bundle_elements,
+            holds.pending,
+        );
         self.elements += 1;
+        self.bytes += bytes.len() as u64;
         if !entry.busy && !entry.queued {
             entry.queued = true;
             self.ready.push_back(owned_key);
@@ -385,9 +349,16 @@ impl KeyedQueue {
                     break;
                 }
                 if let Some(data) = entry.sorted.remove(&(timestamp, sequence)) {
-                    entry.push(&data, timestamp, self.spec.max_bundle_elements, holds.pending);
+                    entry.push(
+                        &data,
+                        timestamp,
+                        self.watermark,
+                        self.spec.max_bundle_elements,
+                        holds.pending,
+                    );
                     holds.output.remove(timestamp);
                     self.elements += 1;
+                    self.bytes += data.len() as u64;
                 }
             }
             if !entry.busy && !entry.queued && !entry.runs.is_empty() {
@@ -454,107 +425,6 @@ impl KeyedQueue {
         self.elements.max(self.ready.len() as u64)
     }
 
-    /// Puts a bundle together.
-    pub fn compose(&mut self, max_elements: u64, max_bytes: u64) -> Option<Work> {
-        let mut work = Work::default();
-        let mut taken = 0;
-        let mut bytes = 0;
-        let mut buffer = Run {
-            min_timestamp: Timestamp::MAX,
-            ..Run::default()
-        };
-        let mut timers: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let ending = self.ending();
-        while taken < max_elements && bytes < max_bytes {
-            let Some(key) = self.ready.pop_front() else { break };
-            let Some(entry) = self.keys.get_mut(&key) else {
-                continue;
-            };
-            entry.queued = false;
-            let mut used = 0;
-            if let Some((domain, due)) = entry.due_timers(self.watermark, self.now) {
-                let next = |entry: &Entry| {
-                    let first = entry.first_timer(domain)?;
-                    (first.1 == due).then(|| first.clone())
-                };
-                while let Some(first) = next(entry) {
-                    entry.order.remove(&first);
-                    let (_, _, id) = first;
-                    let Some(armed) = entry.timers.remove(&id) else {
-                        continue;
-                    };
-                    work.timer_holds.push(held(armed.firing.hold_timestamp));
-                    encode_timer(&key, &id, armed.firing, timers.entry(id.family).or_default());
-                    used += 1;
-                    if ending.includes(domain, armed.due, &id.window) {
-                        entry.last.entry(id.window.clone()).or_default().fired.insert(id);
-                    }
-                }
-            }
-            let only_timers = used > 0 && !std::mem::replace(&mut entry.elements_next, true);
-            if !only_timers {
-                entry.elements_next = false;
-                // However many timers there are, some elements come: timers that set themselves again would keep them waiting
-                // for ever.
-                let mut first = true;
-                while std::mem::take(&mut first) || (taken + used < max_elements && bytes < max_bytes) {
-                    let Some(run) = entry.runs.pop_front() else { break };
-                    used += run.count;
-                    bytes += run.data.len() as u64;
-                    self.elements -= run.count;
-                    work.elements_count += run.count;
-                    work.holds.push(run.min_timestamp);
-                    if run.data.len() >= RUN_BYTES / 4 {
-                        buffer.flush(&mut work.elements);
-                        work.elements.push(run.into_chunk());
-                    } else {
-                        buffer.data.extend_from_slice(&run.data);
-                        buffer.count += run.count;
-                        buffer.min_timestamp = buffer.min_timestamp.min(run.min_timestamp);
-                    }
-                }
-            }
-            if used == 0
-                && let Some(family) = self.spec.on_window_expiration
-            {
-                let expired: Vec<Window> = entry
-                    .expired(self.watermark, self.spec.allowed_lateness_ms)
-                    .cloned()
-                    .collect();
-                for window in expired {
-                    entry.windows.insert(window.clone(), true);
-                    let at = window.max_timestamp();
-                    let firing = TimerFiring {
-                        fire_timestamp: at,
-                        hold_timestamp: at,
-                        pane: PaneInfo::NO_FIRING,
-                    };
-                    let id = TimerId {
-                        family,
-                        window: window.clone(),
-                        tag: String::new(),
-                    };
-                    encode_timer(&key, &id, firing, timers.entry(family).or_default());
-                    work.expired.push((key.clone(), window));
-                    used += 1;
-                }
-            }
-            if used > 0 {
-                taken += used;
-                entry.busy = true;
-                work.keys.push(key);
-            }
-        }
-        buffer.flush(&mut work.elements);
-        for (family, data) in timers {
-            let Some((name, _)) = self.spec.families.get(family) else {
-                continue;
-            };
-            work.timers.push((self.spec.transform, name.clone(), data.into()));
-        }
-        (!work.keys.is_empty()).then_some(work)
-    }
-
     /// A bundle was committed: its keys are free.
     pub fn release(&mut self, work: &Work, holds: &mut StageHolds<'_>) {
         for (key, window) in &work.expired {
@@ -577,6 +447,15 @@ impl KeyedQueue {
         self.spec.families.iter().position(|family| family.0 == name)
     }
 
+    /// When a timer is due, in its domain.
+    fn due(&self, domain: TimeDomain, firing: &TimerFiring, window: &Window) -> Timestamp {
+        match domain {
+            // Nothing of a window is processed after it expired.
+            TimeDomain::EventTime => firing.fire_timestamp.min(self.expiration(window)),
+            TimeDomain::ProcessingTime => firing.fire_timestamp,
+        }
+    }
+
     /// Sets or clears a timer. One of the same key, window, family and tag is replaced.
     pub fn set_timer(&mut self, family: usize, timer: Timer, holds: &mut StageHolds<'_>) {
         let Some(&(_, domain)) = self.spec.families.get(family) else {
@@ -588,7 +467,7 @@ impl KeyedQueue {
             None => timer.user_key.clone(),
         };
         for window in timer.windows.iter() {
-            let expiration = self.expiration(window);
+            let due = timer.firing.map(|firing| self.due(domain, &firing, window));
             let id = TimerId {
                 family,
                 window: window.clone(),
@@ -599,11 +478,8 @@ impl KeyedQueue {
                 entry.order.remove(&(domain, old.due, id.clone()));
                 holds.output.remove(held(old.firing.hold_timestamp));
             }
-            let Some(firing) = timer.firing else { continue };
-            let due = match domain {
-                // Nothing of a window is processed after it expired.
-                TimeDomain::EventTime => firing.fire_timestamp.min(expiration),
-                TimeDomain::ProcessingTime => firing.fire_timestamp,
+            let (Some(firing), Some(due)) = (timer.firing, due) else {
+                continue;
             };
             if ending.includes(domain, due, window) {
                 let last = entry.last.entry(window.clone()).or_default();
@@ -659,100 +535,6 @@ fn pop_due(index: &mut BTreeSet<(Timestamp, Bytes)>, due: impl Fn(Timestamp) -> 
         }
         if let Some((_, key)) = index.pop_first() {
             keys.push(key);
-        }
-    }
-}
-
-fn encode_timer(key: &Bytes, id: &TimerId, firing: TimerFiring, out: &mut Vec<u8>) {
-    let timer = Timer {
-        user_key: key.clone(),
-        dynamic_tag: id.tag.clone(),
-        windows: Windows::One(id.window.clone()),
-        firing: Some(firing),
-    };
-    timer.encode(out);
-}
-
-impl Entry {
-    fn push(&mut self, data: &[u8], timestamp: Timestamp, max_elements: u64, pending: &mut Holds) {
-        if let Some(run) = self.runs.back_mut()
-            && run.count < RUN_ELEMENTS.min(max_elements)
-            && run.data.len() < RUN_BYTES
-        {
-            if timestamp < run.min_timestamp {
-                pending.add(timestamp);
-                pending.remove(run.min_timestamp);
-                run.min_timestamp = timestamp;
-            }
-            run.data.extend_from_slice(data);
-            run.count += 1;
-            return;
-        }
-        pending.add(timestamp);
-        self.runs.push_back(Run {
-            data: data.to_vec(),
-            count: 1,
-            min_timestamp: timestamp,
-        });
-    }
-
-    fn first_timer(&self, domain: TimeDomain) -> Option<&(TimeDomain, Timestamp, TimerId)> {
-        match domain {
-            TimeDomain::EventTime => self.order.first().filter(|first| first.0 == domain),
-            TimeDomain::ProcessingTime => {
-                let window = Window::Global;
-                let start = TimerId {
-                    family: 0,
-                    window,
-                    tag: String::new(),
-                };
-                self.order.range((domain, Timestamp(i64::MIN), start)..).next()
-            }
-        }
-    }
-
-    /// The domain and timestamp of the timers that are to fire first.
-    fn due_timers(&self, watermark: Timestamp, now: Timestamp) -> Option<(TimeDomain, Timestamp)> {
-        let event = self
-            .first_timer(TimeDomain::EventTime)
-            .filter(|first| has_passed(watermark, first.1));
-        let processing = || {
-            self.first_timer(TimeDomain::ProcessingTime)
-                .filter(|first| first.1 <= now)
-        };
-        event.or_else(processing).map(|first| (first.0, first.1))
-    }
-
-    /// Windows whose expiration can be told: nothing else of them is left.
-    fn expired(&self, watermark: Timestamp, lateness: i64) -> impl Iterator<Item = &Window> {
-        let windows = self.windows.iter().filter(move |(window, told)| {
-            !**told
-                && expiration_of(window, lateness) < watermark
-                && !self.timers.keys().any(|id| id.window == **window)
-        });
-        windows.map(|(window, _)| window).filter(|_| self.runs.is_empty())
-    }
-}
-
-impl Run {
-    fn into_chunk(self) -> Chunk {
-        Chunk {
-            data: self.data.into(),
-            count: self.count,
-            min_timestamp: self.min_timestamp,
-        }
-    }
-
-    fn flush(&mut self, out: &mut Vec<Chunk>) {
-        if self.count > 0 {
-            let full = std::mem::replace(
-                self,
-                Run {
-                    min_timestamp: Timestamp::MAX,
-                    ..Run::default()
-                },
-            );
-            out.push(full.into_chunk());
         }
     }
 }

@@ -46,6 +46,7 @@ impl Engine {
         let total = self.environments[environment].total().max(1);
         let retry = match self.stages[stage].retries.pop_front() {
             Some(retry) => retry,
+            None if self.is_held_back(stage) => return false,
             None => match self.stages[stage].compose(&self.config, total, free) {
                 Ok(Some(mut work)) => {
                     work.truncated = self.phase == Phase::Draining;
@@ -65,6 +66,20 @@ impl Engine {
         };
         self.start_bundle(stage, retry);
         true
+    }
+
+    /// Whether a source outruns what follows. No stage waits for another in a circle: what is queued behind it can be
+    /// processed without it, and what is itself a source, with work for ever, does not count.
+    fn is_held_back(&self, stage: usize) -> bool {
+        let state = &self.stages[stage];
+        if self.phase != Phase::Running || !state.is_endless() {
+            return false;
+        }
+        let behind = state.downstream.iter().map(|&stage| &self.stages[stage]);
+        let queued = behind
+            .filter(|stage| !stage.is_endless())
+            .map(|stage| stage.queued_bytes());
+        queued.sum::<u64>() > self.config.max_queued_bytes
     }
 
     fn start_bundle(&mut self, stage: usize, retry: Retry) {
@@ -160,8 +175,15 @@ impl Engine {
             if running.split_asked || running.finished.is_some() || now < running.split_at {
                 continue;
             }
-            // An endless source is stopped when the job drains.
-            if draining && state.splittable && state.unbounded && !running.work.truncated {
+            // A source without end stops when the job drains, and from time to time: nothing else would commit what it has
+            // read, let other restrictions have their turn, or hold it back.
+            let stops = if draining {
+                state.unbounded && !running.work.truncated
+            } else {
+                state.unbounded
+                    || (state.is_endless() && !state.is_keyed() && self.is_waited_for(running.stage))
+            };
+            if state.splittable && stops {
                 asked.push((id, 0.0, running.work.elements_count));
                 continue;
             }
@@ -186,6 +208,17 @@ impl Engine {
                 estimated_input_elements,
             });
         }
+    }
+
+    /// Whether there is no slot for what waits of the stage's environment, or the stage is held back.
+    fn is_waited_for(&self, stage: usize) -> bool {
+        let environment = self.stages[stage].environment;
+        let mut same = self
+            .stages
+            .iter()
+            .filter(|other| other.environment == environment);
+        let full = self.environments[environment].free() == 0;
+        self.is_held_back(stage) || (full && same.any(|other| other.has_work()))
     }
 
     /// When a bundle may be asked to split again.

@@ -53,6 +53,10 @@ pub(crate) struct StageState {
     pub splits_stopped: bool,
     /// A splittable transform whose output never ends.
     pub unbounded: bool,
+    /// A splittable transform that has left work for later of its own accord.
+    pub self_resumes: bool,
+    /// Of a splittable transform: the stages that process what it makes.
+    pub downstream: Vec<usize>,
     /// The stage that truncates restrictions for this one.
     pub truncate: Option<usize>,
     /// The stage whose restrictions this one truncates.
@@ -105,6 +109,8 @@ impl StageState {
             splittable: stage.splittable.is_some(),
             splits_stopped: false,
             unbounded: output.is_some_and(|id| !graph.collections[id.0 as usize].bounded),
+            self_resumes: false,
+            downstream: Vec::new(),
             truncate: None,
             truncates: None,
         }
@@ -212,7 +218,12 @@ impl StageState {
         }
     }
 
-    /// Elements that a worker gave back, or residuals that are due now.
+    /// Whether it may have work for ever.
+    pub fn is_endless(&self) -> bool {
+        self.splittable && (self.unbounded || self.self_resumes)
+    }
+
+    /// Elements that a worker gave back unbegun. They are the oldest, and had no turn yet: they go before all that waits.
     pub fn give_back(&mut self, chunk: Chunk) -> Result<(), ChunkError> {
         match &mut self.queue {
             Queue::Plain(queue) => {
@@ -238,7 +249,7 @@ impl StageState {
         all
     }
 
-    /// Queues a residual.
+    /// Queues what is left of a restriction that had its turn: behind all that waits.
     pub fn push_residual(&mut self, residual: &Residual, now: Timestamp) -> Result<(), ChunkError> {
         let mut chunk = Chunk::scan(residual.element.clone(), &self.format)?;
         match &mut self.queue {
@@ -249,7 +260,7 @@ impl StageState {
                 if residual.delay_ms > 0 {
                     queue.push_delayed(now.plus_millis(residual.delay_ms), chunk, &mut self.pending);
                 } else {
-                    queue.push_front(chunk, &mut self.pending);
+                    queue.push(chunk, &mut self.pending);
                 }
                 Ok(())
             }
@@ -319,6 +330,14 @@ impl StageState {
         match &self.queue {
             Queue::Plain(queue) => queue.size(),
             Queue::Keyed(queue) => queue.size(),
+        }
+    }
+
+    /// Bytes of elements that a bundle could take now.
+    pub fn queued_bytes(&self) -> u64 {
+        match &self.queue {
+            Queue::Plain(queue) => queue.bytes(),
+            Queue::Keyed(queue) => queue.bytes,
         }
     }
 

@@ -13,14 +13,21 @@ use crate::watermark::Holds;
 pub(crate) struct PlainQueue {
     ready: VecDeque<Chunk>,
     delayed: BTreeMap<(Timestamp, u64), Chunk>,
+    /// What `ready` holds.
     elements: u64,
+    bytes: u64,
     sequence: u64,
 }
 
 impl PlainQueue {
     pub fn push(&mut self, chunk: Chunk, pending: &mut Holds) {
         pending.add(chunk.min_timestamp);
+        self.make_ready(chunk);
+    }
+
+    fn make_ready(&mut self, chunk: Chunk) {
         self.elements += chunk.count;
+        self.bytes += chunk.data.len() as u64;
         self.ready.push_back(chunk);
     }
 
@@ -28,6 +35,7 @@ impl PlainQueue {
     pub fn push_front(&mut self, chunk: Chunk, pending: &mut Holds) {
         pending.add(chunk.min_timestamp);
         self.elements += chunk.count;
+        self.bytes += chunk.data.len() as u64;
         self.ready.push_front(chunk);
     }
 
@@ -44,8 +52,7 @@ impl PlainQueue {
                 break;
             }
             let chunk = entry.remove();
-            self.elements += chunk.count;
-            self.ready.push_back(chunk);
+            self.make_ready(chunk);
         }
     }
 
@@ -57,6 +64,11 @@ impl PlainQueue {
         self.elements
     }
 
+    /// Bytes of the elements that a bundle could take now.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty() && self.delayed.is_empty()
     }
@@ -64,6 +76,7 @@ impl PlainQueue {
     /// Takes all out.
     pub fn take_all(&mut self, pending: &mut Holds) -> Vec<Chunk> {
         self.elements = 0;
+        self.bytes = 0;
         let delayed = std::mem::take(&mut self.delayed).into_values();
         let all: Vec<Chunk> = std::mem::take(&mut self.ready)
             .into_iter()
@@ -88,10 +101,10 @@ impl PlainQueue {
                 break;
             };
             let old_hold = chunk.min_timestamp;
-            let count = chunk.count;
+            self.elements -= chunk.count;
+            self.bytes -= chunk.data.len() as u64;
             let elements_left = max_elements - work.elements_count;
             let (head, rest) = chunk.split_at(elements_left, max_bytes - bytes.min(max_bytes), format)?;
-            self.elements -= count;
             pending.remove(old_hold);
             pending.add(head.min_timestamp);
             work.holds.push(head.min_timestamp);

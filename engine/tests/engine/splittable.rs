@@ -24,6 +24,171 @@ fn residuals_are_resumed_after_their_delay() {
 }
 
 #[test]
+fn restrictions_that_come_back_at_once_all_have_their_turn() {
+    for keyed in [false, true] {
+        let mut build = Build::new(2);
+        let impulse = build.impulse();
+        let coder = if keyed { sized_by_key() } else { pair() };
+        let restrictions = build.user("Split", impulse, coder, user());
+        let read = UserTransform {
+            stateful: keyed,
+            ..splittable()
+        };
+        build.transform("Read", &[restrictions], &[], TransformKind::User(read));
+        let mut hand = Hand::start(build.engine());
+        let restriction = |n: usize, from: usize| match keyed {
+            true => restriction_by_key(&format!("k{n:02}"), "a", &from.to_string()),
+            false => restriction(&format!("k{n:02}"), &from.to_string()),
+        };
+        let first = hand.one();
+        let all: Vec<u8> = (0..12).flat_map(|n| restriction(n, 0)).collect();
+        hand.finish(&first, &[(restrictions, all)]);
+        let mut turns = [0usize; 12];
+        for turn in 1..=48 {
+            let bundle = hand.started.remove(0);
+            let data = elements(&bundle);
+            let is_of = |n: &usize| {
+                let name = utf8(&format!("k{n:02}"));
+                data.windows(name.len()).any(|bytes| bytes == name)
+            };
+            let of: Vec<usize> = (0..12).filter(is_of).collect();
+            let mut residuals = Vec::new();
+            for n in of {
+                turns[n] += 1;
+                residuals.push(Residual {
+                    element: restriction(n, turn).into(),
+                    delay_ms: 0,
+                    watermark: Some(Timestamp(50)),
+                });
+            }
+            let result = BundleResult {
+                residuals,
+                ..BundleResult::default()
+            };
+            hand.end(&bundle, result);
+        }
+        assert!(turns.iter().all(|turns| (3..=5).contains(turns)), "{turns:?}");
+    }
+}
+
+/// A source without end, and a slow stage behind it in an environment of its own: the hand, the collections of the restrictions
+/// and of what the source makes, the stages of both.
+fn source_before_slow_stage(max_queued_bytes: u64) -> (Hand, u32, u32, StageId, StageId) {
+    let mut build = Build::new(2);
+    let slow = Environment {
+        name: "slow".into(),
+        workers: 1,
+        slots_per_worker: 1,
+    };
+    build.graph.environments.push(slow);
+    let impulse = build.impulse();
+    let restrictions = build.user("Split", impulse, pair(), user());
+    let out = build.user("Read", restrictions, pair(), splittable());
+    build.graph.collections[out as usize].bounded = false;
+    let user = UserTransform {
+        environment: Some(EnvironmentId(1)),
+        ..user()
+    };
+    build.transform("Slow", &[out], &[], TransformKind::User(user));
+    let config = EngineConfig {
+        max_queued_bytes,
+        max_bundle_elements: 1,
+        ..EngineConfig::default()
+    };
+    let hand = Hand::start(Engine::new(build.graph, config).unwrap());
+    let id = |name: &str| {
+        let found = hand.engine.graph().transforms.iter().position(|t| t.name == name);
+        stage_of(&hand.engine, TransformId(found.unwrap() as u32))
+    };
+    let (read, slow) = (id("Read"), id("Slow"));
+    (hand, restrictions, out, read, slow)
+}
+
+#[test]
+fn a_source_is_held_back_by_what_is_queued_behind_it() {
+    let (mut hand, restrictions, out, read, slow) = source_before_slow_stage(40);
+    let first = hand.one();
+    let all = [restriction("a", "0"), restriction("b", "0")].concat();
+    hand.finish(&first, &[(restrictions, all)]);
+    let made: Vec<u8> = (0..4)
+        .flat_map(|n| at(60 + n, Window::Global, &kv("k", "v")))
+        .collect();
+    let take = |hand: &mut Hand, stage: StageId| {
+        let place = hand.started.iter().position(|bundle| bundle.stage == stage);
+        place.map(|place| hand.started.remove(place))
+    };
+    let (a, b) = (take(&mut hand, read).unwrap(), take(&mut hand, read).unwrap());
+    let result = BundleResult {
+        outputs: hand.outputs(&[(out, made.clone())]),
+        residuals: vec![residual("a", "1", 0)],
+        ..BundleResult::default()
+    };
+    hand.end(&a, result);
+    // One of four elements is processed, and the other three are more than may wait.
+    assert!(take(&mut hand, read).is_none(), "the source goes on");
+    // The bundle that runs is asked to stop.
+    hand.now += 2_000;
+    hand.progress(&b);
+    let asked = |action: &Action| matches!(action, Action::SplitBundle { bundle, fraction: 0.0, .. } if *bundle == b.id);
+    assert!(hand.other.iter().any(asked), "{:?}", hand.other);
+    hand.split(&b, split(restriction("b", "0-5"), residual("b", "5-", 0)));
+    hand.finish(&b, &[]);
+    assert!(take(&mut hand, read).is_none(), "the source goes on");
+    // It goes on when enough is done.
+    let mut done = 0;
+    while hand.started.iter().all(|bundle| bundle.stage != read) {
+        let next = take(&mut hand, slow).unwrap();
+        hand.finish(&next, &[]);
+        done += 1;
+    }
+    assert!((1..4).contains(&done), "{done} elements were processed first");
+    // A drain needs no room.
+    hand.tell(Event::Drain);
+    while let Some(bundle) = hand.started.pop() {
+        hand.finish(&bundle, &[]);
+    }
+    assert_eq!(hand.finished(), Some(Outcome::Drained));
+}
+
+#[test]
+fn a_source_that_does_not_stop_is_asked_to_from_time_to_time() {
+    for keyed in [false, true] {
+        let mut build = Build::new(4);
+        let impulse = build.impulse();
+        let coder = if keyed { sized_by_key() } else { pair() };
+        let restrictions = build.user("Split", impulse, coder, user());
+        let read = UserTransform {
+            stateful: keyed,
+            ..splittable()
+        };
+        let out = build.user("Read", restrictions, pair(), read);
+        build.graph.collections[out as usize].bounded = false;
+        build.sink(out, pair());
+        let mut hand = Hand::start(build.engine());
+        let restriction = |from: &str| match keyed {
+            true => restriction_by_key("k", "a", from),
+            false => restriction("k", from),
+        };
+        let first = hand.one();
+        hand.finish(&first, &[(restrictions, restriction("0-"))]);
+        let running = hand.one();
+        hand.now += 1_000;
+        hand.progress(&running);
+        let asked = |action: &Action| matches!(action, Action::SplitBundle { fraction: 0.0, .. });
+        assert!(hand.other.iter().any(asked), "{:?}", hand.other);
+        let rest = Residual {
+            element: restriction("5-").into(),
+            delay_ms: 0,
+            watermark: None,
+        };
+        hand.split(&running, split(restriction("0-5"), rest));
+        hand.finish(&running, &[(out, at(7, Window::Global, &kv("topic", "x")))]);
+        let rest = hand.one();
+        assert_eq!(elements(&rest), restriction("5-"));
+    }
+}
+
+#[test]
 fn stragglers_split_and_the_answer_may_come_after_the_end() {
     let (mut hand, bundle) = to_restriction(true, "file", "0-9");
     hand.now += 900;

@@ -7,40 +7,161 @@ use purlin_engine::*;
 use crate::common::{self, *};
 
 #[test]
-fn timers_overwrite_clear_and_fire_one_timestamp_at_a_time() {
+fn timers_overwrite_and_clear_and_fire_in_order() {
     let (build, pairs, _, transform) = with_timers(TimeDomain::EventTime);
     let (mut hand, bundle) = to_timers(build, pairs);
     let window = || interval(0, 10);
+    let other = timer("k", window(), "other", Some((6, 6)));
+    let again = timer("k", window(), "", Some((8, 8)));
+    let late = timer("k", window(), "late", Some((2, 2)));
     let set = [
         timer("k", window(), "", Some((4, 4))),
-        timer("k", window(), "", Some((8, 8))),
+        again.clone(),
         timer("k", window(), "cleared", Some((5, 5))),
         timer("k", window(), "cleared", None),
-        timer("k", window(), "other", Some((6, 6))),
+        other.clone(),
     ];
     hand.finish_with_timers(&bundle, transform, &[("t", set.concat())]);
     let bundle = hand.one();
     assert_eq!(bundle.elements, 0);
+    let both = [other.clone(), again.clone()].concat();
+    assert_eq!(timers(&bundle), [("t".to_string(), both)]);
+    // It sets one that is to fire between the two: they cannot go together.
+    hand.finish_with_timers(&bundle, transform, &[("t", late.clone())]);
+    assert!(matches!(hand.other.last(), Some(Action::Undone(id)) if *id == bundle.id));
+    let bundle = hand.one();
     assert_eq!(
-        timers(&bundle),
-        [("t".to_string(), timer("k", window(), "other", Some((6, 6))))]
+        (timers(&bundle), bundle.attempt),
+        (vec![("t".to_string(), other)], 1)
     );
     // A timer that is set for a time already passed fires next.
-    hand.finish_with_timers(
-        &bundle,
-        transform,
-        &[("t", timer("k", window(), "late", Some((2, 2))))],
-    );
+    hand.finish_with_timers(&bundle, transform, &[("t", late.clone())]);
     let bundle = hand.one();
-    assert_eq!(timers(&bundle)[0].1, timer("k", window(), "late", Some((2, 2))));
+    assert_eq!(timers(&bundle)[0].1, late);
     // A failure fires it again.
     hand.fail(&bundle, "no");
     let bundle = hand.one();
-    assert_eq!(timers(&bundle)[0].1, timer("k", window(), "late", Some((2, 2))));
+    assert_eq!(timers(&bundle)[0].1, late);
     hand.finish(&bundle, &[]);
     let bundle = hand.one();
-    assert_eq!(timers(&bundle)[0].1, timer("k", window(), "", Some((8, 8))));
+    assert_eq!(timers(&bundle)[0].1, again);
     assert_eq!(hand.finished(), None);
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn timers_of_several_timestamps_and_families_go_together_in_order() {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let pairs = build.user("Pair", impulse, pair(), user());
+    let kind = TransformKind::User(stateful(&[
+        ("a", TimeDomain::EventTime),
+        ("b", TimeDomain::EventTime),
+    ]));
+    let out = build.collection(pair());
+    let transform = build.transform("Timers", &[pairs], &[out], kind);
+    build.sink(out, pair());
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.finish(&first, &[(pairs, at(3, Window::Global, &kv("k", "v")))]);
+    let bundle = hand.one();
+    let set = |tag: &str, at: i64| timer("k", Window::Global, tag, Some((at, at)));
+    let of_a = [set("1", 10), set("2", 30)].concat();
+    let of_b = [set("1", 20), set("2", 40)].concat();
+    hand.finish_with_timers(&bundle, transform, &[("a", of_a), ("b", of_b)]);
+    let bundle = hand.one();
+    let fired = |family: &str, tag: &str, at: i64| (family.to_string(), set(tag, at));
+    let all = [
+        fired("a", "1", 10),
+        fired("b", "1", 20),
+        fired("a", "2", 30),
+        fired("b", "2", 40),
+    ];
+    assert_eq!(timers(&bundle), all);
+    // One that is set for later than all of them is no reason to do it again.
+    hand.finish_with_timers(&bundle, transform, &[("a", set("3", 50))]);
+    let bundle = hand.one();
+    assert_eq!(timers(&bundle), [fired("a", "3", 50)]);
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_timer_that_another_one_cleared_does_not_fire() {
+    let (build, pairs, _, transform) = with_timers(TimeDomain::EventTime);
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    hand.finish(&first, &[(pairs, at(3, interval(0, 10), &kv("k", "v")))]);
+    let bundle = hand.one();
+    let window = || interval(0, 10);
+    let of_k = |tag: &str, at: i64| timer("k", window(), tag, Some((at, at)));
+    let of_z = timer("z", window(), "", Some((7, 7)));
+    hand.finish_with_timers(
+        &bundle,
+        transform,
+        &[("t", [of_k("1", 4), of_k("2", 5), of_z.clone()].concat())],
+    );
+    let bundle = hand.one();
+    assert_eq!(timers(&bundle)[0].1, [of_k("1", 4), of_k("2", 5)].concat());
+    // The first timer of "k" clears the second, which has fired in vain; "z" has a bundle of its own, after this one.
+    let clear = timer("k", window(), "2", None);
+    hand.finish_with_timers(&bundle, transform, &[("t", clear.clone())]);
+    let bundle = hand.one();
+    assert_eq!(timers(&bundle)[0].1, [of_z, of_k("1", 4)].concat());
+    hand.finish_with_timers(&bundle, transform, &[("t", clear)]);
+    assert!(hand.started.is_empty());
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+/// A stage whose timer holds the watermark, and one that follows it and has set a timer; the bundle that fires the first.
+fn two_stages_of_timers() -> (Hand, Bundle, u32, StageId) {
+    let mut build = Build::new(1);
+    let impulse = build.impulse();
+    let pairs = build.user("Pair", impulse, pair(), user());
+    let (middle, out) = (build.collection(pair()), build.collection(pair()));
+    let kind = || TransformKind::User(stateful(&[("t", TimeDomain::EventTime)]));
+    let first = build.transform("First", &[pairs], &[middle], kind());
+    let second = build.transform("Second", &[middle], &[out], kind());
+    build.sink(out, pair());
+    let mut hand = Hand::start(build.engine());
+    let follower = stage_of(&hand.engine, second);
+    let pair = hand.one();
+    hand.finish(&pair, &[(pairs, at(3, Window::Global, &kv("k", "v")))]);
+    let bundle = hand.one();
+    let result = BundleResult {
+        outputs: hand.outputs(&[(middle, at(3, Window::Global, &kv("k", "early")))]),
+        timers: vec![(
+            first,
+            "t".into(),
+            timer("k", Window::Global, "", Some((100, 3))).into(),
+        )],
+        ..BundleResult::default()
+    };
+    hand.end(&bundle, result);
+    let bundle = hand.one();
+    assert_eq!(bundle.stage, follower);
+    let set = [50, 55].map(|at| timer("k", Window::Global, &format!("{at}"), Some((at, at))));
+    hand.finish_with_timers(&bundle, second, &[("t", set.concat())]);
+    let fires = hand.one();
+    assert_eq!(timers(&fires).len(), 1);
+    (hand, fires, middle, follower)
+}
+
+#[test]
+fn a_timer_does_not_overtake_elements_that_came_before_the_watermark_moved() {
+    let (mut hand, fires, middle, follower) = two_stages_of_timers();
+    // One commit makes an element and lets the watermark go, past the timers of the stage that follows.
+    hand.finish(&fires, &[(middle, at(60, Window::Global, &kv("k", "late")))]);
+    let bundle = hand.one();
+    assert_eq!(bundle.stage, follower);
+    assert!(timers(&bundle).is_empty());
+    assert!(elements(&bundle).ends_with(b"late"));
+    hand.finish(&bundle, &[]);
+    let bundle = hand.one();
+    assert_eq!(bundle.elements, 0);
+    let set = [50, 55].map(|at| timer("k", Window::Global, &format!("{at}"), Some((at, at))));
+    assert_eq!(timers(&bundle), [("t".to_string(), set.concat())]);
     hand.finish(&bundle, &[]);
     assert_eq!(hand.finished(), Some(Outcome::Done));
 }

@@ -9,8 +9,9 @@ use purlin_engine::{
 };
 
 use crate::oracle::{Element, side_window};
-use crate::pipeline::{Op, Pipeline, range_key};
+use crate::pipeline::{Op, Pipeline, UNIT, range_key};
 use crate::rng::Rng;
+use crate::turns::Turns;
 use crate::worker::{Fault, Run, decode, encode};
 
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct Report {
     pub error: Option<String>,
     pub splits: u64,
     pub failures: u64,
+    /// Bundles whose timers would have fired otherwise one by one.
+    pub undone: u64,
 }
 
 pub struct Driver<'a> {
@@ -56,6 +59,7 @@ pub struct Driver<'a> {
     sequence: u64,
     later: BTreeMap<(i64, u64), Later>,
     live: BTreeMap<BundleId, Live>,
+    turns: Turns,
     report: Report,
 }
 
@@ -71,6 +75,7 @@ impl<'a> Driver<'a> {
             sequence: 0,
             later: BTreeMap::new(),
             live: BTreeMap::new(),
+            turns: Turns::default(),
             report: Report {
                 outcome: None,
                 committed: Vec::new(),
@@ -79,6 +84,7 @@ impl<'a> Driver<'a> {
                 error: None,
                 splits: 0,
                 failures: 0,
+                undone: 0,
             },
         }
     }
@@ -87,7 +93,7 @@ impl<'a> Driver<'a> {
         if self.pipeline.endless.is_some() {
             let many = |op: &Op| matches!(op, Op::Ranges(ranges) if ranges.len() > 10);
             let last = if self.pipeline.ops.values().any(many) {
-                40
+                150
             } else {
                 600
             };
@@ -107,7 +113,10 @@ impl<'a> Driver<'a> {
                 Later::Progress(id) => self.progress(id),
                 Later::Split(id) => self.answer(id),
                 Later::Tick => self.tell(Event::Tick),
-                Later::Drain => self.tell(Event::Drain),
+                Later::Drain => {
+                    self.turns.ended = true;
+                    self.tell(Event::Drain);
+                }
                 Later::Answer(event) => self.tell(event),
             }
             steps += 1;
@@ -149,6 +158,7 @@ impl<'a> Driver<'a> {
                     self.report.outcome = Some(outcome);
                 }
                 Action::Abandon(_) | Action::Finalize(_) | Action::SplitsStopped { .. } => {}
+                Action::Undone(_) => self.report.undone += 1,
                 Action::MergeWindows { request, windows, .. } => {
                     let merged = overlapping(windows);
                     let delay = self.rng.range(0, 30);
@@ -210,6 +220,24 @@ impl<'a> Driver<'a> {
                 .filter(|other| other.bundle.stage == bundle.stage)
             {
                 assert!(other.keys.is_disjoint(&keys), "two bundles of one key at a time");
+            }
+        }
+        if bundle.attempt == 1
+            && stage
+                .splittable
+                .is_some_and(|id| matches!(self.pipeline.ops[&id], Op::ReadOn))
+        {
+            let range = |element: &Element| match stage.stateful {
+                Some(_) => range_key(element.key),
+                None => element.key / UNIT,
+            };
+            let same = self
+                .live
+                .values()
+                .filter(|other| other.bundle.stage == bundle.stage);
+            let busy = same.flat_map(|other| &other.elements).map(range).collect();
+            if let Some(unfair) = self.turns.begin(elements.iter().map(range).collect(), &busy) {
+                self.report.error.get_or_insert(unfair);
             }
         }
         let id = bundle.id;
@@ -387,14 +415,7 @@ impl<'a> Driver<'a> {
             }
             return;
         }
-        for (collection, chunk) in &result.outputs {
-            let format = self.engine.format(*collection).unwrap();
-            if *collection == self.pipeline.sink {
-                self.report.committed.extend(decode(&chunk.data, format));
-            } else if Some(*collection) == self.pipeline.endless {
-                self.report.endless.extend(decode(&chunk.data, format));
-            }
-        }
+        let outputs = result.outputs.clone();
         // The answer to a split may still be on its way.
         let waiting = self
             .later
@@ -404,7 +425,19 @@ impl<'a> Driver<'a> {
         if !waiting {
             self.live.remove(&id);
         }
+        let undone = self.report.undone;
         self.tell(Event::BundleFinished { bundle: id, result });
+        if self.report.undone > undone {
+            return;
+        }
+        for (collection, chunk) in &outputs {
+            let format = self.engine.format(*collection).unwrap();
+            if *collection == self.pipeline.sink {
+                self.report.committed.extend(decode(&chunk.data, format));
+            } else if Some(*collection) == self.pipeline.endless {
+                self.report.endless.extend(decode(&chunk.data, format));
+            }
+        }
     }
 }
 

@@ -234,6 +234,18 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
             };
             input.into_iter().flat_map(fire).collect()
         }
+        Op::Echo => {
+            let both = |e: Element| {
+                let (value, later) = (e.value * 2, e.timestamp.plus_millis(5));
+                let echo = (later <= e.window.max_timestamp()).then(|| Element {
+                    timestamp: later,
+                    value: value + 1,
+                    ..e.clone()
+                });
+                std::iter::once(Element { value, ..e }).chain(echo)
+            };
+            input.into_iter().flat_map(both).collect()
+        }
         Op::ProcessingTimers | Op::LoopingTimers => input
             .into_iter()
             .map(|e| Element {
@@ -258,6 +270,6 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
             };
             input.into_iter().map(add).collect()
         }
-        Op::Sorted => input,
+        Op::Sorted | Op::AfterEcho => input,
     }
 }

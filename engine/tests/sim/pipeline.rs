@@ -20,7 +20,7 @@ pub enum Op {
     Ranges(Vec<(i64, i64)>),
     /// Splittable: emits each number of its range at that timestamp. Where it keeps state it notes there what it has read.
     Read,
-    /// As Read, of a range without end to speak of: a worker reads a part of it, and leaves the rest.
+    /// As Read, of a range without end to speak of: a worker reads a part of it, and leaves the rest, to be read at once.
     ReadOn,
     /// Makes what is left of a range short, when the job drains.
     Truncate,
@@ -41,6 +41,11 @@ pub enum Op {
     ExpirySum,
     /// Each element has an event-time timer of its own, which sets itself again twice.
     TagTimers,
+    /// Emits each element, holds the watermark at it, and emits another one 5 ms later when a timer fires, unless the window
+    /// ends before.
+    Echo,
+    /// Follows Echo. A timer of each element fails if it fires before the other one has come.
+    AfterEcho,
     /// Each element has a processing-time timer of its own.
     ProcessingTimers,
     /// As ProcessingTimers, but the timers set themselves again for ever. Only a drain ends them.
@@ -326,8 +331,12 @@ impl<'a> Builder<'a> {
     }
 
     fn step(&mut self, input: CollectionId, sides: &[CollectionId]) -> CollectionId {
-        match self.rng.below(15 + u64::from(self.endless)) {
-            15 => self.stateful(Op::LoopingTimers, input, TimeDomain::ProcessingTime),
+        match self.rng.below(16 + u64::from(self.endless)) {
+            15 => {
+                let echo = self.stateful(Op::Echo, input, TimeDomain::EventTime);
+                self.stateful(Op::AfterEcho, echo, TimeDomain::EventTime)
+            }
+            16 => self.stateful(Op::LoopingTimers, input, TimeDomain::ProcessingTime),
             0 => {
                 let by = self.rng.range(1, 9);
                 self.user(Op::Add(by), input, user())

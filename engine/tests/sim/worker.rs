@@ -329,9 +329,11 @@ impl<'a> Run<'a> {
                     };
                     let watermark = Some(Timestamp(stop));
                     let coder = self.engine.format(self.stage.input).unwrap().coder.clone();
+                    let endless = matches!(self.pipeline.ops[&id], Op::ReadOn);
+                    let delay_ms = if endless { 0 } else { stop % 3 };
                     self.result.residuals.push(Residual {
                         element: encode(&rest, &coder),
-                        delay_ms: stop % 3,
+                        delay_ms,
                         watermark,
                     });
                 }
@@ -381,6 +383,33 @@ impl<'a> Run<'a> {
                 let fire = loops(element.timestamp, &element.window)[0];
                 let tag = format!("{count}/{}/{}/0", element.timestamp.0, element.value);
                 self.set_timer(id, element, &tag, fire, fire);
+            }
+            Op::Echo => {
+                self.emit(id, with(element.value * 2));
+                let later = element.timestamp.plus_millis(5);
+                if later <= end {
+                    let count = self.read(id, "count", element).len();
+                    self.append(id, "count", element, 0);
+                    let tag = format!("{count}/{}", element.value * 2 + 1);
+                    self.set_timer(id, element, &tag, later, element.timestamp);
+                }
+            }
+            Op::AfterEcho => {
+                let first = element
+                    .timestamp
+                    .plus_millis(if element.value % 2 == 0 { 0 } else { -5 });
+                let fired = format!("fired {}/{}", first.0, element.value / 2);
+                if element.value % 2 == 0 {
+                    let fire = element.timestamp.plus_millis(1).min(end);
+                    let tag = format!("{}/{}", first.0, element.value / 2);
+                    self.set_timer(id, element, &tag, fire, fire);
+                } else {
+                    assert!(
+                        self.read(id, &fired, element).is_empty(),
+                        "a timer overtook an element that came before the watermark moved"
+                    );
+                }
+                self.emit(id, element.clone());
             }
             Op::ProcessingTimers => {
                 let count = self.read(id, "count", element).len();
@@ -479,11 +508,27 @@ impl<'a> Run<'a> {
                     let at = loops(Timestamp(timestamp), &element.window);
                     element.value = value + 1 + turn;
                     assert_eq!(at[turn as usize], firing.fire_timestamp);
+                    let fired = self.read(id, "fired", &element).last().copied();
+                    assert!(
+                        fired.is_none_or(|last| last <= firing.fire_timestamp.0),
+                        "a timer fired after a later one"
+                    );
+                    self.append(id, "fired", &element, firing.fire_timestamp.0);
                     if let Some(next) = at.get(turn as usize + 1) {
                         let tag = format!("{count}/{timestamp}/{value}/{}", turn + 1);
                         self.set_timer(id, &element, &tag, *next, *next);
                     }
                     self.emit(id, element);
+                }
+                Op::Echo => {
+                    number();
+                    element.value = number();
+                    element.timestamp = firing.fire_timestamp;
+                    self.emit(id, element);
+                }
+                Op::AfterEcho => {
+                    let fired = format!("fired {}", timer.dynamic_tag);
+                    self.append(id, &fired, &element, 1);
                 }
                 op @ (Op::ProcessingTimers | Op::LoopingTimers) => {
                     let (count, value) = (number(), number());

@@ -214,11 +214,14 @@ impl Actor {
 
     /// Tells the engine, and does what it says.
     fn feed(&mut self, event: Event) {
-        let now = self.clock.now();
-        let actions = self.shared.engine().handle(now, event);
-        for action in actions {
+        for action in self.handle(event) {
             self.perform(action);
         }
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        let now = self.clock.now();
+        self.shared.engine().handle(now, event)
     }
 
     fn take(&mut self, input: Input) {
@@ -306,11 +309,20 @@ impl Actor {
                 metrics,
                 worker,
             } => {
-                self.shared.metrics().committed(bundle, &metrics);
-                if result.finalize {
-                    self.finalizable.insert(bundle, worker);
+                let finalize = result.finalize;
+                let actions = self.handle(Event::BundleFinished { bundle, result });
+                let undone = |action: &Action| matches!(action, Action::Undone(id) if *id == bundle);
+                if actions.iter().any(undone) {
+                    self.shared.metrics().undone(bundle, &metrics);
+                } else {
+                    self.shared.metrics().committed(bundle, &metrics);
+                    if finalize {
+                        self.finalizable.insert(bundle, worker);
+                    }
                 }
-                self.feed(Event::BundleFinished { bundle, result });
+                for action in actions {
+                    self.perform(action);
+                }
             }
             End::Failed { error, worker_lost } => {
                 self.shared.metrics().failed(bundle);
@@ -356,6 +368,8 @@ impl Actor {
                 }
             }
             Action::SplitsStopped { stage, error } => self.splits_stopped(stage, &error),
+            // Whose metrics do not count as committed: see `ended`.
+            Action::Undone(_) => {}
             Action::WakeAt(at) => self.wake = Some(at),
             Action::MergeWindows {
                 request,

@@ -75,6 +75,15 @@ impl MetricsStore {
             .for_each(|info| self.committed.add(info));
     }
 
+    /// A bundle finished, and its work is done again: its metrics are attempted ones.
+    pub(super) fn undone(&mut self, bundle: BundleId, infos: &[MonitoringInfo]) {
+        self.running.remove(&bundle);
+        infos
+            .iter()
+            .filter(|info| lasts(info))
+            .for_each(|info| self.failed.add(info));
+    }
+
     pub(super) fn failed(&mut self, bundle: BundleId) {
         let infos = self.running.remove(&bundle).unwrap_or_default();
         infos
@@ -173,10 +182,11 @@ mod tests {
         store.failed(BundleId(1));
         store.committed(BundleId(2), &[counter("t", 5)]);
         store.progress(BundleId(3), vec![counter("t", 1)]);
+        store.undone(BundleId(4), &[counter("t", 2)]);
         let metrics = store.query(|id| format!("name of {id}"));
         assert_eq!(metrics.committed.len(), 1);
         assert_eq!(&metrics.committed[0].payload[..], [5]);
-        assert_eq!(&metrics.attempted[0].payload[..], [10]);
+        assert_eq!(&metrics.attempted[0].payload[..], [12]);
         assert_eq!(metrics.attempted[0].labels[metric_labels::TRANSFORM], "name of t");
     }
 
