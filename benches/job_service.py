@@ -56,8 +56,13 @@ def wordcount(pipeline_options, args):
   return [os.path.join(HERE, 'wordcount.py'), str(args.words), *pipeline_options]
 
 
+def timers(pipeline_options, args):
+  return [os.path.join(HERE, 'timers.py'), str(args.timers), *pipeline_options]
+
+
 LOADS = {
     'wordcount': wordcount,
+    'timers': timers,
     'gbk': load_test('group_by_key_test', '--fanout=1 --iterations=1'),
     'pardo': load_test('pardo_test', '--iterations=5 --number_of_counters=1 --number_of_counter_operations=1'),
 }
@@ -296,6 +301,7 @@ def main():
   parser.add_argument('what', nargs='*', metavar='LOAD', help='default: all of ' + ', '.join(every))
   parser.add_argument('--repeat', type=int, default=3, help='runs of each load on each service [3]')
   parser.add_argument('--services', nargs='+', choices=list(SERVICES), help='default: those that are found')
+  parser.add_argument('--timers', type=int, default=5_000, help='timers of one key that fire [5000]')
   parser.add_argument('--words', type=int, default=5_000_000, help='words that are counted [5000000]')
   parser.add_argument('--records', type=int, default=500_000, help='records of the load tests [500000]')
   parser.add_argument('--list', action='store_true', help='name the loads')

@@ -493,6 +493,27 @@ class Count(beam.DoFn):
         return
 
 
+class CountOn(beam.DoFn):
+  """Leaves its restriction after each number, to go on at once."""
+  @beam.DoFn.unbounded_per_element()
+  def process(self, element, tracker=beam.DoFn.RestrictionParam(Endless())):
+    at = tracker.current_restriction().start
+    if tracker.try_claim(at):
+      yield element, at
+      tracker.defer_remainder()
+
+
+class CountWithoutPause(beam.DoFn):
+  """Never leaves its restriction of its own accord."""
+  @beam.DoFn.unbounded_per_element()
+  def process(self, element, tracker=beam.DoFn.RestrictionParam(Endless())):
+    at = tracker.current_restriction().start
+    while tracker.try_claim(at):
+      yield element, at
+      at += 1
+      time.sleep(0.01)
+
+
 def drain(result):
   with grpc.insecure_channel(os.environ['JOB_ENDPOINT']) as channel:
     stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
@@ -536,6 +557,25 @@ def test_a_drain_truncates_endless_sources(tmp_path):
   with open(sums, encoding='utf-8') as lines:
     grouped = dict(eval(line) for line in lines)
   assert grouped == {element: sorted(at) for element, at in read.items()}
+
+
+@pytest.mark.parametrize('source', [CountOn, CountWithoutPause])
+def test_endless_restrictions_all_have_their_turn(source, tmp_path):
+  path = str(tmp_path / 'elements')
+  p = pipeline('--streaming')
+  names = [f'source {n:02}' for n in range(12)]
+  p | beam.Create(names) | beam.ParDo(source()) | beam.Reshuffle() | beam.ParDo(Record(path))
+  result = p.run()
+  seen = set()
+  deadline = time.time() + 120
+  while len(seen) < len(names) and time.time() < deadline:
+    time.sleep(0.1)
+    if os.path.exists(path):
+      with open(path, encoding='utf-8') as lines:
+        # The last line may not be whole yet.
+        seen = {eval(line)[0] for line in lines if line.endswith('\n')}
+  drain(result)
+  assert sorted(seen) == names
 
 
 class Beat(beam.DoFn):
@@ -618,6 +658,43 @@ def test_a_bounded_job_drains_to_its_end():
 
 
 # State and timers that Beam's suites do not reach.
+
+
+class ManyTags(beam.DoFn):
+  """Each element has a timer of its own; the first that fires clears the second and sets one before the third."""
+  TIMER = userstate.TimerSpec('timer', userstate.TimeDomain.WATERMARK)
+
+  def process(self, element, timer=beam.DoFn.TimerParam(TIMER)):
+    timer.set(Timestamp(10 * element[1]), dynamic_timer_tag=str(element[1]))
+
+  @userstate.on_timer(TIMER)
+  def on_timer(
+      self, tag=beam.DoFn.DynamicTimerTagParam, at=beam.DoFn.TimestampParam, timer=beam.DoFn.TimerParam(TIMER)):
+    if tag == '1':
+      timer.clear(dynamic_timer_tag='2')
+      timer.set(Timestamp(25), dynamic_timer_tag='between')
+    yield tag
+
+
+class InOrder(beam.DoFn):
+  """The elements of a key in the order in which they come."""
+  SEEN = userstate.BagStateSpec('seen', coders.StrUtf8Coder())
+
+  def process(self, element, seen=beam.DoFn.StateParam(SEEN)):
+    seen.add(element[1])
+    tags = list(seen.read())
+    if len(tags) == 20:
+      yield tags
+
+
+def test_a_timer_that_fires_changes_those_after_it():
+  with pipeline() as p:
+    tags = (
+        p | beam.Create([('k', n) for n in range(1, 21)])
+        | beam.ParDo(ManyTags())
+        | beam.Map(lambda tag: ('k', tag))
+        | beam.ParDo(InOrder()))
+    check(tags, [['1', 'between'] + [str(n) for n in range(3, 21)]])
 
 
 class Ordered(beam.DoFn):

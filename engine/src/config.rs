@@ -19,7 +19,7 @@ pub struct EngineConfig {
     /// end is asked to stop then, and goes on later: what it has read so far is committed, and others have their turn.
     pub split_after_ms: i64,
     /// A source without end starts no bundle while the stages behind it have more than so many bytes that they could
-    /// process now. What waits for a side input, or in a grouping for its trigger, does not count.
+    /// process now (64 MiB by default). What waits for a side input, or in a grouping for its trigger, does not count.
     pub max_queued_bytes: u64,
     /// Splittable transforms (process-sized) with the transform that truncates their restrictions at
     /// [`crate::Event::Drain`]. It reads the same collection, but gets nothing before.
