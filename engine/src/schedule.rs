@@ -180,8 +180,8 @@ impl Engine {
             let stops = if draining {
                 state.unbounded && !running.work.truncated
             } else {
-                state.unbounded
-                    || (state.is_endless() && !state.is_keyed() && self.is_waited_for(running.stage))
+                let waited_for = || !state.is_keyed() && self.is_waited_for(running.stage);
+                !state.splits_stopped && (state.unbounded || (state.is_endless() && waited_for()))
             };
             if state.splittable && stops {
                 asked.push((id, 0.0, running.work.elements_count));
