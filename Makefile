@@ -79,11 +79,11 @@ classify: setup
 	@cargo build --release -q -p image-classification --bin image-classification --bin image-classifier
 
 .PHONY: services
-services: setup
+services: # Links no libtorch: `setup` is not asked for.
 	@cargo build --release -q -p purlin-job-service -p purlin-worker-pool
 
 .PHONY: docker-cpu
-docker-cpu: services ## Build the image of Rust workers with libtorch, out of this machine's files
+docker-cpu: setup services ## Build the image of Rust workers with libtorch, out of this machine's files
 	@DOCKER=$(DOCKER) docker/build.sh cpu $(CPU_IMAGE)
 
 .PHONY: docker-gpu
@@ -122,7 +122,7 @@ conformance: services ## Beam's own suites alone (SUITES="batch streaming" for s
 	@python3 conformance/run.py $(SUITES)
 
 .PHONY: bench
-bench: services ## The benchmarks against peers (a hand-written loop, Beam's Python job service, Prism where PRISM names it)
+bench: setup services ## The benchmarks against peers (a hand-written loop, Beam's Python job service, Prism where PRISM names it)
 	@setup/python.sh
 	cargo bench -q -p purlin-benches --bench word_count --bench images
 	third_party/venv/bin/python benches/job_service.py

@@ -157,6 +157,14 @@ def test_bad_images_go_to_the_errors(runner, tmp_path, service, expected):
   assert re.search('absent.jpg|broken.png', said(strict))
 
 
+# What is built of it.
+
+
+@pytest.mark.parametrize('target, fetches', [('job-service', False), ('worker-pool', False), ('run-direct', True)])
+def test_services_need_no_libtorch(target, fetches):
+  assert ('libtorch.sh' in run('make', '-n', target).stdout) == fetches
+
+
 # Wrong input is answered with what to do.
 
 
