@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, TchError};
+use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
 
 use crate::inference::bisect;
@@ -135,8 +135,8 @@ impl Classifier {
             );
             return Err(TchError::Shape(what));
         }
-        let scores = logits.f_softmax(-1, Kind::Float)?;
-        let (scores, indices) = scores.f_topk(self.top_k as i64, -1, true, true)?;
+        let indices = best(&logits, self.top_k as i64)?;
+        let scores = logits.f_softmax(-1, Kind::Float)?.f_gather(-1, &indices, false)?;
         let scores = Vec::<f32>::try_from(scores.f_to_device(tch::Device::Cpu)?.f_reshape([-1])?)?;
         let indices = Vec::<i64>::try_from(indices.f_to_device(tch::Device::Cpu)?.f_reshape([-1])?)?;
         let rows = scores.chunks(self.top_k).zip(indices.chunks(self.top_k));
@@ -159,10 +159,39 @@ impl Classifier {
     }
 }
 
+/// For each row of logits its best classes, best first; of equal ones the first, as torch's argmax has it on a processor.
+///
+/// The logits decide, not the probabilities: rounding makes many of those equal.
+fn best(logits: &Tensor, top_k: i64) -> Result<Tensor, TchError> {
+    if top_k == 1 {
+        return logits.f_argmax(-1, true);
+    }
+    let (_, order) = logits.f_sort_stable(true, -1, true)?;
+    order.f_narrow(-1, 0, top_k)
+}
+
 /// Reads labels: one a line, blank lines at the end left out.
 pub fn parse_labels(text: &str) -> Vec<String> {
     text.trim_end()
         .lines()
         .map(|line| line.trim().to_owned())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_logits_decide_and_the_first_of_equal_ones_wins() {
+        // In single precision all of the first row have the same probability.
+        let close: Vec<f32> = (0..4).map(|class| 1e-9 * class as f32).collect();
+        let rows: [&[f32]; 3] = [&close, &[1.0, 3.0, 3.0, 2.0], &[-1.0, -1.0, -1.0, -1.0]];
+        let logits = Tensor::from_slice(&rows.concat()).reshape([3, 4]);
+        let found = |top_k| Vec::<Vec<i64>>::try_from(best(&logits, top_k).unwrap()).unwrap();
+        assert_eq!(found(1), [[3], [1], [0]]);
+        assert_eq!(found(3), [[3, 2, 1], [1, 2, 3], [0, 1, 2]]);
+        let scores = Vec::<Vec<f32>>::try_from(logits.softmax(-1, Kind::Float)).unwrap();
+        assert_eq!(scores[0], [0.25; 4]);
+    }
 }
