@@ -4,14 +4,17 @@ Run it by hand when a case is added (the files are committed): python ml/tests/g
 Tried with torch 2.11.0, torchvision 0.26.0, Pillow 13.0.0, safetensors 0.8.0.
 """
 
+import argparse
+import datetime
 import io
 import json
 import os
 import pathlib
 import struct
 import sys
+import zipfile
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 
 import numpy as np
 import torch
@@ -102,8 +105,69 @@ def weights():
     torch.save({"state_dict": {"a": numbers(2), "note": "text"}}, out / "with_a_note.pt")
     save_file({k: v.contiguous() for k, v in state.items()}, out / "tensors.safetensors")
     save_file({"conv.weight": numbers(3, 2, 2, 2).bfloat16()}, out / "bf16.safetensors")
+    marked(out)
+    beside(out, state)
     torch.jit.save(torch.jit.script(TinyClassifier().eval()), out / "scripted.pt")
     torch.jit.save(torch.jit.freeze(torch.jit.script(TinyClassifier().eval())), out / "frozen.pt")
+
+
+def marked(out):
+    """Tensors whose numbers stand for something else: PyTorch's negative and conjugate bits."""
+    base = numbers(6, 4)
+    complex_numbers = torch.complex(base, base + 1)
+    tensors = OrderedDict(
+        base=base,
+        negated=torch._neg_view(base),
+        # A view on every second number of a complex tensor, negated.
+        imaginary=complex_numbers.conj().imag,
+        negated_slice=torch._neg_view(base)[1:3, ::2],
+        parameter=nn.Parameter(torch._neg_view(base)),
+    )
+    assert tensors["negated"].is_neg() and tensors["imaginary"].is_neg()
+    torch.save({k: v for k, v in tensors.items() if k != "imaginary"}, out / "negated.pth")
+    torch.save({"imaginary": tensors["imaginary"]}, out / "imaginary.pth")
+    torch.save({k: v for k, v in tensors.items() if k != "imaginary"}, out / "negated_legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save({"base": base, "conjugated": complex_numbers.conj(), "complex": complex_numbers}, out / "complex.pth")
+
+
+def beside(out, state):
+    """State dicts with all sorts of things beside and in them, in other wrappings and archives."""
+    tagged = OrderedDict(state)
+    tagged["conv.bias"] = nn.Parameter(state["conv.bias"])
+    tagged["conv.bias"].tag = "an attribute"
+    plain = state["bn.bias"].clone()
+    plain.tag = "an attribute"
+    tagged["bn.bias"] = plain
+    extras = {
+        "counter": Counter("abca"), "size": torch.Size([2, 3]), "device": torch.device("cpu"), "dtype": torch.float16,
+        "set": {1, 2}, "frozen": frozenset("ab"), "bytes": b"\xff\x00raw", "complex": 1 + 2j, "namespace": argparse.Namespace(lr=0.1, w=state["bn.bias"]),
+        "scalar": np.float64(0.5), "array": np.arange(4), "default": defaultdict(list, a=[1]), "path": pathlib.PurePosixPath("a/b"),
+        "big": 2**80, "when": datetime.datetime(2020, 1, 2), "slice": slice(1, 2), "type": nn.Linear, "ellipsis": ...,
+    }
+    unread = {
+        "uint16": torch.tensor([0, 1, 2], dtype=torch.uint16), "fp8": numbers(4).to(torch.float8_e4m3fn),
+        "sparse": numbers(2, 2).to_sparse(), "quantized": torch.quantize_per_tensor(numbers(4), 0.1, 0, torch.qint8),
+        "complex_tensor": torch.complex(numbers(2), numbers(2)), "meta": torch.zeros(2, device="meta"),
+    }
+    for name, options in [("beside.pth", {}), ("beside_protocol4.pth", {"pickle_protocol": 4}),
+                          ("beside_legacy.pth", {"_use_new_zipfile_serialization": False})]:
+        inside = {**tagged, **{f"x.{k}": v for k, v in {**extras, **unread}.items()}}
+        torch.save({"state_dict": inside, **extras}, out / name, **options)
+    torch.save(defaultdict(None, state), out / "default_dict.pth")
+    for wrapper in ["net", "params", "module", "model_ema", "weights", "ema"]:
+        torch.save({wrapper: state, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": numbers(2)}}}}, out / f"under_{wrapper}.pth")
+    torch.save({"student": state, "step": 1}, out / "under_student.pth")
+    other = OrderedDict((k, v * 0) for k, v in state.items())
+    torch.save({"model": other, "model_ema": {"module": state}, "epoch": 3}, out / "two_candidates.pth")
+    torch.save({"model": WholeModel(), "epoch": 3}, out / "whole_model_inside.pth")
+    torch.save(state, out / "legacy_protocol4.pth", _use_new_zipfile_serialization=False, pickle_protocol=4)
+    torch.save(OrderedDict(all=numbers(6, 4), part=numbers(6, 4)[2:5, 1:3], t=numbers(6, 4).t()), out / "legacy_views.pth",
+               _use_new_zipfile_serialization=False)
+    for name, folder in [("rezipped.pth", "ordered/"), ("rezipped_flat.pth", "")]:
+        with zipfile.ZipFile(out / "ordered.pth") as old, zipfile.ZipFile(out / name, "w", zipfile.ZIP_DEFLATED) as new:
+            for member in old.namelist():
+                new.writestr(folder + member.split("/", 1)[1], old.read(member))
+    save_file({**{k: v.contiguous() for k, v in state.items()}, "extra": numbers(4).to(torch.float8_e4m3fn)}, out / "one_f8.safetensors")
 
 
 # --- models with weights that both sides compute ---

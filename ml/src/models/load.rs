@@ -23,6 +23,8 @@ pub struct LoadOptions {
     pub precision: Precision,
     /// The number of classes; read off the weights where it is `None`.
     pub num_classes: Option<i64>,
+    /// The key of the state dict in a checkpoint that holds several (`a.b` for one in another); `None` for the one under a usual key.
+    pub state_dict_key: Option<String>,
 }
 
 impl LoadOptions {
@@ -38,6 +40,7 @@ impl LoadOptions {
             device: Device::Cpu,
             precision: Precision::Fp32,
             num_classes: None,
+            state_dict_key: None,
         })
     }
 }
@@ -155,7 +158,7 @@ pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, 
     let device = options.device.open()?;
     let kind = options.precision.kind();
     let _no_grad = tch::no_grad_guard();
-    let weights = match WeightsFile::open(path)? {
+    let weights = match WeightsFile::open(path, options.state_dict_key.as_deref())? {
         WeightsFile::TorchScript(bytes) => return load_torchscript(path, &bytes, options, device, kind),
         WeightsFile::StateDict(weights) => weights,
     };

@@ -1,8 +1,9 @@
-//! Weights files: safetensors, `torch.save` of a state dict, and TorchScript, told apart by content.
+//! Weights files: safetensors, `torch.save` of a state dict (of any PyTorch since 0.1.10), and TorchScript, told apart by content.
 //!
 //! Nothing in a file is executed and nothing is allocated on a file's say-so alone: tensors are located first, checked against the
 //! network's names and shapes, and only then read.
 
+mod legacy;
 mod pickle;
 mod safetensors;
 mod state_dict;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+pub use legacy::LegacyError;
 pub use pickle::PickleError;
 pub use state_dict::{Mismatch, ReadTensorError, StateDict};
 pub use torch_zip::TorchZipError;
@@ -42,15 +44,33 @@ pub enum OpenWeightsError {
         /// The path.
         path: PathBuf,
     },
-    /// PyTorch's format of before 1.6.
+    /// PyTorch's tar format of before 0.1.10.
     #[error(
-        "{} is in PyTorch's old format (before 1.6, or saved with _use_new_zipfile_serialization=False): save it again with \
-         torch.save(torch.load(path, map_location=\"cpu\"), new_path) in a current PyTorch",
+        "{} is in PyTorch's tar format (before 0.1.10, of 2017): save it again with \
+         torch.save(torch.load(path, map_location=\"cpu\"), new_path) in a PyTorch that still reads it",
         path.display()
     )]
+    Tar {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A broken file in PyTorch's format of before 1.6.
+    #[error("cannot read {} in PyTorch's format of before 1.6: {source}", path.display())]
     Legacy {
         /// The file.
         path: PathBuf,
+        /// What is wrong.
+        source: LegacyError,
+    },
+    /// A key was asked for in a format that has none.
+    #[error("{} is a {format} file, which has no keys: leave --model_state_dict_key={key} out", path.display())]
+    NoKeys {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: &'static str,
+        /// What was asked for.
+        key: String,
     },
     /// Some other format.
     #[error(
@@ -82,14 +102,12 @@ pub enum OpenWeightsError {
     },
 }
 
-/// How `torch.save` began before version 1.6: a pickled number that spells "this is a PyTorch file".
-const LEGACY_MAGIC: &[u8] = &[
-    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e,
-];
-
 impl WeightsFile {
     /// Reads a file of any known format.
-    pub fn open(path: &Path) -> Result<WeightsFile, OpenWeightsError> {
+    ///
+    /// `key` names the state dict in a checkpoint that holds more than that, `a.b` for one in another; without it the one under a
+    /// usual key is taken.
+    pub fn open(path: &Path, key: Option<&str>) -> Result<WeightsFile, OpenWeightsError> {
         let io = |source| OpenWeightsError::Io {
             path: path.to_owned(),
             source,
@@ -99,26 +117,43 @@ impl WeightsFile {
                 path: path.to_owned(),
             });
         }
-        WeightsFile::parse(std::fs::read(path).map_err(io)?, path)
+        WeightsFile::parse(std::fs::read(path).map_err(io)?, path, key)
     }
 
     /// Takes a file's content; `path` is for messages.
-    pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<WeightsFile, OpenWeightsError> {
+    pub fn parse(bytes: Vec<u8>, path: &Path, key: Option<&str>) -> Result<WeightsFile, OpenWeightsError> {
         let path = || path.to_owned();
+        let no_keys = |format| match key {
+            None => Ok(()),
+            Some(key) => Err(OpenWeightsError::NoKeys {
+                path: path(),
+                format,
+                key: key.to_owned(),
+            }),
+        };
         if bytes.starts_with(b"PK\x03\x04") {
-            return torch_zip::open(bytes)
-                .map_err(|source| OpenWeightsError::TorchZip { path: path(), source });
+            let opened = torch_zip::open(bytes, key)
+                .map_err(|source| OpenWeightsError::TorchZip { path: path(), source })?;
+            if matches!(opened, WeightsFile::TorchScript(_)) {
+                no_keys("TorchScript")?;
+            }
+            return Ok(opened);
         }
         // A safetensors file is a length (its upper bytes are zero in any real file) and a JSON object.
         if bytes.get(8) == Some(&b'{') {
+            no_keys("safetensors")?;
             return match safetensors::open(bytes) {
                 Ok(weights) => Ok(WeightsFile::StateDict(weights)),
                 Err(reason) => Err(OpenWeightsError::SafeTensors { path: path(), reason }),
             };
         }
-        let legacy_tar = bytes.get(257..262) == Some(b"ustar");
-        if bytes.starts_with(LEGACY_MAGIC) || legacy_tar {
-            return Err(OpenWeightsError::Legacy { path: path() });
+        if legacy::is_legacy(&bytes) {
+            return legacy::open(bytes, key)
+                .map(WeightsFile::StateDict)
+                .map_err(|source| OpenWeightsError::Legacy { path: path(), source });
+        }
+        if bytes.get(257..262) == Some(b"ustar") {
+            return Err(OpenWeightsError::Tar { path: path() });
         }
         let start = match bytes.get(..8.min(bytes.len())) {
             None | Some([]) => "nothing: it is empty".to_owned(),

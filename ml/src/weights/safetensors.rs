@@ -3,17 +3,23 @@
 use safetensors::{Dtype, SafeTensors};
 use tch::Kind;
 
-use super::state_dict::{Entry, StateDict};
+use super::state_dict::{Entry, StateDict, Stored};
 
 /// Locates the tensors; the error says what is wrong with the file.
 pub(super) fn open(bytes: Vec<u8>) -> Result<StateDict, String> {
     let mut entries = Vec::new();
+    let mut others = Vec::new();
     {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
         let base = bytes.as_ptr() as usize;
         for (name, view) in file.iter() {
-            let kind = kind(view.dtype())
-                .ok_or_else(|| format!("tensor {name} has the number format {:?}", view.dtype()))?;
+            let Some(kind) = kind(view.dtype()) else {
+                others.push((
+                    name.to_owned(),
+                    format!("a tensor of {:?} numbers, which are not read", view.dtype()),
+                ));
+                continue;
+            };
             let shape = view
                 .shape()
                 .iter()
@@ -26,7 +32,7 @@ pub(super) fn open(bytes: Vec<u8>) -> Result<StateDict, String> {
             for dim in (1..shape.len()).rev() {
                 strides[dim - 1] = strides[dim].saturating_mul(shape[dim]);
             }
-            let storage = start..start + view.data().len();
+            let storage = Stored::Plain(start..start + view.data().len());
             entries.push((
                 name.to_owned(),
                 Entry {
@@ -35,11 +41,12 @@ pub(super) fn open(bytes: Vec<u8>) -> Result<StateDict, String> {
                     strides,
                     offset: 0,
                     storage,
+                    negated: false,
                 },
             ));
         }
     }
-    Ok(StateDict::new(bytes, entries, Vec::new()))
+    Ok(StateDict::new(bytes, entries, others))
 }
 
 fn kind(dtype: Dtype) -> Option<Kind> {

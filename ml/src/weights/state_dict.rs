@@ -1,7 +1,9 @@
 //! Tensors by name, located in a file's bytes and read when asked for.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::Read;
 use std::ops::Range;
 
 use tch::{Kind, TchError, Tensor};
@@ -15,6 +17,9 @@ const LISTED: usize = 12;
 /// A tensor may be larger than the file that holds it (expanded tensors repeat elements), but not by more than this many bytes.
 const EXPANSION_ALLOWANCE: usize = 64 << 20;
 
+/// A deflated storage gives no more bytes than this.
+const MAX_UNPACKED: usize = 4 << 30;
+
 /// Where a tensor lies: a strided view on a range of the file's bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -25,18 +30,34 @@ pub(super) struct Entry {
     /// The first element, in elements from the storage's start.
     pub offset: i64,
     /// The storage's bytes.
-    pub storage: Range<usize>,
+    pub storage: Stored,
+    /// The numbers stand for their negatives.
+    pub negated: bool,
+}
+
+/// Where a storage's bytes lie in the file.
+#[derive(Debug, Clone)]
+pub(super) enum Stored {
+    /// As they are.
+    Plain(Range<usize>),
+    /// Deflated, as programs for zip archives store them.
+    Deflated {
+        /// The deflated bytes.
+        packed: Range<usize>,
+        /// How many they give.
+        size: usize,
+    },
 }
 
 /// A file's tensors by name.
 ///
-/// Names come without the `module.` that data-parallel training puts before them; `num_batches_tracked` counts are left out, as
+/// Names come without the `module.` and `_orig_mod.` that data-parallel training and `torch.compile` put before them; `num_batches_tracked` counts are left out, as
 /// inference does not use them.
 pub struct StateDict {
     bytes: Vec<u8>,
     entries: BTreeMap<String, Entry>,
-    /// Names that hold something else than a tensor, with what they hold.
-    others: BTreeMap<String, &'static str>,
+    /// Names that hold something else than a tensor that is read, with what they hold.
+    others: BTreeMap<String, String>,
 }
 
 /// Why a tensor's data cannot be read.
@@ -68,6 +89,12 @@ pub enum ReadTensorError {
         /// Its shape.
         shape: Vec<i64>,
     },
+    /// Its compressed bytes are damaged.
+    #[error("tensor {name} cannot be unpacked: the file is damaged")]
+    Packed {
+        /// The tensor.
+        name: String,
+    },
     /// libtorch refused it.
     #[error("libtorch does not take tensor {name}: {source}")]
     Torch {
@@ -85,8 +112,8 @@ pub struct Mismatch {
     pub missing: Vec<TensorSpec>,
     /// What the file holds and the network does not know.
     pub unexpected: Vec<TensorSpec>,
-    /// Names that hold no tensor, and what they hold.
-    pub not_tensors: Vec<(String, &'static str)>,
+    /// Names that hold no tensor that is read, and what they hold. They alone are no mismatch, unless the network needs them.
+    pub not_tensors: Vec<(String, String)>,
     /// What the network needs, and the shape that the file holds.
     pub misshaped: Vec<(TensorSpec, Vec<i64>)>,
 }
@@ -96,13 +123,12 @@ impl StateDict {
     pub(super) fn new(
         bytes: Vec<u8>,
         entries: Vec<(String, Entry)>,
-        others: Vec<(String, &'static str)>,
+        others: Vec<(String, String)>,
     ) -> StateDict {
-        const PREFIX: &str = "module.";
-        let prefixed = !entries.is_empty() && entries.iter().all(|(name, _)| name.starts_with(PREFIX));
-        let bare = |name: String| match name.strip_prefix(PREFIX) {
-            Some(rest) if prefixed => rest.to_owned(),
-            _ => name,
+        let prefix = common_prefix(&entries);
+        let bare = |name: String| match name.strip_prefix(&prefix) {
+            Some(rest) => rest.to_owned(),
+            None => name,
         };
         let entries = entries
             .into_iter()
@@ -134,9 +160,12 @@ impl StateDict {
     /// Compares names and shapes with what a network needs.
     pub fn check(&self, needed: &[TensorSpec]) -> Result<(), Mismatch> {
         let mut mismatch = Mismatch::default();
+        let mut unreadable = false;
         let names: BTreeSet<&str> = needed.iter().map(|spec| spec.name.as_str()).collect();
         for spec in needed {
             match self.shape(&spec.name) {
+                // Told with what it is, below.
+                None if self.others.contains_key(&spec.name) => unreadable = true,
                 None => mismatch.missing.push(spec.clone()),
                 Some(shape) if shape != spec.shape => mismatch.misshaped.push((spec.clone(), shape.to_vec())),
                 Some(_) => {}
@@ -150,16 +179,19 @@ impl StateDict {
                 });
             }
         }
+        if !unreadable && mismatch == Mismatch::default() {
+            return Ok(());
+        }
         mismatch.not_tensors = self
             .others
             .iter()
-            .map(|(name, what)| (name.clone(), *what))
+            .map(|(name, what)| (name.clone(), what.clone()))
             .collect();
-        if mismatch == Mismatch::default() {
-            Ok(())
-        } else {
-            Err(mismatch)
-        }
+        // What the network needs comes first: only so many are listed.
+        mismatch
+            .not_tensors
+            .sort_by_key(|(name, _)| !names.contains(name.as_str()));
+        Err(mismatch)
     }
 
     /// Reads a tensor onto the processor, in the number format it was saved in.
@@ -169,7 +201,8 @@ impl StateDict {
                 name: name.to_owned(),
             });
         };
-        let storage = self.bytes.get(entry.storage.clone()).unwrap_or_default();
+        let storage = self.storage(name, &entry.storage)?;
+        let storage = &*storage;
         let out_of_bounds = || ReadTensorError::OutOfBounds {
             name: name.to_owned(),
             shape: entry.shape.clone(),
@@ -196,11 +229,52 @@ impl StateDict {
             gathered = entry.gather(storage, count, size);
             &gathered
         };
-        Tensor::f_from_data_size(data, &entry.shape, entry.kind).map_err(|source| ReadTensorError::Torch {
-            name: name.to_owned(),
-            source,
-        })
+        Tensor::f_from_data_size(data, &entry.shape, entry.kind)
+            .and_then(|tensor| if entry.negated { tensor.f_neg() } else { Ok(tensor) })
+            .map_err(|source| ReadTensorError::Torch {
+                name: name.to_owned(),
+                source,
+            })
     }
+
+    /// A storage's bytes, unpacked.
+    fn storage(&self, name: &str, stored: &Stored) -> Result<Cow<'_, [u8]>, ReadTensorError> {
+        match stored {
+            Stored::Plain(range) => Ok(self.bytes.get(range.clone()).unwrap_or_default().into()),
+            Stored::Deflated { packed, size } => {
+                let packed = self.bytes.get(packed.clone()).unwrap_or_default();
+                inflate(packed, *size)
+                    .map(Cow::Owned)
+                    .ok_or_else(|| ReadTensorError::Packed {
+                        name: name.to_owned(),
+                    })
+            }
+        }
+    }
+}
+
+/// Unpacks to exactly `size` bytes; a file's word for it takes no memory before the bytes are there.
+pub(super) fn inflate(packed: &[u8], size: usize) -> Option<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    let read = flate2::read::DeflateDecoder::new(packed)
+        .take(size as u64)
+        .read_to_end(&mut unpacked);
+    (size <= MAX_UNPACKED && read.ok()? == size).then_some(unpacked)
+}
+
+/// What training in parallel (`module.`) and compiling (`_orig_mod.`) put before all names.
+fn common_prefix(entries: &[(String, Entry)]) -> String {
+    let mut prefix = String::new();
+    while let Some(more) = ["module.", "_orig_mod."].into_iter().find(|more| {
+        let longer = |name: &str| {
+            name.strip_prefix(&prefix)
+                .is_some_and(|rest| rest.starts_with(more))
+        };
+        !entries.is_empty() && entries.iter().all(|(name, _)| longer(name))
+    }) {
+        prefix.push_str(more);
+    }
+    prefix
 }
 
 impl Entry {

@@ -1,18 +1,18 @@
 //! PyTorch's zip archives: `torch.save` since 1.6, and TorchScript.
 //!
-//! `<name>/data.pkl` describes the tensors; `<name>/data/<key>` are the storages, stored without compression. A TorchScript archive has
-//! `<name>/constants.pkl` and code besides.
+//! `<name>/data.pkl` describes the tensors; `<name>/data/<key>` are the storages, stored without compression; an archive that was
+//! unpacked and packed again is often deflated. A TorchScript archive has `<name>/constants.pkl` and code besides.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Cursor;
-use std::ops::Range;
 
 use thiserror::Error;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::WeightsFile;
 use super::pickle::{self, PickleError, Saved};
-use super::state_dict::{Entry, StateDict};
+use super::state_dict::{Entry, StateDict, Stored, inflate};
 
 /// What is wrong with an archive.
 #[derive(Debug, Error)]
@@ -26,8 +26,8 @@ pub enum TorchZipError {
     /// TorchScript of PyTorch 1.0 to 1.3.
     #[error("it is TorchScript of PyTorch 1.3 or before: load and save it with a current PyTorch")]
     OldTorchScript,
-    /// A compressed or damaged member.
-    #[error("its member {name} is compressed or cut off; torch.save stores members as they are")]
+    /// A member that is not there whole.
+    #[error("its member {name} is damaged, cut off, encrypted or compressed by another way than deflate")]
     Member {
         /// The member's name.
         name: String,
@@ -48,14 +48,17 @@ pub enum TorchZipError {
     },
 }
 
-pub(super) fn open(bytes: Vec<u8>) -> Result<WeightsFile, TorchZipError> {
+/// A compressed description is at most this much longer than the file.
+const MAX_DESCRIPTION: usize = 16 << 20;
+
+pub(super) fn open(bytes: Vec<u8>, key: Option<&str>) -> Result<WeightsFile, TorchZipError> {
     let members = members(&bytes)?;
-    // All members lie in one folder, named after the file.
+    // All members lie in one folder, named after the file; packed again, they may lie in none.
     let folder_with = |file: &str| {
         members
             .keys()
             .filter_map(|name| name.strip_suffix(file))
-            .find(|f| f.ends_with('/') && f.matches('/').count() == 1)
+            .find(|f| f.is_empty() || f.ends_with('/') && f.matches('/').count() == 1)
     };
     if folder_with("constants.pkl").is_some() && folder_with("data.pkl").is_some() {
         return Ok(WeightsFile::TorchScript(bytes));
@@ -68,23 +71,37 @@ pub(super) fn open(bytes: Vec<u8>) -> Result<WeightsFile, TorchZipError> {
             TorchZipError::NotTorch
         });
     };
-    let member = |name: &str| -> Option<&[u8]> { bytes.get(members.get(name)?.clone()?) };
-    if member(&format!("{folder}byteorder")) == Some(b"big") {
+    // No description of tensors is longer than this, in any real file.
+    let longest = bytes.len().saturating_add(MAX_DESCRIPTION);
+    let member = |name: &str| -> Option<Cow<'_, [u8]>> {
+        match members.get(name)?.as_ref()? {
+            Stored::Plain(range) => bytes.get(range.clone()).map(Cow::Borrowed),
+            Stored::Deflated { packed, size } if *size <= longest => {
+                inflate(bytes.get(packed.clone())?, *size).map(Cow::Owned)
+            }
+            Stored::Deflated { .. } => None,
+        }
+    };
+    if member(&format!("{folder}byteorder")).as_deref() == Some(b"big") {
         return Err(TorchZipError::BigEndian);
     }
     let description = format!("{folder}data.pkl");
     let description = member(&description).ok_or(TorchZipError::Member {
         name: description.clone(),
     })?;
-    let Saved { tensors, others } = pickle::read_state_dict(description)?;
+    let Saved { tensors, others } = pickle::read_state_dict(&description, key)?;
     let mut entries = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
+    for (name, tensor, kind) in tensors {
         let key = format!("{folder}data/{}", tensor.storage.key);
-        let storage = members.get(&key).cloned().flatten().filter(|range| {
+        let storage = members.get(&key).cloned().flatten().filter(|stored| {
+            let size = match stored {
+                Stored::Plain(range) => range.len(),
+                Stored::Deflated { size, .. } => *size,
+            };
             let needed = usize::try_from(tensor.storage.elements).ok();
             needed
-                .and_then(|n| n.checked_mul(tensor.storage.kind.elt_size_in_bytes()))
-                .is_some_and(|n| n <= range.len())
+                .and_then(|n| n.checked_mul(kind.elt_size_in_bytes()))
+                .is_some_and(|n| n <= size)
         });
         let Some(storage) = storage else {
             return Err(TorchZipError::Storage {
@@ -93,31 +110,42 @@ pub(super) fn open(bytes: Vec<u8>) -> Result<WeightsFile, TorchZipError> {
             });
         };
         let entry = Entry {
-            kind: tensor.storage.kind,
+            kind,
             shape: tensor.shape,
             strides: tensor.strides,
             offset: tensor.offset,
             storage,
+            negated: tensor.negated,
         };
         entries.push((name, entry));
     }
     Ok(WeightsFile::StateDict(StateDict::new(bytes, entries, others)))
 }
 
-/// Members by name with their place in the file; `None` where they are compressed or reach beyond the end.
-fn members(bytes: &[u8]) -> Result<HashMap<String, Option<Range<usize>>>, TorchZipError> {
+/// Members by name with their place in the file; `None` where they cannot be read or reach beyond the end.
+fn members(bytes: &[u8]) -> Result<HashMap<String, Option<Stored>>, TorchZipError> {
     let damaged = |error: zip::result::ZipError| TorchZipError::Zip(error.to_string());
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
     let mut members = HashMap::new();
     for index in 0..archive.len() {
         let file = archive.by_index_raw(index).map_err(damaged)?;
-        let range = file.data_start().and_then(|start| {
+        let stored = file.data_start().and_then(|start| {
             let start = usize::try_from(start).ok()?;
-            let end = start.checked_add(usize::try_from(file.size()).ok()?)?;
-            let stored = file.compression() == CompressionMethod::Stored && !file.encrypted();
-            (stored && end <= bytes.len()).then_some(start..end)
+            let end = start.checked_add(usize::try_from(file.compressed_size()).ok()?)?;
+            let size = usize::try_from(file.size()).ok()?;
+            if file.encrypted() || end > bytes.len() {
+                return None;
+            }
+            match file.compression() {
+                CompressionMethod::Stored => (size == end - start).then_some(Stored::Plain(start..end)),
+                CompressionMethod::DEFLATE => Some(Stored::Deflated {
+                    packed: start..end,
+                    size,
+                }),
+                _ => None,
+            }
         });
-        members.insert(file.name().map_err(damaged)?.into_owned(), range);
+        members.insert(file.name().map_err(damaged)?.into_owned(), stored);
     }
     Ok(members)
 }

@@ -42,6 +42,14 @@ pub struct Options {
     #[arg(long = "model_state_dict_path", value_name = "FILE")]
     pub model_state_dict_path: Option<PathBuf>,
 
+    /// The key of the state dict in a checkpoint that holds several (a.b for one in another); the one under a usual key by default
+    #[arg(
+        long = "model_state_dict_key",
+        value_name = "KEY",
+        requires = "model_state_dict_path"
+    )]
+    pub model_state_dict_key: Option<String>,
+
     /// Text file with the name of one class a line; rows have class numbers without it
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -108,6 +116,7 @@ impl Options {
         let mut options = LoadOptions::named(&self.model_name).context("--model_name")?;
         options.device = self.device;
         options.precision = self.precision;
+        options.state_dict_key = self.model_state_dict_key.clone();
         if self.top_k == 0 {
             bail!("--top_k=0: each image has at least one class; give 1 or more");
         }
