@@ -11,7 +11,7 @@ mod formula;
 use formula::{formula_model, hashed};
 
 /// The largest difference allowed, of 255.
-const TOLERANCE: u8 = 1;
+const TOLERANCE: u8 = 0;
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
