@@ -1,6 +1,7 @@
 //! Decoding and resizing against PIL and torchvision (`golden.py`).
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use purlin_ml::models::Architecture;
@@ -211,6 +212,13 @@ fn what_is_no_image_says_so() {
         decode(b"hello, world").to_string(),
         "not an image in a known format (JPEG, PNG, WebP, GIF, BMP); it starts with \"hello, world\""
     );
+    for (start, format) in [
+        (&b"II*\0\x08\0\0\0"[..], "TIFF"),
+        (b"MM\0*\0\0\0\x08", "TIFF"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
+    ] {
+        assert_eq!(decode(start), DecodeError::NotRead { format });
+    }
     let cut = read("rgb_444.jpg");
     let error = decode(&cut[..cut.len() / 2]).to_string();
     assert!(
@@ -298,4 +306,41 @@ fn damaged_images_never_panic() {
             }
         }
     }
+}
+
+/// Damaged and unusual files, made by `strict.py`: what Pillow opens has its pixels, what it refuses is an error.
+#[test]
+fn what_pillow_opens_is_opened_and_what_it_refuses_is_refused() {
+    let table = std::fs::read(golden("strict.json")).unwrap();
+    let table: Vec<(String, usize, Option<String>)> = serde_json::from_slice(&table).unwrap();
+    let packed = std::fs::read(golden("strict.bin")).unwrap();
+    let mut files = Vec::new();
+    flate2::read::ZlibDecoder::new(&packed[..])
+        .read_to_end(&mut files)
+        .unwrap();
+    assert!(table.len() > 100);
+    let mut rest = &files[..];
+    let mut failed = Vec::new();
+    for (name, len, expected) in table {
+        let (file, after) = rest.split_at(len);
+        rest = after;
+        let found = Preprocess::imagenet().decode(file);
+        let hash = found
+            .as_ref()
+            .ok()
+            .map(|decoded| fnv(&decoded.clone().into_rgb().data));
+        if hash != expected {
+            failed.push(format!("{name}: {:?}, not {expected:?}", found.map(|_| hash)));
+        }
+    }
+    assert!(rest.is_empty());
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// The FNV-1a hash, in 64 bits.
+fn fnv(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }

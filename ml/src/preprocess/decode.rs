@@ -2,13 +2,14 @@
 //!
 //! Alpha is dropped, not blended; EXIF orientation is not applied; of an animation the first frame is taken.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder};
 use thiserror::Error;
 
-use super::{gif, jpeg};
+use super::{gif, jpeg, png};
 
 /// The largest image that is decoded, in pixels: where PIL's `DecompressionBombError` begins.
 pub const MAX_PIXELS: u64 = 178_956_970;
@@ -70,6 +71,12 @@ pub enum DecodeError {
     UnknownFormat {
         /// The first bytes.
         start: String,
+    },
+    /// A format that Pillow reads and this does not.
+    #[error("{format} images are not read: convert them, to PNG for instance")]
+    NotRead {
+        /// The format.
+        format: &'static str,
     },
     /// More pixels than `MAX_PIXELS`.
     #[error("the {format} image has {width}x{height} pixels, more than {MAX_PIXELS}")]
@@ -140,6 +147,10 @@ impl Decoded {
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let decoded = match ImageFormat::detect(bytes) {
         None if bytes.is_empty() => return Err(DecodeError::Empty),
+        None if bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") => {
+            return Err(DecodeError::NotRead { format: "TIFF" });
+        }
+        None if bytes.get(4..11) == Some(b"ftypavi") => return Err(DecodeError::NotRead { format: "AVIF" }),
         None => {
             let start = String::from_utf8_lossy(&bytes[..bytes.len().min(12)]).into_owned();
             return Err(DecodeError::UnknownFormat {
@@ -150,12 +161,19 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         Some(ImageFormat::Gif) => gif::decode(bytes),
         Some(ImageFormat::Png) => png(bytes),
         Some(ImageFormat::WebP) => {
-            let decoder = image::codecs::webp::WebPDecoder::new(Cursor::new(bytes));
+            let whole = whole_webp(bytes).ok_or_else(|| DecodeError::Damaged {
+                format: ImageFormat::WebP,
+                reason: "it is cut off".to_owned(),
+            })?;
+            let decoder = image::codecs::webp::WebPDecoder::new(Cursor::new(whole));
             eight_bit(ImageFormat::WebP, read(ImageFormat::WebP, decoder)?)
         }
         Some(ImageFormat::Bmp) => {
-            let decoder = image::codecs::bmp::BmpDecoder::new(Cursor::new(bytes));
-            eight_bit(ImageFormat::Bmp, read(ImageFormat::Bmp, decoder)?)
+            let bytes = with_one_plane(bytes);
+            let decoder = image::codecs::bmp::BmpDecoder::new(Cursor::new(&bytes));
+            let mut decoded = eight_bit(ImageFormat::Bmp, read(ImageFormat::Bmp, decoder)?)?;
+            round_as_pil_does(&bytes, &mut decoded);
+            Ok(decoded)
         }
     }?;
     Ok(decoded)
@@ -193,7 +211,51 @@ fn read<D: ImageDecoder>(
     DynamicImage::from_decoder(decoder).map_err(damaged)
 }
 
+/// A WebP without what follows it; none where it, or its first chunk, is not all there.
+fn whole_webp(bytes: &[u8]) -> Option<&[u8]> {
+    let size = |at: usize| {
+        let size = bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)?;
+        usize::try_from(size).ok()
+    };
+    let end = size(4)?.checked_add(8)?;
+    (size(16)?.checked_add(20)? <= end).then_some(())?;
+    bytes.get(..end)
+}
+
+/// A bitmap whose header says that it has one plane, which it has whatever the header says.
+fn with_one_plane(bytes: &[u8]) -> Cow<'_, [u8]> {
+    // Behind the file's header of 14 bytes: the size of the next header, and where that is a modern one, width, height and planes.
+    match bytes.get(14..28) {
+        Some(&[size, 0, 0, 0, .., low, high]) if size >= 40 && [low, high] != [1, 0] => {
+            let mut bytes = bytes.to_vec();
+            bytes[26..28].copy_from_slice(&[1, 0]);
+            bytes.into()
+        }
+        _ => bytes.into(),
+    }
+}
+
+/// Channels of 5 and 6 bits come rounded to the nearest of 8 bits, where PIL rounds down.
+fn round_as_pil_does(bmp: &[u8], decoded: &mut Decoded) {
+    /// Where a modern header has the bits of a pixel, the compression, and the mask of the green channel.
+    const BITS: std::ops::Range<usize> = 28..30;
+    const COMPRESSION: usize = 30;
+    const GREEN_MASK: std::ops::Range<usize> = 58..62;
+    if bmp.get(BITS) != Some(&[16, 0]) || decoded.grey {
+        return;
+    }
+    let six = bmp.get(COMPRESSION) == Some(&3) && bmp.get(GREEN_MASK) == Some(&[0xe0, 0x07, 0, 0]);
+    let most = [31, if six { 63 } else { 31 }, 31];
+    for pixel in decoded.data.chunks_exact_mut(3) {
+        for (value, most) in pixel.iter_mut().zip(most) {
+            let stored = (u32::from(*value) * most + 127) / 255;
+            *value = (stored * 255 / most) as u8;
+        }
+    }
+}
+
 fn png(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    let bytes = &png::plain(bytes)?[..];
     let image = read(
         ImageFormat::Png,
         image::codecs::png::PngDecoder::new(Cursor::new(bytes)),

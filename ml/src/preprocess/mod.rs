@@ -1,12 +1,15 @@
 //! Images to tensors, as torchvision's transforms do it on PIL images.
 //!
-//! `Image.open(path).convert("RGB")`, `Resize((224, 224))` (bilinear with antialias), `ToTensor()`, `Normalize(mean, std)`: decoding and
-//! resizing give PIL's numbers within 1/255, and the rest is exact up to float rounding. Decoding and resizing work on bytes and
-//! run per image on any thread; normalization runs once per batch, on the model's device.
+//! `Image.open(path).convert("RGB")`, `Resize((224, 224))` (bilinear with antialias), `ToTensor()`, `Normalize(mean, std)`: decoding
+//! and resizing give Pillow 12's bytes, and the rest is exact up to float rounding. What
+//! Pillow opens with its default settings is opened, and what it refuses is refused, of the formats that are read: JPEG, PNG, WebP,
+//! GIF and BMP. TIFF and AVIF are not. Decoding and resizing work on bytes and run per image on any thread; normalization runs once
+//! per batch, on the model's device.
 
 mod decode;
 mod gif;
 mod jpeg;
+mod png;
 mod resize;
 
 use serde::{Deserialize, Serialize};
