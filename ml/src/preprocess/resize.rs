@@ -6,7 +6,6 @@
 //!
 //! That is the order of Pillow up to 12; from 13 on it takes columns first where an image shrinks much more in height than in width.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 
 use thiserror::Error;
@@ -243,8 +242,9 @@ fn down_into(data: &[u8], row: usize, weights: &Weights, output: &mut [u8]) {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
+    use std::borrow::Cow;
 
-    use super::{Cow, HALF, LOWER, PRECISION, Weights};
+    use super::{HALF, LOWER, PRECISION, Weights};
 
     /// Bytes that are read beyond the last that counts.
     const SLACK: usize = 16;
