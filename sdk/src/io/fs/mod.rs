@@ -81,12 +81,13 @@ pub(super) fn size(path: &str) -> io::Result<u64> {
     }
 }
 
-/// Gives a file another name, in the place of what is there.
-pub(super) fn rename(from: &str, to: &str) -> io::Result<()> {
+/// Makes a whole temporary file the output at a path: the one way in which files come to be there. A file is replaced, links are
+/// followed, and pipes and devices are written to.
+pub(super) fn put(from: &str, to: &str) -> io::Result<()> {
     if is_local(to) {
-        local::rename(local_path(from), local_path(to))
+        local::put(local_path(from), local_path(to))
     } else {
-        object::rename(from, to)
+        object::put(from, to)
     }
 }
 

@@ -29,7 +29,7 @@ pub fn size(path: &str) -> io::Result<u64> {
     Err(unsupported(path))
 }
 
-pub fn rename(_from: &str, to: &str) -> io::Result<()> {
+pub fn put(_from: &str, to: &str) -> io::Result<()> {
     Err(unsupported(to))
 }
 

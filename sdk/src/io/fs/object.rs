@@ -289,7 +289,7 @@ pub fn create(url: &str) -> io::Result<Box<dyn FileWriter>> {
     }))
 }
 
-pub fn rename(from: &str, to: &str) -> io::Result<()> {
+pub fn put(from: &str, to: &str) -> io::Result<()> {
     let (object, source) = Object::open(from)?;
     let (_, target) = Object::open(to)?;
     // The other one stays, for another try; it goes with its folder.

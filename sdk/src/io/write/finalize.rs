@@ -53,13 +53,12 @@ pub(super) fn finalize<T, S: FileSink<T>>(
     }
     // Only when all of them are whole.
     for (temporary, name) in &ready {
-        let renamed = match name.rsplit_once('/') {
+        let put = match name.rsplit_once('/') {
             Some((folder, _)) if !target.one_destination => fs::create_folder(folder),
             _ => Ok(()),
         };
-        renamed
-            .and_then(|()| fs::rename(temporary, name))
-            .map_err(|source| target.error("cannot rename a file to", name, source))?;
+        put.and_then(|()| fs::put(temporary, name))
+            .map_err(|source| target.error("cannot put what was written to", name, source))?;
     }
     Ok(ready.into_iter().map(|(_, name)| name).collect())
 }

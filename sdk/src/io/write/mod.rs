@@ -42,6 +42,8 @@ use crate::windowing::Windowing;
 /// The files are called `PREFIX-00000-of-00003SUFFIX`, or just `PREFIX` and `SUFFIX` [without
 /// sharding](WriteFiles::without_sharding). They appear under these names when all of them are whole, and replace files of
 /// these names; before, they lie in a folder `.purlin-temp-...` beside them. Folders are created. Elements are in no order.
+/// A file that is replaced gives the new one its mode and owner. Links are followed, and what they lead to is written. A pipe or a
+/// device (`/dev/stdout`, say) is written to and stays what it is.
 /// The distribution `write_micros` of the namespace of the transform's name shows the time that the writing takes.
 ///
 /// [`WriteFiles::by`] writes to files that depend on the element:

@@ -101,9 +101,27 @@ impl Target {
         }
     }
 
-    /// Makes a folder that no other run uses, beside the files to come: renaming does not copy there.
+    /// Where temporary files lie: beside the files to come, where renaming does not copy. An output that is a device has no files beside
+    /// it.
+    fn temp_parent(&self) -> io::Result<String> {
+        let output = self.file_name("", None);
+        match fs::as_local(&output) {
+            Some(local) if self.single && self.one_destination => {
+                let folder = fs::local::folder_of(local)?.unwrap_or_else(std::env::temp_dir);
+                folder.into_os_string().into_string().map_err(|folder| {
+                    let message = format!("the name of its folder {folder:?} is not UTF-8");
+                    io::Error::new(io::ErrorKind::InvalidData, message)
+                })
+            }
+            _ => Ok(self.folder().to_owned()),
+        }
+    }
+
+    /// Makes a folder that no other run uses.
     pub fn create_temp_folder(&self) -> Result<String, WriteError> {
-        let folder = self.folder();
+        let folder = self
+            .temp_parent()
+            .map_err(|source| self.error("cannot look at", &self.file_name("", None), source))?;
         let create = || {
             let temp = format!("{folder}/.purlin-temp-{:016x}", unique());
             fs::create_folder(&temp)?;
@@ -111,7 +129,7 @@ impl Target {
         };
         create().map_err(|source| WriteError::Folder {
             output: self.file_name("", None),
-            folder: folder.to_owned(),
+            folder: folder.clone(),
             source,
         })
     }
