@@ -12,6 +12,7 @@
 pub mod artifacts;
 mod expansion;
 mod jobs;
+mod limits;
 pub mod logging;
 pub mod options;
 mod server;

@@ -6,7 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use purlin_job_service::{JobService, logging, options::Options};
+use purlin_processes::SIGXFSZ;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Gives memory back to the system when a job has ended, where the C library's allocator keeps most of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     purlin_processes::supervise_if_asked();
@@ -36,6 +41,8 @@ fn run(options: Options) -> anyhow::Result<()> {
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
+    // A file that grows beyond the process's limit is an error where it is written, not the end of the program.
+    let _too_large = signal(SignalKind::from_raw(SIGXFSZ)).context("watch for SIGXFSZ")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
     let service = JobService::start(options).await?;

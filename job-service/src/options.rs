@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use purlin_net::MAX_MESSAGE_BYTES;
 
 /// In what form log lines go to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -16,6 +17,16 @@ pub enum LogKind {
     Json,
     /// `key=value` pairs.
     Text,
+}
+
+/// An environment in which a worker is code of the client's choice, run on the service's own machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum OwnMachine {
+    /// A command.
+    Process,
+    /// A container.
+    Docker,
 }
 
 #[derive(Debug, Parser)]
@@ -48,6 +59,29 @@ struct Args {
     /// Host that clients and workers are told, where they cannot reach the service by --host
     #[arg(long = "advertised_host", value_name = "HOST")]
     advertised_host: Option<String>,
+    /// Further names under which the web port may be asked, with commas between; addresses, this machine's name, --host and
+    /// --advertised_host always are. Others are refused: a page from elsewhere could be asking
+    #[arg(long = "allowed_hosts", value_name = "NAMES", value_delimiter = ',')]
+    allowed_hosts: Vec<String>,
+    /// Environments that jobs of clients on other machines may use, though they run what the client names on this one:
+    /// PROCESS, DOCKER or both with a comma between [default: none]
+    #[arg(
+        long = "allow_environments",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        value_enum,
+        ignore_case = true
+    )]
+    allow_environments: Vec<OwnMachine>,
+    /// The largest message taken of a client, such as a pipeline with its options: bytes, or with K, M or G. Elements are not
+    /// bound by it
+    #[arg(long = "max_message_size", value_name = "BYTES", default_value = "64M", value_parser = purlin_net::bytes_of)]
+    max_message_size: u64,
+    /// How long a job may be prepared without being run (the staging of its artifacts aside), until it is forgotten with its
+    /// artifacts; negative: for ever
+    #[arg(long = "prepared_job_timeout", default_value = "30m", value_name = "DURATION", value_parser = duration)]
+    #[arg(allow_hyphen_values = true)]
+    prepared_job_timeout: GoDuration,
     /// Serve the web page, /health and /jobs [default: true]
     #[arg(long = "serve_http", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     serve_http: Option<bool>,
@@ -101,6 +135,14 @@ pub struct Options {
     pub host: String,
     /// Host that clients and workers are told, if not `host`.
     pub advertised_host: Option<String>,
+    /// Further names under which the web port may be asked.
+    pub allowed_hosts: Vec<String>,
+    /// What jobs of clients on other machines may run on this one.
+    pub allow_environments: Vec<OwnMachine>,
+    /// Bytes of the largest message taken of a client.
+    pub max_message_size: usize,
+    /// How long a job may be prepared without being run; none: for ever.
+    pub prepared_job_timeout: Option<Duration>,
     /// A level or filter for the log.
     pub log_level: String,
     /// Form of the log.
@@ -130,6 +172,10 @@ impl Default for Options {
             web_port: None,
             host: "localhost".into(),
             advertised_host: None,
+            allowed_hosts: Vec::new(),
+            allow_environments: Vec::new(),
+            max_message_size: 64 << 20,
+            prepared_job_timeout: Some(Duration::from_secs(1800)),
             log_level: "info".into(),
             log_kind: LogKind::default(),
             idle_shutdown: None,
@@ -156,6 +202,12 @@ impl Options {
             web_port: args.serve_http.unwrap_or(true).then(|| port(args.web_port, 8074)),
             host: args.host,
             advertised_host: args.advertised_host,
+            allowed_hosts: args.allowed_hosts,
+            allow_environments: args.allow_environments,
+            // What is more cannot be passed by gRPC.
+            max_message_size: usize::try_from(args.max_message_size)
+                .map_or(MAX_MESSAGE_BYTES, |bytes| bytes.min(MAX_MESSAGE_BYTES)),
+            prepared_job_timeout: args.prepared_job_timeout.0,
             log_level: args.log_level,
             log_kind: args.log_kind,
             idle_shutdown: args.idle_shutdown_timeout.0,
@@ -276,6 +328,12 @@ mod tests {
             Some(Duration::from_secs(5400))
         );
         assert_eq!(parse("-idle_shutdown_timeout -1ns").unwrap().idle_shutdown, None);
+        let o =
+            parse("--allow-environments=process,DOCKER --allowed_hosts a,b --max_message_size=100M").unwrap();
+        assert_eq!(o.allow_environments, [OwnMachine::Process, OwnMachine::Docker]);
+        assert_eq!((o.allowed_hosts.len(), o.max_message_size), (2, 100 << 20));
+        assert!(parse("").unwrap().allow_environments.is_empty());
+        assert!(parse("--allow_environments=EXTERNAL").is_err());
         assert_eq!(parse("").unwrap().worker_idle_timeout, None);
         assert_eq!(
             parse("--worker_idle_timeout=10m").unwrap().worker_idle_timeout,

@@ -1,29 +1,36 @@
 //! The service as a whole: its ports, and its end.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use purlin_net::{
+    Acceptor, BindError, HostNames, Limits, MAX_MESSAGE_BYTES, MOST_CONNECTIONS, Rule, Side, Silence,
+    check_hosts, grpc_server, limit_messages, listen,
+};
 use purlin_proto::expansion::expansion_service_server::ExpansionServiceServer;
 use purlin_proto::job_management::artifact_retrieval_service_server::ArtifactRetrievalServiceServer;
 use purlin_proto::job_management::artifact_staging_service_server::ArtifactStagingServiceServer;
 use purlin_proto::job_management::job_service_server::JobServiceServer;
 use purlin_runner::environments::{EnvironmentSettings, Environments, KeptWorkers};
-use purlin_runner::fnapi::{BindError, FnApiServer, FnApiSettings, MAX_MESSAGE_BYTES, grpc_server, listen};
+use purlin_runner::fnapi::{FnApiServer, FnApiSettings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 
 use crate::artifacts::{Retrieval, Staging, Store, StoreError};
 use crate::expansion::Expansion;
 use crate::jobs::{JobApi, JobLog, Jobs};
+use crate::limits;
 use crate::options::Options;
 use crate::web;
 
 /// How long jobs may take to end when the service does.
 const JOBS_END: Duration = Duration::from_secs(10);
+/// What clients are told whose jobs run then.
+const ENDED: &str = "the job service ended before the job did; submit the job again when it runs";
 /// How long connections may take to close after that.
 const SERVERS_END: Duration = Duration::from_millis(500);
 
@@ -54,6 +61,8 @@ pub struct JobService {
     artifact_url: String,
     expansion_url: String,
     web_url: Option<String>,
+    /// What listens, and where.
+    listening: Vec<String>,
     idle_shutdown: Option<Duration>,
     stop: watch::Sender<bool>,
     servers: Mutex<JoinSet<()>>,
@@ -75,6 +84,15 @@ impl JobService {
         };
         let (job_url, artifact_url, expansion_url) = (url(&job), url(&artifact), url(&expansion));
         let web_url = page.as_ref().map(url);
+        let line = |what: &str, listener: &TcpListener| {
+            line(&options, what, listener.local_addr().ok(), &url(listener))
+        };
+        let mut listening = vec![
+            line("Job service listens on ", &job),
+            line("Artifact service listens on ", &artifact),
+            line("Expansion service listens on ", &expansion),
+        ];
+        let page_line = page.as_ref().map(|page| line("Web page at http://", page));
 
         let store = Store::new(options.artifacts_dir.as_deref(), options.clean_artifacts_per_job).await?;
         let store = Arc::new(store);
@@ -84,6 +102,8 @@ impl JobService {
             jobs: jobs.clone(),
         };
         let retrieval = Retrieval { store: store.clone() };
+        // Room for a few of the largest messages at a time.
+        let limits = Limits::new(options.max_message_size.saturating_mul(4));
         macro_rules! sized {
             ($service:expr) => {
                 $service
@@ -104,11 +124,24 @@ impl JobService {
             artifact_endpoint: None,
             log: Arc::new(JobLog(Arc::downgrade(&jobs))),
             hang_timeout: options.worker_hang_timeout,
+            limits: limits.clone(),
+            routes_limit: limits::large(options.max_message_size),
         });
         let fnapi = Arc::new(fnapi.await.map_err(|error| StartError::Bind {
             option: "--worker_port",
             error,
         })?);
+        let workers = fnapi.local_addr();
+        listening.push(self::line(
+            &options,
+            "Fn API for workers listens on ",
+            Some(workers),
+            fnapi.url(),
+        ));
+        listening.extend(page_line);
+        if !workers.ip().is_loopback() {
+            warn_of_others(&options.host);
+        }
         let settings = EnvironmentSettings {
             connect_timeout: options.worker_connect_timeout,
         };
@@ -126,23 +159,35 @@ impl JobService {
         let api = JobApi {
             jobs: jobs.clone(),
             artifact_url: artifact_url.clone(),
+            allow_environments: options.allow_environments.into(),
         };
         // Clients that know one address only find the artifact services on the job port too.
         let job_routes = artifacts.clone().add_service(sized!(JobServiceServer::new(api)));
-        serve(&mut servers, job, job_routes, &stop);
-        serve(&mut servers, artifact, artifacts, &stop);
-        serve(
-            &mut servers,
-            expansion,
-            Routes::new(sized!(ExpansionServiceServer::new(Expansion))),
-            &stop,
-        );
+        let expansions = Routes::new(sized!(ExpansionServiceServer::new(Expansion)));
+        let rule = limits::rule(options.max_message_size);
+        for (listener, routes) in [(job, job_routes), (artifact, artifacts), (expansion, expansions)] {
+            serve(&mut servers, listener, routes, &limits, &rule, &stop);
+        }
         if let Some(page) = page {
-            let router = web::router(jobs.clone());
+            let names = [Some(options.host), options.advertised_host]
+                .into_iter()
+                .flatten();
+            let names = HostNames::new(names.chain(options.allowed_hosts));
+            let router = check_hosts(web::router(jobs.clone()), names);
+            let page = Acceptor::new(page, Silence::Ever, MOST_CONNECTIONS);
             let stopped = stopped(&stop);
             servers.spawn(async move {
                 if let Err(error) = axum::serve(page, router).with_graceful_shutdown(stopped).await {
                     tracing::error!("the web server ended: {error}");
+                }
+            });
+        }
+        if let Some(timeout) = options.prepared_job_timeout {
+            let (jobs, stopped) = (jobs.clone(), stopped(&stop));
+            servers.spawn(async move {
+                tokio::select! {
+                    () = expire(&jobs, timeout) => {}
+                    () = stopped => {}
                 }
             });
         }
@@ -155,6 +200,7 @@ impl JobService {
             artifact_url,
             expansion_url,
             web_url,
+            listening,
             idle_shutdown: options.idle_shutdown,
             stop,
             servers: Mutex::new(servers),
@@ -187,19 +233,8 @@ impl JobService {
     }
 
     /// A line for each port, saying where it listens.
-    pub fn listening(&self) -> Vec<String> {
-        let mut lines = vec![
-            format!("Job service listens on {}", self.job_url),
-            format!("Artifact service listens on {}", self.artifact_url),
-            format!("Expansion service listens on {}", self.expansion_url),
-            format!("Fn API for workers listens on {}", self.fnapi.url()),
-        ];
-        lines.extend(
-            self.web_url
-                .as_ref()
-                .map(|url| format!("Web page at http://{url}")),
-        );
-        lines
+    pub fn listening(&self) -> &[String] {
+        &self.listening
     }
 
     /// Resolves when no job has run for as long as the options say; never, if they do not.
@@ -222,7 +257,7 @@ impl JobService {
 
     /// Cancels the jobs, stops their workers, closes the ports and removes the artifacts.
     pub async fn shutdown(&self) {
-        if tokio::time::timeout(JOBS_END, self.jobs.cancel_all())
+        if tokio::time::timeout(JOBS_END, self.jobs.end_all(ENDED))
             .await
             .is_err()
         {
@@ -247,8 +282,16 @@ fn host_for_others(options: &Options) -> String {
     match (&options.advertised_host, options.host.as_str()) {
         (Some(host), _) => host.clone(),
         (None, "0.0.0.0" | "::" | "[::]") => "localhost".into(),
-        (None, host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
-        (None, host) => host.to_owned(),
+        (None, host) => bracketed(host),
+    }
+}
+
+/// A host as it stands before a port: IPv6 in brackets.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
     }
 }
 
@@ -265,10 +308,48 @@ fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'sta
     }
 }
 
-fn serve(servers: &mut JoinSet<()>, listener: TcpListener, routes: Routes, stop: &watch::Sender<bool>) {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serve = grpc_server()
-        .add_routes(routes)
+/// Forgets prepared jobs that are never run.
+async fn expire(jobs: &Jobs, timeout: Duration) {
+    let pause = (timeout / 4).clamp(Duration::from_secs(1), Duration::from_secs(60));
+    loop {
+        tokio::time::sleep(pause).await;
+        jobs.expire(timeout);
+    }
+}
+
+/// Says where a port listens, and under which address clients find it if that is another.
+fn line(options: &Options, what: &str, local: Option<SocketAddr>, url: &str) -> String {
+    let host = bracketed(&options.host);
+    let real = local.map_or_else(|| url.to_owned(), |local| format!("{host}:{}", local.port()));
+    if real == url {
+        format!("{what}{real}")
+    } else {
+        format!("{what}{real} (clients and workers are told {url})")
+    }
+}
+
+/// Says what it means that others than this machine reach the service.
+fn warn_of_others(host: &str) {
+    tracing::warn!(
+        "--host={host} lets other machines reach this service: whoever does can run jobs, and a job is code that runs in \
+         the worker pools that it names, and see and cancel the jobs of others. Nothing is encrypted, and nobody is asked \
+         who they are: listen so in a network that you trust only. Jobs of other machines may not use PROCESS and DOCKER, \
+         unless --allow_environments names them"
+    );
+}
+
+fn serve(
+    servers: &mut JoinSet<()>,
+    listener: TcpListener,
+    routes: Routes,
+    limits: &Limits,
+    rule: &Rule,
+    stop: &watch::Sender<bool>,
+) {
+    let incoming = Acceptor::new(listener, Silence::AtFirst, MOST_CONNECTIONS).incoming();
+    let router = limit_messages(routes.into_axum_router(), limits.clone(), rule.clone());
+    let serve = grpc_server(Side::Clients)
+        .add_routes(Routes::from(router))
         .serve_with_incoming_shutdown(incoming, stopped(stop));
     servers.spawn(async move {
         if let Err(error) = serve.await {

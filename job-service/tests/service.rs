@@ -366,15 +366,25 @@ async fn a_job_can_be_cancelled_while_its_worker_starts() {
         Code::FailedPrecondition
     );
 
-    // Another one runs when the service ends.
+    // Another one runs when the service ends, and hears why it does.
     let id = prepare(&mut client, pardo(external(&url)))
         .await
         .unwrap()
         .preparation_id;
     run(&mut client, &id).await.unwrap();
     starts.recv().await.unwrap();
+    let request = api::JobMessagesRequest { job_id: id.clone() };
+    let mut messages = client.get_message_stream(request).await.unwrap().into_inner();
     let ended = tokio::time::timeout(Duration::from_secs(60), service.shutdown()).await;
     assert!(ended.is_ok(), "the service does not end");
+    let mut told = String::new();
+    while let Ok(Some(event)) = messages.message().await {
+        told.push_str(&format!("{event:?}"));
+    }
+    assert!(
+        told.contains("the job service ended before the job did"),
+        "{told}"
+    );
     assert!(!service.artifact_folder().unwrap().exists());
 }
 
@@ -668,6 +678,39 @@ async fn the_expansion_service_says_what_it_lacks() {
     );
 }
 
+async fn ask(stream: &mut tokio::net::TcpStream, path: &str, host: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_web_port_answers_to_its_own_names_only() {
+    let service = JobService::start(Options {
+        web_port: Some(0),
+        allowed_hosts: vec!["beam.example".into()],
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    for (host, status) in [
+        ("evil.example:8074", "403"),
+        ("beam.example", "200"),
+        ("127.0.0.1", "200"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(service.web_url().unwrap())
+            .await
+            .unwrap();
+        let answer = ask(&mut stream, "/jobs", host).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{host}: {answer}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_web_port_answers() {
     let service = JobService::start(Options {
@@ -699,10 +742,7 @@ async fn the_web_port_answers() {
         let mut stream = tokio::net::TcpStream::connect(service.web_url().unwrap())
             .await
             .unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let answer = ask(&mut stream, path, "localhost").await;
         assert!(
             answer.starts_with("HTTP/1.1 200") && answer.contains(expected),
             "{answer}"
@@ -720,4 +760,106 @@ async fn an_idle_service_ends_if_told_so() {
     tokio::time::timeout(Duration::from_secs(60), service.idle())
         .await
         .expect("nothing runs");
+}
+
+#[tokio::test]
+async fn messages_are_taken_up_to_the_limit_of_their_method() {
+    let options = Options {
+        max_message_size: 200_000,
+        ..Options::default()
+    };
+    let service = JobService::start(options).await.unwrap();
+    let url = format!("http://{}", service.job_url());
+    let mut client = Client::connect(url).await.unwrap();
+    let mut large = impulse();
+    large.display_data.push(pipeline::DisplayData {
+        payload: vec![0; 150_000].into(),
+        ..Default::default()
+    });
+    prepare(&mut client, large.clone()).await.unwrap();
+    large.display_data.push(large.display_data[0].clone());
+    let error = prepare(&mut client, large).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    assert!(error.message().contains("--max_message_size"), "{error}");
+    // What only names a job is short.
+    let error = client
+        .get_state(state_request(&"x".repeat(100_000)))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn prepared_jobs_that_are_cancelled_or_never_run_go_with_their_artifacts() {
+    let options = Options {
+        prepared_job_timeout: Some(Duration::ZERO),
+        ..Options::default()
+    };
+    let service = JobService::start(options).await.unwrap();
+    let url = format!("http://{}", service.job_url());
+    let mut client = Client::connect(url).await.unwrap();
+    let environment = pipeline::Environment {
+        dependencies: vec![file("/home/u/a.txt", HELLO, "a.txt")],
+        ..external("localhost:1")
+    };
+    let job = prepare(&mut client, pardo(environment.clone())).await.unwrap();
+    let id = job.preparation_id;
+    // It may expire before all is staged; then the staging is refused, and nothing stays either.
+    let _ = stage(&service, &job.staging_session_token, b"hello").await;
+    let gone = async { while client.get_state(state_request(&id)).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    assert_eq!(files(&service), 0);
+
+    let (service, mut client) = self::service().await;
+    let job = prepare(&mut client, pardo(environment)).await.unwrap();
+    stage(&service, &job.staging_session_token, b"hello")
+        .await
+        .unwrap();
+    assert_eq!(files(&service), 1);
+    let job_id = job.preparation_id;
+    client.cancel(api::CancelJobRequest { job_id }).await.unwrap();
+    assert_eq!(files(&service), 0);
+    // Who stages for it all the same leaves nothing.
+    stage(&service, &job.staging_session_token, b"hello")
+        .await
+        .unwrap_err();
+    assert_eq!(files(&service), 0);
+}
+
+fn files(service: &JobService) -> usize {
+    std::fs::read_dir(service.artifact_folder().unwrap())
+        .unwrap()
+        .count()
+}
+
+#[tokio::test]
+async fn ended_jobs_are_remembered_within_bounds_of_bytes() {
+    let (_service, mut client) = service().await;
+    let mut large = impulse();
+    large.display_data.push(pipeline::DisplayData {
+        payload: vec![0; 9 << 20].into(),
+        ..Default::default()
+    });
+    let mut last = String::new();
+    for _ in 0..6 {
+        last = prepare(&mut client, large.clone()).await.unwrap().preparation_id;
+        client
+            .cancel(api::CancelJobRequest { job_id: last.clone() })
+            .await
+            .unwrap();
+    }
+    prepare(&mut client, impulse()).await.unwrap();
+    let jobs = client
+        .get_jobs(api::GetJobsRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .job_info;
+    let cancelled: Vec<&str> = jobs
+        .iter()
+        .filter(|job| job.state() == State::Cancelled)
+        .map(|job| job.job_id.as_str())
+        .collect();
+    assert_eq!(cancelled.len(), 3, "{cancelled:?}");
+    assert!(cancelled.contains(&last.as_str()));
 }

@@ -24,3 +24,6 @@ pub use command::command_words;
 pub use folder::OwnFolder;
 pub use group::{ProcessEnd, ProcessGroup};
 pub use supervisor::{Limits, supervise_if_asked};
+
+/// The number of the signal that a file beyond the process's limit of sizes brings.
+pub const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();

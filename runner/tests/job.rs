@@ -139,6 +139,20 @@ fn expected_counts() -> BTreeMap<String, usize> {
 }
 
 #[tokio::test]
+async fn what_a_job_ran_on_goes_at_its_end_and_what_is_shown_stays() {
+    let (mut builder, factory) = (Builder::new(), Factory::default());
+    word_count(&mut builder, &factory.functions);
+    // The engine, and with it the job's data, lives as long as what starts the job's workers.
+    let data = Arc::downgrade(&factory.started);
+    let job = start(&builder, factory);
+    assert_eq!(job.wait().await, JobState::Done);
+    assert!(data.upgrade().is_none(), "the job's data are kept");
+    assert!(job.kept_bytes() < 1 << 20);
+    assert!(job.samples(Vec::new()).await.element_samples.is_empty());
+    assert!(job.worker_statuses().await.is_empty());
+}
+
+#[tokio::test]
 async fn words_are_counted() {
     let (mut builder, factory) = (Builder::new(), Factory::default());
     let counts = word_count(&mut builder, &factory.functions);

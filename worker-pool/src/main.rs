@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use purlin_processes::OwnFolder;
+use purlin_processes::SIGXFSZ;
 use purlin_worker_pool::{PoolSettings, WorkerPool};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::Layer;
@@ -26,6 +27,15 @@ struct Args {
     /// Host or address to listen on; 0.0.0.0 for all
     #[arg(long, default_value = "localhost")]
     host: String,
+    /// Further names under which /health and /metrics may be asked, with commas between; addresses, this machine's name and
+    /// --host always are. Others are refused: a page from elsewhere could be asking
+    #[arg(
+        long = "allowed_hosts",
+        alias = "allowed-hosts",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    allowed_hosts: Vec<String>,
     /// The SDK harness's program, with its first arguments, split at spaces; it is run with the flags of Beam's
     /// container contract (--id, --provision_endpoint, --control_endpoint, ...), as purlin-boot and Beam's `boot` are
     #[arg(
@@ -46,7 +56,7 @@ struct Args {
     /// Memory that each worker, with all it starts, may use, such as 512M or 4G. Enforced on Linux by looking at their
     /// resident memory (without mapped files) five times a second: a worker that exceeds it is killed, and the runner
     /// is told. For a hard limit run the pool in a cgroup or container of its own
-    #[arg(long = "worker_memory", alias = "worker-memory", value_name = "BYTES", value_parser = bytes)]
+    #[arg(long = "worker_memory", alias = "worker-memory", value_name = "BYTES", value_parser = purlin_net::bytes_of)]
     worker_memory: Option<u64>,
     /// CPUs that each worker is kept to, workers taking turns. Enforced on Linux by CPU affinity
     #[arg(long = "worker_cpus", alias = "worker-cpus", value_name = "N")]
@@ -72,27 +82,6 @@ struct Args {
     log_level: String,
 }
 
-/// A number of bytes, with K, M, G or T for powers of 1024.
-fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size; write one like 512M or 4G");
-    let upper = text.trim().to_ascii_uppercase();
-    let upper = upper.trim_end_matches("IB").trim_end_matches('B');
-    let digits = upper.trim_end_matches(['K', 'M', 'G', 'T']);
-    let shift = match upper.get(digits.len()..).unwrap_or_default() {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|n| *n > 0)
-        .ok_or_else(wrong)
-}
-
 fn main() -> anyhow::Result<()> {
     purlin_processes::supervise_if_asked();
     let args = Args::parse();
@@ -111,6 +100,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
+    // A file that grows beyond the process's limit is an error where it is written, not the end of the program.
+    let _too_large = signal(SignalKind::from_raw(SIGXFSZ)).context("watch for SIGXFSZ")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
     if let Some(url) = args
@@ -136,6 +127,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let pool = WorkerPool::start(PoolSettings {
         host: args.host.clone(),
         port: args.port,
+        allowed_hosts: args.allowed_hosts,
         command: args
             .harness_command
             .split_whitespace()
@@ -148,6 +140,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         runner_timeout: (args.runner_timeout > 0).then_some(Duration::from_secs(args.runner_timeout)),
     })
     .await?;
+    if !pool.address().ip().is_loopback() {
+        tracing::warn!(
+            "--host={} lets other machines reach this pool: whoever does can run code on this machine. Nothing is encrypted, \
+             and nobody is asked who they are: listen so in a network that you trust only",
+            args.host
+        );
+    }
     // Nobody may read it; the pool serves all the same.
     let _ = writeln!(
         std::io::stdout(),
@@ -161,17 +160,4 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     pool.shutdown().await;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(super::bytes("512M"), Ok(512 << 20));
-        assert_eq!(super::bytes("4GiB"), Ok(4 << 30));
-        assert_eq!(super::bytes("1000"), Ok(1000));
-        for wrong in ["", "M", "x", "-1", "0", "99999999T"] {
-            assert!(super::bytes(wrong).is_err(), "{wrong}");
-        }
-    }
 }

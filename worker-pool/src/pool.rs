@@ -6,17 +6,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use purlin_net::{
+    Acceptor, BindError, HostNames, Limit, Limits, MOST_CONNECTIONS, Side, Silence, check_hosts, grpc_server,
+    limit_messages, listen,
+};
 use purlin_processes::OwnFolder;
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_server::{
     BeamFnExternalWorkerPool, BeamFnExternalWorkerPoolServer,
 };
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use crate::artifacts::Cache;
@@ -26,19 +27,17 @@ use crate::worker::Worker;
 /// How many ended workers are remembered, for StopWorker to tell how.
 const REMEMBERED: usize = 100;
 
+/// Bytes of a request to start a worker, at most.
+const MOST_REQUEST_BYTES: usize = 4 << 20;
+/// Bytes of requests that are on their way, at most.
+const MOST_BYTES_HELD: usize = 64 << 20;
+
 /// Why a pool did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// No port.
-    #[error("cannot listen on {host}:{port}: {error}; --port chooses another port (0 takes a free one)")]
-    Bind {
-        /// Host asked for.
-        host: String,
-        /// Port asked for.
-        port: u16,
-        /// Why.
-        error: std::io::Error,
-    },
+    #[error("--port: {0}")]
+    Bind(#[from] BindError),
     /// No folder.
     #[error("cannot use the folder {folder} for staged files: {error}; --artifacts_dir names another")]
     Folder {
@@ -56,6 +55,8 @@ pub struct PoolSettings {
     pub host: String,
     /// Port to listen on; 0 takes a free one.
     pub port: u16,
+    /// Further names under which `/health` and `/metrics` may be asked.
+    pub allowed_hosts: Vec<String>,
     /// The harness's program with its first arguments; empty if there is none but what jobs stage.
     pub command: Vec<String>,
     /// For staged files (kept by their hash) and workers' own folders.
@@ -132,11 +133,6 @@ impl Shared {
 impl WorkerPool {
     /// Listens and serves.
     pub async fn start(settings: PoolSettings) -> Result<Self, PoolError> {
-        let failed = |error| PoolError::Bind {
-            host: settings.host.clone(),
-            port: settings.port,
-            error,
-        };
         let unfit = |error| PoolError::Folder {
             folder: settings.folder.display().to_string(),
             error,
@@ -145,13 +141,12 @@ impl WorkerPool {
         std::fs::create_dir_all(&cache).map_err(unfit)?;
         let own = Arc::new(OwnFolder::new(&settings.folder, ".pool-").map_err(unfit)?);
         let cache = Cache::new(cache, own.clone());
-        let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((settings.host.as_str(), settings.port))
-            .await
-            .map_err(failed)?
-            .collect();
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        let listener = TcpListener::bind(addresses.as_slice()).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let listener = listen(&settings.host, settings.port).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| BindError::new(&settings.host, settings.port, &error))?;
+        let names = settings.allowed_hosts.iter().chain([&settings.host]);
+        let names = HostNames::new(names.cloned());
         let shared = Arc::new(Shared {
             settings,
             cache,
@@ -164,12 +159,18 @@ impl WorkerPool {
         let (stop, mut stopped) = watch::channel(false);
         let routes = Routes::from(web::router(shared.clone()))
             .add_service(BeamFnExternalWorkerPoolServer::new(Pool(shared.clone())));
-        let serve = Server::builder()
+        let limits = Limits::new(MOST_BYTES_HELD);
+        let router = limit_messages(
+            routes.into_axum_router(),
+            limits,
+            Arc::new(|_, _| Limit::of(MOST_REQUEST_BYTES)),
+        );
+        let incoming = Acceptor::new(listener, Silence::AtFirst, MOST_CONNECTIONS).incoming();
+        let serve = grpc_server(Side::Clients)
             // For /health and /metrics.
             .accept_http1(true)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
+            .add_routes(Routes::from(check_hosts(router, names)))
+            .serve_with_incoming_shutdown(incoming, async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });
         let server = tokio::spawn(async move {

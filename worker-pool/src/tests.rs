@@ -36,6 +36,7 @@ fn boot(dir: &tempfile::TempDir, body: &str) -> Vec<String> {
 
 fn settings(dir: &tempfile::TempDir, command: Vec<String>) -> PoolSettings {
     PoolSettings {
+        allowed_hosts: Vec::new(),
         host: "localhost".into(),
         port: 0,
         command,

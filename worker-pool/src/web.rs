@@ -37,7 +37,7 @@ async fn health(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let workers: Vec<Value> = shared
         .workers()
         .iter()
-        .map(|(id, worker)| json!({ "id": id, "pid": worker.pid(), "seconds": worker.age().as_secs() }))
+        .map(|(id, worker)| json!({ "id": purlin_net::without_token(id), "pid": worker.pid(), "seconds": worker.age().as_secs() }))
         .collect();
     Json(json!({
         "status": "ok",

@@ -18,7 +18,11 @@ use super::store::{Store, safe_name};
 pub(crate) trait StagingJobs: Send + Sync + 'static {
     /// Dependencies by environment id of the job prepared with this token; none if there is no such job.
     fn dependencies(&self, token: &str) -> Option<HashMap<String, Vec<pipeline::ArtifactInformation>>>;
-    /// Replaces them by what was staged.
+    /// Notes that the client still stages. False: its job has been run, cancelled or forgotten in the meantime.
+    fn heard_of(&self, token: &str) -> bool;
+    /// Staging ended early: what it brought goes, unless the job may still need it.
+    fn abandoned(&self, token: &str);
+    /// Replaces them by what was staged. Takes long where the pipeline is large.
     fn staged(
         &self,
         token: &str,
@@ -65,16 +69,41 @@ impl ArtifactStagingService for Staging {
 impl Staging {
     async fn stage(&self, client: &mut Client) -> Result<(), Status> {
         let token = client.next().await?.staging_token;
-        let Some(environments) = self.jobs.dependencies(&token) else {
+        let end = self.stage_job(client, &token).await;
+        if end.is_err() {
+            self.jobs.abandoned(&token);
+        }
+        end
+    }
+
+    async fn stage_job(&self, client: &mut Client, token: &str) -> Result<(), Status> {
+        let aside = |_| Status::internal("reading the pipeline failed; see the service's log");
+        let (jobs, job) = (self.jobs.clone(), token.to_owned());
+        let environments = tokio::task::spawn_blocking(move || jobs.dependencies(&job)).await;
+        let Some(environments) = environments.map_err(aside)? else {
             return Err(Status::not_found(format!(
                 "no prepared job has the staging token {token:?}"
             )));
         };
         let mut staged = HashMap::new();
         for (environment, artifacts) in environments {
-            staged.insert(environment, self.environment(client, &token, artifacts).await?);
+            staged.insert(environment, self.environment(client, token, artifacts).await?);
         }
-        self.jobs.staged(&token, staged)
+        let (jobs, job) = (self.jobs.clone(), token.to_owned());
+        let staged = tokio::task::spawn_blocking(move || jobs.staged(&job, staged)).await;
+        staged.map_err(aside)?
+    }
+
+    /// The client's next message, while its job waits for it.
+    async fn next(&self, client: &mut Client, job: &str) -> Result<api::ArtifactResponseWrapper, Status> {
+        let message = client.next().await?;
+        if self.jobs.heard_of(job) {
+            Ok(message)
+        } else {
+            Err(Status::failed_precondition(format!(
+                "job {job:?} has been run, cancelled or forgotten while its artifacts were staged"
+            )))
+        }
     }
 
     async fn environment(
@@ -91,7 +120,7 @@ impl Staging {
             preferred_urns: Vec::new(),
         };
         client.ask(Ask::ResolveArtifact(ask)).await?;
-        let answer = client.next().await?;
+        let answer = self.next(client, job).await?;
         let Some(Answer::ResolveArtifactResponse(resolved)) = answer.response else {
             return Err(Status::invalid_argument(
                 "the client answered a resolve request with something else",
@@ -128,7 +157,7 @@ impl Staging {
                 }))
                 .await?;
             loop {
-                let answer = client.next().await?;
+                let answer = self.next(client, job).await?;
                 match answer.response {
                     Some(Answer::GetArtifactResponse(chunk)) => {
                         file.write(chunk.data).await.map_err(status)?

@@ -9,7 +9,9 @@ const STATUS_BYTES: usize = 2400;
 /// Why a call of the Job API failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JobError {
-    #[error("there is no job {id:?} on this service")]
+    #[error(
+        "there is no job {id:?} on this service; one that was prepared and not run is forgotten after a while"
+    )]
     Unknown { id: String },
     #[error("job {id:?} has been run, or cancelled, already; prepare it again")]
     RunTwice { id: String },
@@ -19,6 +21,18 @@ pub(crate) enum JobError {
     Invalid { problems: String },
     #[error("pipeline option {option}: {reason}")]
     Option { option: String, reason: String },
+    #[error(
+        "this service has no room for another prepared job (of {bytes} bytes, its options included): others are prepared, and \
+         not run yet; run or cancel them, or try again in a minute"
+    )]
+    Full { bytes: usize },
+    #[error("the pipeline of job {id:?} is not kept any more: it is large, and the job has ended")]
+    Forgotten { id: String },
+    #[error(
+        "an environment of type {name} runs on the service's machine what the client names, and this client is on another \
+         machine: use EXTERNAL with a worker pool, or start the service with --allow_environments={name}"
+    )]
+    OwnMachine { name: &'static str },
     #[error("this service is ending")]
     Ending,
 }
@@ -35,9 +49,11 @@ impl From<JobError> for Status {
     fn from(error: JobError) -> Self {
         let message = short(&error.to_string());
         match error {
-            JobError::Unknown { .. } => Status::not_found(message),
+            JobError::Unknown { .. } | JobError::Forgotten { .. } => Status::not_found(message),
             JobError::RunTwice { .. } | JobError::NotRun { .. } => Status::failed_precondition(message),
             JobError::Invalid { .. } | JobError::Option { .. } => Status::invalid_argument(message),
+            JobError::OwnMachine { .. } => Status::permission_denied(message),
+            JobError::Full { .. } => Status::resource_exhausted(message),
             JobError::Ending => Status::unavailable(message),
         }
     }

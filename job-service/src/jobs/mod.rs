@@ -1,20 +1,24 @@
 //! The jobs of this service, from Prepare to their end.
 
 mod error;
+mod own_machine;
 mod pipeline_options;
+mod record;
 mod service;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use prost::Message as _;
 use purlin_proto::fn_execution::log_entry::severity::Enum as Severity;
 use purlin_proto::{fn_execution as fnapi, job_management as api, pipeline};
 use purlin_runner::fnapi::{CONTAINER_OUTPUT, RUNNER_NOTE, TracingLog, WorkerIdentity, WorkerLog};
-use purlin_runner::job::{Importance, Job, JobHandle, JobSettings, JobState};
-use purlin_runner::translate::{Plan, plan};
+use purlin_runner::job::{Importance, Job, JobSettings, JobState};
+use purlin_runner::translate::plan;
 use purlin_runner::worker::WorkerFactory;
 use tokio::sync::watch;
 use tonic::Status;
@@ -22,10 +26,22 @@ use tonic::Status;
 use crate::artifacts::{StagingJobs, Store};
 pub(crate) use error::JobError;
 use pipeline_options::PipelineOptions;
+pub(crate) use record::JobRecord;
 pub(crate) use service::JobApi;
 
-/// How many ended jobs are remembered.
-const REMEMBERED: usize = 200;
+/// How many ended jobs are remembered,
+const MOST_ENDED: usize = 200;
+/// and of how many bytes, all together: their pipelines, options, messages, metrics and samples.
+const MOST_ENDED_BYTES: usize = 32 << 20;
+/// How many jobs may be prepared and not run yet,
+const MOST_PREPARED: usize = 1000;
+/// and of how many bytes, all together: their pipelines and options.
+const MOST_PREPARED_BYTES: usize = 256 << 20;
+/// A prepared job of which nothing was heard for so long makes room for others when there is none.
+const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
+/// The plan of a pipeline of so many bytes, encoded, is kept from Prepare to Run: it is several times as large. Those of
+/// larger ones are made again.
+const MOST_PLANNED_BYTES: usize = 128 << 10;
 
 /// All jobs, by id.
 pub(crate) struct Jobs {
@@ -36,32 +52,8 @@ pub(crate) struct Jobs {
     store: Arc<Store>,
     /// How many jobs run, for the idle shutdown.
     running: watch::Sender<usize>,
-}
-
-/// One job.
-pub(crate) struct JobRecord {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) options: PipelineOptions,
-    pub(crate) prepared_at: SystemTime,
-    stage: Mutex<Stage>,
-}
-
-/// How far a job is.
-#[expect(clippy::large_enum_variant, reason = "one for each job")]
-enum Stage {
-    Prepared {
-        pipeline: pipeline::Pipeline,
-        plan: Option<Plan>,
-    },
-    Cancelled {
-        pipeline: pipeline::Pipeline,
-        at: SystemTime,
-    },
-    Started {
-        pipeline: pipeline::Pipeline,
-        handle: JobHandle,
-    },
+    /// No job is run any more.
+    ending: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +70,7 @@ impl Jobs {
             factory: OnceLock::new(),
             store,
             running: watch::Sender::new(0),
+            ending: AtomicBool::new(false),
         }
     }
 
@@ -100,10 +93,15 @@ impl Jobs {
         found.ok_or_else(|| JobError::Unknown { id: id.to_owned() })
     }
 
-    /// Checks a pipeline and takes it.
+    /// Checks a pipeline and takes it. Takes long where the pipeline is large.
     pub(crate) fn prepare(&self, request: api::PrepareJobRequest) -> Result<Arc<JobRecord>, JobError> {
         let pipeline = request.pipeline.unwrap_or_default();
         let options = PipelineOptions::read(request.pipeline_options.unwrap_or_default())?;
+        let encoded = Bytes::from(pipeline.encode_to_vec());
+        let bytes = encoded.len() + options.bytes();
+        if bytes > MOST_PREPARED_BYTES {
+            return Err(JobError::Full { bytes });
+        }
         let plan = plan(&pipeline, &options.plan_options()).map_err(JobError::invalid)?;
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let name = match options.job_name() {
@@ -116,175 +114,158 @@ impl Jobs {
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .take(60)
             .collect();
-        let record = Arc::new(JobRecord {
-            id: format!("{short}-{n}-{:08x}", self.salt as u32),
-            name,
-            options,
-            prepared_at: SystemTime::now(),
-            stage: Mutex::new(Stage::Prepared {
-                pipeline,
-                plan: Some(plan),
-            }),
-        });
+        let id = format!("{short}-{n}-{:08x}", self.salt as u32);
+        let record = Arc::new(JobRecord::new(id, name, options, encoded, plan));
         let mut table = lock(&self.table);
-        let over = table.len().saturating_sub(REMEMBERED);
-        let ended: Vec<u64> = table
-            .iter()
-            .filter(|(_, job)| job.is_over())
-            .map(|(n, _)| *n)
-            .take(over)
-            .collect();
-        for n in ended {
-            table.remove(&n);
-        }
+        self.forget_ended(&mut table);
+        self.make_room(&mut table, bytes)?;
         table.insert(n, record.clone());
         tracing::info!(job = %record.id, "prepared");
         Ok(record)
     }
 
-    /// Starts a prepared job.
+    /// Forgets the oldest of the ended jobs, where they are too many or too large. The last one always stays, if without
+    /// its pipeline: its client may still ask for its state.
+    fn forget_ended(&self, table: &mut BTreeMap<u64, Arc<JobRecord>>) {
+        let (mut count, mut bytes) = (0, 0);
+        let mut over = Vec::new();
+        for (n, job) in table.iter().rev().filter(|(_, job)| job.is_over()) {
+            if count == 0 && job.bytes() > MOST_ENDED_BYTES {
+                job.forget_pipeline();
+            }
+            count += 1;
+            bytes += job.bytes();
+            if count > 1 && (count > MOST_ENDED || bytes > MOST_ENDED_BYTES) {
+                over.push(*n);
+            }
+        }
+        for n in over {
+            table.remove(&n);
+        }
+    }
+
+    /// Makes room for another prepared job, which takes so many bytes.
+    fn make_room(&self, table: &mut BTreeMap<u64, Arc<JobRecord>>, bytes: usize) -> Result<(), JobError> {
+        let prepared = table.iter().filter(|(_, job)| job.is_prepared());
+        let prepared: Vec<(u64, usize)> = prepared.map(|(n, job)| (*n, job.bytes())).collect();
+        let mut count = prepared.len();
+        let mut all = bytes + prepared.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        for (n, own) in prepared {
+            if count < MOST_PREPARED && all <= MOST_PREPARED_BYTES {
+                break;
+            }
+            if table.get(&n).is_some_and(|job| job.expire(MAKES_ROOM_AFTER)) {
+                self.expired(table.remove(&n));
+                (count, all) = (count - 1, all - own);
+            }
+        }
+        if count < MOST_PREPARED && all <= MOST_PREPARED_BYTES {
+            Ok(())
+        } else {
+            Err(JobError::Full { bytes })
+        }
+    }
+
+    /// Forgets the jobs that were prepared and of which nothing was heard for so long, with their artifacts.
+    pub(crate) fn expire(&self, timeout: Duration) {
+        let mut table = lock(&self.table);
+        let over = table.extract_if(.., |_, job| job.expire(timeout));
+        for (_, job) in over {
+            self.expired(Some(job));
+        }
+    }
+
+    fn expired(&self, job: Option<Arc<JobRecord>>) {
+        if let Some(job) = job {
+            tracing::info!(job = %job.id, "prepared, and never run: forgotten");
+            self.store.release(&job.id);
+        }
+    }
+
+    /// Starts a prepared job. Takes long where the pipeline is large.
     pub(crate) fn run(self: &Arc<Self>, id: &str) -> Result<Arc<JobRecord>, JobError> {
         let record = self.get(id)?;
         let factory = self.factory.get().cloned().ok_or(JobError::Ending)?;
-        let handle = {
-            let mut stage = lock(&record.stage);
-            let Stage::Prepared { pipeline, plan } = &mut *stage else {
-                return Err(JobError::RunTwice { id: id.to_owned() });
-            };
-            let Some(plan) = plan.take() else {
-                return Err(JobError::RunTwice { id: id.to_owned() });
-            };
-            let settings = JobSettings {
-                job_id: record.id.clone(),
-                job_name: record.name.clone(),
-                pipeline_options: record.options.proto().clone(),
-                retrieval_token: record.id.clone(),
-            };
-            let handle = Job::start(plan, factory, settings);
-            *stage = Stage::Started {
-                pipeline: std::mem::take(pipeline),
-                handle: handle.clone(),
-            };
-            handle
+        if self.ending.load(Ordering::Acquire) {
+            return Err(JobError::Ending);
+        }
+        let settings = JobSettings {
+            job_id: record.id.clone(),
+            job_name: record.name.clone(),
+            pipeline_options: record.options.proto(),
+            retrieval_token: record.id.clone(),
         };
+        let handle = record.start(|plan| Job::start(plan, factory, settings))?;
         self.running.send_modify(|n| *n += 1);
         let jobs = self.clone();
         let job = record.id.clone();
         tokio::spawn(async move {
             let state = handle.wait().await;
             jobs.store.release(&job);
-            jobs.running.send_modify(|n| *n -= 1);
             match handle.error() {
                 Some(error) => tracing::error!(job = %job, "{state:?}: {error}"),
                 None => tracing::info!(job = %job, "{state:?}"),
             }
+            jobs.forget_ended(&mut lock(&jobs.table));
+            jobs.running.send_modify(|n| *n -= 1);
         });
         tracing::info!(job = %record.id, "running");
         Ok(record)
     }
 
-    /// Cancels every job and waits until they have ended.
-    pub(crate) async fn cancel_all(&self) {
+    /// Cancels a job, whether it runs or waits to be run.
+    pub(crate) fn cancel(&self, job: &JobRecord) {
+        if job.cancel() {
+            self.store.release(&job.id);
+        }
+    }
+
+    /// Cancels every job, telling why, and waits until they have ended.
+    pub(crate) async fn end_all(&self, reason: &str) {
+        self.ending.store(true, Ordering::Release);
         for job in self.all() {
-            job.cancel();
+            if let Some(handle) = job.handle() {
+                handle.cancel_because(reason);
+            }
         }
         let mut running = self.running();
         let _ = running.wait_for(|n| *n == 0).await;
     }
 }
 
-impl JobRecord {
-    /// The running, or ended, job; none before Run.
-    pub(crate) fn handle(&self) -> Option<JobHandle> {
-        match &*lock(&self.stage) {
-            Stage::Started { handle, .. } => Some(handle.clone()),
-            _ => None,
-        }
-    }
-
-    /// Its state, and since when.
-    pub(crate) fn state(&self) -> (api::job_state::Enum, SystemTime) {
-        match &*lock(&self.stage) {
-            Stage::Prepared { .. } => (api::job_state::Enum::Stopped, self.prepared_at),
-            Stage::Cancelled { at, .. } => (api::job_state::Enum::Cancelled, *at),
-            Stage::Started { handle, .. } => {
-                let now = *handle.watch().borrow();
-                (state_to_proto(now.state), now.at)
-            }
-        }
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        match &*lock(&self.stage) {
-            Stage::Prepared { .. } => false,
-            Stage::Cancelled { .. } => true,
-            Stage::Started { handle, .. } => handle.state().is_terminal(),
-        }
-    }
-
-    pub(crate) fn pipeline(&self) -> pipeline::Pipeline {
-        match &*lock(&self.stage) {
-            Stage::Prepared { pipeline, .. }
-            | Stage::Cancelled { pipeline, .. }
-            | Stage::Started { pipeline, .. } => pipeline.clone(),
-        }
-    }
-
-    pub(crate) fn cancel(&self) {
-        let mut stage = lock(&self.stage);
-        match &mut *stage {
-            Stage::Started { handle, .. } => handle.cancel(),
-            Stage::Prepared { pipeline, .. } => {
-                *stage = Stage::Cancelled {
-                    pipeline: std::mem::take(pipeline),
-                    at: SystemTime::now(),
-                };
-            }
-            Stage::Cancelled { .. } => {}
-        }
-    }
-}
-
 impl StagingJobs for Jobs {
     fn dependencies(&self, token: &str) -> Option<HashMap<String, Vec<pipeline::ArtifactInformation>>> {
-        let job = self.get(token).ok()?;
-        let stage = lock(&job.stage);
-        let Stage::Prepared { pipeline, .. } = &*stage else {
-            return None;
-        };
-        let environments = pipeline.components.iter().flat_map(|c| &c.environments);
+        let job = self.get(token).ok().filter(|job| job.is_prepared())?;
+        let environments = job
+            .pipeline()?
+            .components
+            .into_iter()
+            .flat_map(|c| c.environments);
         Some(
             environments
-                .map(|(id, environment)| (id.clone(), environment.dependencies.clone()))
+                .map(|(id, environment)| (id, environment.dependencies))
                 .collect(),
         )
+    }
+
+    fn heard_of(&self, token: &str) -> bool {
+        self.get(token).is_ok_and(|job| job.heard_of())
     }
 
     fn staged(
         &self,
         token: &str,
-        mut dependencies: HashMap<String, Vec<pipeline::ArtifactInformation>>,
+        dependencies: HashMap<String, Vec<pipeline::ArtifactInformation>>,
     ) -> Result<(), Status> {
-        let job = self.get(token)?;
-        let mut stage = lock(&job.stage);
-        let Stage::Prepared {
-            pipeline,
-            plan: planned,
-        } = &mut *stage
-        else {
-            self.store.release(token);
-            return Err(JobError::RunTwice { id: token.to_owned() }.into());
-        };
-        if dependencies.values().all(Vec::is_empty) {
-            return Ok(());
+        Ok(self.get(token)?.staged(dependencies)?)
+    }
+
+    fn abandoned(&self, token: &str) {
+        if self.get(token).is_ok_and(|job| !job.is_over()) {
+            // It may be staged once more, or runs with what it has.
+            return;
         }
-        for (id, environment) in pipeline.components.iter_mut().flat_map(|c| &mut c.environments) {
-            if let Some(staged) = dependencies.remove(id) {
-                environment.dependencies = staged;
-            }
-        }
-        *planned = Some(plan(pipeline, &job.options.plan_options()).map_err(JobError::invalid)?);
-        Ok(())
+        self.store.release(token);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The pipeline options that this service reads.
 
+use bytes::Bytes;
+use prost::Message as _;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use purlin_proto::fn_execution::log_entry::severity::Enum as Severity;
@@ -14,7 +16,8 @@ const MAX_WORKERS: u32 = 1024;
 /// A job's options: all of them, for the workers, and those that the service reads.
 #[derive(Clone, Debug)]
 pub(crate) struct PipelineOptions {
-    all: Struct,
+    /// Encoded, which takes a fraction of the memory.
+    all: Bytes,
     job_name: Option<String>,
     workers: u32,
     streaming: bool,
@@ -63,7 +66,7 @@ impl PipelineOptions {
             .transpose()?;
         Ok(Self {
             worker_log: worker_log(&all),
-            all,
+            all: all.encode_to_vec().into(),
             job_name,
             workers,
             streaming,
@@ -72,8 +75,14 @@ impl PipelineOptions {
         })
     }
 
-    pub(crate) fn proto(&self) -> &Struct {
-        &self.all
+    pub(crate) fn proto(&self) -> Struct {
+        // What was encoded here can be decoded.
+        Struct::decode(self.all.clone()).unwrap_or_default()
+    }
+
+    /// Bytes that are kept of them.
+    pub(super) fn bytes(&self) -> usize {
+        self.all.len()
     }
 
     /// From which severity on the client is told what its workers log.

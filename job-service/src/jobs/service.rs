@@ -4,13 +4,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use purlin_net::ConnectionInfo;
 use purlin_proto::job_management::{self as api, job_service_server};
 use purlin_proto::pipeline;
 use purlin_runner::job::{Importance, JobEvent, JobHandle, StateChange};
 use tonic::{Request, Response, Status};
 
 use super::pipeline_options::PipelineOptions;
-use super::{JobError, Jobs, state_to_proto};
+use super::{JobError, Jobs, own_machine, state_to_proto};
+use crate::options::OwnMachine;
 use crate::time;
 
 /// The Job service.
@@ -19,6 +21,8 @@ pub(crate) struct JobApi {
     pub(crate) jobs: Arc<Jobs>,
     /// Where clients stage artifacts.
     pub(crate) artifact_url: String,
+    /// What jobs of clients on other machines may run on this one.
+    pub(crate) allow_environments: Arc<[OwnMachine]>,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
@@ -43,12 +47,19 @@ impl job_service_server::JobService for JobApi {
         request: Request<api::PrepareJobRequest>,
     ) -> Result<Response<api::PrepareJobResponse>, Status> {
         let jobs = self.jobs.clone();
+        let connection = request.extensions().get::<ConnectionInfo>();
+        let elsewhere = !connection.is_some_and(ConnectionInfo::is_local);
+        let allowed = elsewhere.then(|| self.allow_environments.clone());
         let request = request.into_inner();
-        // A large pipeline takes a while to plan.
-        let prepared = tokio::task::spawn_blocking(move || jobs.prepare(request)).await;
-        let prepared =
-            prepared.map_err(|_| Status::internal("planning the pipeline failed; see the service's log"))?;
-        let job = prepared.inspect_err(|error| tracing::warn!("Prepare: {error}"))?;
+        let prepare = move || {
+            if let (Some(allowed), Some(pipeline)) = (allowed, &request.pipeline) {
+                own_machine::check(pipeline, &allowed)?;
+            }
+            jobs.prepare(request)
+        };
+        let job = aside(prepare)
+            .await?
+            .inspect_err(|error| tracing::warn!("Prepare: {error}"))?;
         Ok(Response::new(api::PrepareJobResponse {
             preparation_id: job.id.clone(),
             artifact_staging_endpoint: Some(pipeline::ApiServiceDescriptor {
@@ -63,7 +74,9 @@ impl job_service_server::JobService for JobApi {
         &self,
         request: Request<api::RunJobRequest>,
     ) -> Result<Response<api::RunJobResponse>, Status> {
-        let job = self.jobs.run(&request.into_inner().preparation_id)?;
+        let jobs = self.jobs.clone();
+        let id = request.into_inner().preparation_id;
+        let job = aside(move || jobs.run(&id)).await??;
         Ok(Response::new(api::RunJobResponse {
             job_id: job.id.clone(),
         }))
@@ -76,7 +89,7 @@ impl job_service_server::JobService for JobApi {
         let jobs = self.jobs.all().into_iter().map(|job| api::JobInfo {
             job_id: job.id.clone(),
             job_name: job.name.clone(),
-            pipeline_options: Some(job.options.proto().clone()),
+            pipeline_options: Some(job.options.proto()),
             state: job.state().0 as i32,
         });
         Ok(Response::new(api::GetJobsResponse {
@@ -99,7 +112,10 @@ impl job_service_server::JobService for JobApi {
         &self,
         request: Request<api::GetJobPipelineRequest>,
     ) -> Result<Response<api::GetJobPipelineResponse>, Status> {
-        let pipeline = self.jobs.get(&request.into_inner().job_id)?.pipeline();
+        let id = request.into_inner().job_id;
+        let job = self.jobs.get(&id)?;
+        let pipeline = aside(move || job.pipeline()).await?;
+        let pipeline = pipeline.ok_or(JobError::Forgotten { id })?;
         Ok(Response::new(api::GetJobPipelineResponse {
             pipeline: Some(pipeline),
         }))
@@ -110,7 +126,7 @@ impl job_service_server::JobService for JobApi {
         request: Request<api::CancelJobRequest>,
     ) -> Result<Response<api::CancelJobResponse>, Status> {
         let job = self.jobs.get(&request.into_inner().job_id)?;
-        job.cancel();
+        self.jobs.cancel(&job);
         Ok(Response::new(api::CancelJobResponse {
             state: job.state().0 as i32,
         }))
@@ -184,6 +200,12 @@ impl job_service_server::JobService for JobApi {
             options: PipelineOptions::describe(),
         }))
     }
+}
+
+/// Does what takes long where a pipeline is large, aside of the threads that serve others.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Status::internal("reading the pipeline failed; see the service's log"))
 }
 
 fn state_event(change: &StateChange) -> api::JobStateEvent {

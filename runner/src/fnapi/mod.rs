@@ -26,7 +26,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-pub use server::{BindError, FnApiServer, FnApiSettings, MAX_MESSAGE_BYTES, grpc_server, listen};
+pub use server::{FnApiServer, FnApiSettings};
+
 pub use worker::GrpcWorker;
 
 pub(crate) use link::Link;

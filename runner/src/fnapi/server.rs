@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use purlin_net::{
+    Acceptor, BindError, Limit, Limits, MAX_MESSAGE_BYTES, Side, Silence, grpc_server, limit_messages, listen,
+};
 use purlin_proto::fn_execution::beam_fn_control_server::BeamFnControlServer;
 use purlin_proto::fn_execution::beam_fn_data_server::BeamFnDataServer;
 use purlin_proto::fn_execution::beam_fn_logging_server::BeamFnLoggingServer;
@@ -11,19 +14,21 @@ use purlin_proto::fn_execution::beam_fn_state_server::BeamFnStateServer;
 use purlin_proto::fn_execution::beam_fn_worker_status_server::BeamFnWorkerStatusServer;
 use purlin_proto::fn_execution::provision_service_server::ProvisionServiceServer;
 use purlin_proto::{fn_execution as fnapi, pipeline, urns};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic::codegen::http::HeaderMap;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use super::services::Services;
 use super::{GrpcWorker, Hub, Link, TracingLog, WorkerIdentity, WorkerLog, lock};
 use crate::worker::{StartWorker, WorkerError};
 
-/// The largest gRPC message sent or taken: a little under 2 GiB, which other gRPC libraries cannot pass.
-pub const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
+/// Bytes of a call of someone who is no worker that is expected here, at most: it is refused.
+const STRANGERS_BYTES: usize = 64 << 10;
+/// What the paths of the Fn API's methods begin with.
+const FN_API: &str = "/org.apache.beam.model.fn_execution.";
+/// Connections at a time: of workers and their threads.
+const MOST_CONNECTIONS: usize = 16_384;
 
 /// How the server is reached.
 pub struct FnApiSettings {
@@ -41,6 +46,10 @@ pub struct FnApiSettings {
     pub log: Arc<dyn WorkerLog>,
     /// A worker that leaves a progress request unanswered for so long is lost; none: never.
     pub hang_timeout: Option<Duration>,
+    /// What all servers of the process may hold.
+    pub limits: Limits,
+    /// What is taken of messages to the further services.
+    pub routes_limit: Limit,
 }
 
 impl Default for FnApiSettings {
@@ -53,74 +62,16 @@ impl Default for FnApiSettings {
             artifact_endpoint: None,
             log: Arc::new(TracingLog),
             hang_timeout: Some(Duration::from_secs(300)),
+            limits: Limits::new(256 << 20),
+            routes_limit: Limit::of(64 << 20),
         }
     }
-}
-
-/// An address that cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {host}:{port}: {reason}")]
-pub struct BindError {
-    /// Host asked for.
-    pub host: String,
-    /// Port asked for.
-    pub port: u16,
-    /// Why, and what to do.
-    pub reason: String,
-}
-
-impl BindError {
-    /// Explains a failure to bind.
-    pub fn new(host: &str, port: u16, error: &std::io::Error) -> Self {
-        let reason = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "the port is taken; end the program that holds it, or choose another port (0 takes a free one)".into()
-            }
-            std::io::ErrorKind::PermissionDenied => format!("{error}; ports below 1024 need privileges"),
-            std::io::ErrorKind::AddrNotAvailable => format!("{error}; this machine has no such address"),
-            _ => error.to_string(),
-        };
-        Self {
-            host: host.into(),
-            port,
-            reason,
-        }
-    }
-}
-
-/// Binds a listener, IPv4 before IPv6 where the host has both.
-pub async fn listen(host: &str, port: u16) -> Result<TcpListener, BindError> {
-    let error = |e: &std::io::Error| BindError::new(host, port, e);
-    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|e| error(&e))?
-        .collect();
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match TcpListener::bind(address).await {
-            Ok(listener) => return Ok(listener),
-            Err(e) => last = e,
-        }
-    }
-    Err(error(&last))
-}
-
-/// A tonic server set up for jobs of days, large messages and fast bulk data.
-pub fn grpc_server() -> Server {
-    Server::builder()
-        .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(32 << 20)
-        .max_frame_size(1 << 20)
-        .max_concurrent_streams(None)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(60)))
-        .tcp_nodelay(true)
 }
 
 /// The Fn API server of this process.
 pub struct FnApiServer {
     hub: Arc<Hub>,
+    local: SocketAddr,
     url: String,
     artifact_endpoint: String,
     stop: watch::Sender<bool>,
@@ -169,9 +120,22 @@ impl FnApiServer {
             .add_service(service!(BeamFnWorkerStatusServer))
             .add_service(service!(ProvisionServiceServer));
         let (stop, mut stopped) = watch::channel(false);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let serve = grpc_server()
-            .add_routes(routes)
+        // Only the streams of workers that are expected are trusted.
+        let (known, others) = (hub.clone(), settings.routes_limit);
+        let rule = move |path: &str, headers: &HeaderMap| {
+            if !path.starts_with(FN_API) {
+                return others;
+            }
+            let worker = headers.get("worker_id").and_then(|id| id.to_str().ok());
+            match worker {
+                Some(id) if lock(&known.links).contains_key(id) => Limit::trusted(),
+                _ => Limit::of(STRANGERS_BYTES),
+            }
+        };
+        let router = limit_messages(routes.into_axum_router(), settings.limits, Arc::new(rule));
+        let incoming = Acceptor::new(listener, Silence::AtFirst, MOST_CONNECTIONS).incoming();
+        let serve = grpc_server(Side::Workers)
+            .add_routes(Routes::from(router))
             .serve_with_incoming_shutdown(incoming, async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });
@@ -183,11 +147,17 @@ impl FnApiServer {
         let artifact_endpoint = settings.artifact_endpoint.unwrap_or_else(|| url.clone());
         Ok(Self {
             hub,
+            local,
             url,
             artifact_endpoint,
             stop,
             task: Mutex::new(Some(task)),
         })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
     }
 
     /// `host:port` under which workers reach this server.

@@ -119,8 +119,8 @@ impl Sdk {
 
     async fn data(&self) -> Data {
         let (out, rx) = mpsc::unbounded_channel();
-        let mut client =
-            BeamFnDataClient::new(self.channel.clone()).max_decoding_message_size(super::MAX_MESSAGE_BYTES);
+        let mut client = BeamFnDataClient::new(self.channel.clone())
+            .max_decoding_message_size(purlin_net::MAX_MESSAGE_BYTES);
         let input = client
             .data(tagged(&self.id, UnboundedReceiverStream::new(rx)))
             .await

@@ -84,8 +84,12 @@ pub enum JobEvent {
     Message(Message),
 }
 
-/// Of a job that tells very much, the oldest messages are forgotten (states never are).
+/// Of a job that tells very much, the oldest messages are forgotten (states never are): so many are kept,
 const MOST_MESSAGES: usize = 10_000;
+/// and so many bytes of text.
+const MOST_BYTES: usize = 8 << 20;
+/// Bytes of one message; the end of a longer one is not kept. Clients of gRPC take 4 MiB by default.
+const MOST_MESSAGE_BYTES: usize = 256 << 10;
 
 /// The states and messages of a job.
 #[derive(Debug)]
@@ -102,6 +106,8 @@ struct Kept {
     next: u64,
     messages: u64,
     messages_kept: usize,
+    /// Of the messages that are kept.
+    bytes: usize,
     history: Vec<StateChange>,
     last_error: Option<String>,
 }
@@ -151,6 +157,7 @@ impl EventLog {
         if self.states.borrow().state.is_terminal() {
             return;
         }
+        let text = cut(text);
         let next = {
             let mut kept = self.lock();
             if importance == Importance::Error {
@@ -164,12 +171,20 @@ impl EventLog {
             };
             kept.messages += 1;
             kept.messages_kept += 1;
-            if kept.messages_kept > MOST_MESSAGES {
-                kept.forget_one();
+            kept.bytes += message.text.len();
+            while kept.messages_kept > MOST_MESSAGES || kept.bytes > MOST_BYTES {
+                if !kept.forget_one() {
+                    break;
+                }
             }
             kept.push(JobEvent::Message(message))
         };
         self.count.send_replace(next);
+    }
+
+    /// Bytes of the messages that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
     }
 
     pub(super) fn current(&self) -> StateChange {
@@ -210,15 +225,23 @@ impl Kept {
         self.next
     }
 
-    fn forget_one(&mut self) {
+    /// Forgets the oldest message, if there is one.
+    fn forget_one(&mut self) -> bool {
         let oldest = self
             .events
             .iter()
-            .position(|(_, event)| matches!(**event, JobEvent::Message(_)));
-        if let Some(oldest) = oldest {
-            self.events.remove(oldest);
-            self.messages_kept -= 1;
-        }
+            .enumerate()
+            .find_map(|(place, (_, event))| match &**event {
+                JobEvent::Message(message) => Some((place, message.text.len())),
+                JobEvent::State(_) => None,
+            });
+        let Some((place, bytes)) = oldest else {
+            return false;
+        };
+        self.events.remove(place);
+        self.messages_kept -= 1;
+        self.bytes -= bytes;
+        true
     }
 
     /// The first event at or after a number.
@@ -226,6 +249,25 @@ impl Kept {
         let place = self.events.partition_point(|(own, _)| *own < number);
         self.events.get(place).cloned()
     }
+}
+
+/// The last boundary of characters that is not beyond `most` bytes.
+pub(super) fn boundary(text: &str, most: usize) -> usize {
+    (0..=most.min(text.len()))
+        .rev()
+        .find(|&end| text.is_char_boundary(end))
+        .unwrap_or(0)
+}
+
+/// The text, or its first part and how much is missing.
+fn cut(mut text: String) -> String {
+    let all = text.len();
+    if all > MOST_MESSAGE_BYTES {
+        text.truncate(boundary(&text, MOST_MESSAGE_BYTES));
+        text.shrink_to_fit();
+        text.push_str(&format!(" ... ({} more bytes)", all - text.len()));
+    }
+    text
 }
 
 struct Reader {
@@ -251,5 +293,40 @@ impl Reader {
             // The log, and with it the sender, lives as long as this reader.
             self.count.changed().await.ok()?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_are_kept_within_bounds_of_bytes() {
+        let log = Arc::new(EventLog::new());
+        log.set(JobState::Running);
+        for n in 0..100 {
+            log.tell(
+                Importance::Warning,
+                format!("{n} {}", "ä".repeat(MOST_MESSAGE_BYTES)),
+            );
+        }
+        assert!(log.bytes() <= MOST_BYTES, "{} bytes are kept", log.bytes());
+        log.set(JobState::Failed);
+        let events: Vec<JobEvent> = log.events().collect().await;
+        let texts = events.iter().filter_map(|event| match event {
+            JobEvent::Message(message) => Some(message.text.as_str()),
+            JobEvent::State(_) => None,
+        });
+        let last = texts.last().unwrap();
+        assert!(
+            last.starts_with("99 ä") && last.ends_with("more bytes)"),
+            "{}",
+            &last[..20]
+        );
+        // No state is forgotten.
+        let states = events.iter().filter(|event| matches!(event, JobEvent::State(_)));
+        assert_eq!(states.count(), 3);
     }
 }

@@ -10,6 +10,7 @@ mod bundle;
 mod log;
 mod merge;
 mod metrics;
+mod samples;
 mod test_stream;
 mod workers;
 
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use prost::Message as _;
 use purlin_coders::Coder;
 use purlin_engine::{CollectionId, Engine, TransformId};
 use purlin_proto::fn_execution::{SampleDataRequest, SampleDataResponse};
@@ -35,8 +37,6 @@ use log::EventLog;
 use metrics::MetricsStore;
 use workers::Workers;
 
-/// Samples of a PCollection that are kept.
-const MOST_SAMPLES: usize = 10;
 /// How long workers may take to tell their samples when a job ends.
 const SAMPLES_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -101,13 +101,17 @@ impl Job {
         tokio::spawn(Workers::retire_idle(Arc::downgrade(&shared)));
         let (ended, end) = watch::channel(false);
         let actor = Actor::new(Arc::clone(&shared), Arc::clone(&log), inputs.clone());
+        let course = Arc::new(Mutex::new(Course::Running(shared)));
+        let own = Arc::clone(&course);
         tokio::spawn(async move {
             actor.run(inbox, remote_streams).await;
+            end_of(&own);
             ended.send_replace(true);
         });
         JobHandle {
-            settings: Arc::new(settings),
-            shared,
+            id: settings.job_id.into(),
+            name: settings.job_name.into(),
+            course,
             log,
             inputs,
             end,
@@ -133,10 +137,48 @@ pub(crate) struct Shared {
     samples: Mutex<SampleDataResponse>,
 }
 
+/// What there is of a job: all of it while it runs, and then only what is shown of it. Its data, its plan and its pipeline
+/// options are dropped at its end, however long handles are kept.
+enum Course {
+    Running(Arc<Shared>),
+    Ended(Box<Ended>),
+}
+
+/// What is kept of a job that has ended, beside its states and messages.
+struct Ended {
+    metrics: JobMetrics,
+    samples: SampleDataResponse,
+}
+
+impl Course {
+    fn shared(&self) -> Option<Arc<Shared>> {
+        match self {
+            Course::Running(shared) => Some(Arc::clone(shared)),
+            Course::Ended(_) => None,
+        }
+    }
+}
+
+/// Keeps of a job that has ended what is shown of it.
+fn end_of(course: &Mutex<Course>) {
+    let Some(shared) = lock(course).shared() else {
+        return;
+    };
+    let ended = Ended {
+        metrics: shared.all_metrics(),
+        samples: std::mem::take(&mut *lock(&shared.samples)),
+    };
+    *lock(course) = Course::Ended(Box::new(ended));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a worker tells of itself.
 #[derive(Clone, Debug)]
 pub struct WorkerStatus {
-    /// The worker.
+    /// The worker, without its token.
     pub worker_id: String,
     /// Its environment in the pipeline.
     pub environment_id: String,
@@ -153,25 +195,15 @@ impl Shared {
                 Err(error) => tracing::debug!(%error, "a worker gave no samples"),
             }
         }
-        let mut kept = self
-            .samples
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if !pcollection_ids.is_empty() {
-            kept.element_samples.retain(|id, _| pcollection_ids.contains(id));
-        }
-        kept
+        samples::chosen(&lock(&self.samples), &pcollection_ids)
     }
 
     fn add_samples(&self, more: SampleDataResponse) {
-        let mut kept = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, list) in more.element_samples {
-            let own = &mut kept.element_samples.entry(id).or_default().elements;
-            own.extend(list.elements);
-            let over = own.len().saturating_sub(MOST_SAMPLES);
-            own.drain(..over);
-        }
+        samples::add(&mut lock(&self.samples), more);
+    }
+
+    fn all_metrics(&self) -> JobMetrics {
+        self.metrics().query(|id| self.name(id))
     }
 
     /// Keeps what samples there are, before the workers end.
@@ -185,11 +217,11 @@ impl Shared {
 
     /// The engine. Every use is short; no user code runs under the lock.
     pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.engine)
     }
 
     fn metrics(&self) -> MutexGuard<'_, MetricsStore> {
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.metrics)
     }
 
     /// The number of a transform that a worker names by id.
@@ -219,8 +251,9 @@ impl Shared {
 /// A job, as others see it. Cheap to clone.
 #[derive(Clone)]
 pub struct JobHandle {
-    settings: Arc<JobSettings>,
-    shared: Arc<Shared>,
+    id: Arc<str>,
+    name: Arc<str>,
+    course: Arc<Mutex<Course>>,
     log: Arc<EventLog>,
     inputs: mpsc::UnboundedSender<Input>,
     end: watch::Receiver<bool>,
@@ -239,12 +272,12 @@ impl std::fmt::Debug for JobHandle {
 impl JobHandle {
     /// The job's id.
     pub fn id(&self) -> &str {
-        &self.settings.job_id
+        &self.id
     }
 
     /// The name that the user gave.
     pub fn name(&self) -> &str {
-        &self.settings.job_name
+        &self.name
     }
 
     /// The current state.
@@ -294,7 +327,27 @@ impl JobHandle {
 
     /// The metrics so far.
     pub fn metrics(&self) -> JobMetrics {
-        self.shared.metrics().query(|id| self.shared.name(id))
+        let course = lock(&self.course);
+        match &*course {
+            Course::Ended(ended) => ended.metrics.clone(),
+            Course::Running(shared) => {
+                let shared = Arc::clone(shared);
+                drop(course);
+                shared.all_metrics()
+            }
+        }
+    }
+
+    /// Bytes, about, that stay in memory with this handle when the job has ended: of its messages, metrics and samples.
+    pub fn kept_bytes(&self) -> usize {
+        let more = match &*lock(&self.course) {
+            Course::Running(_) => 0,
+            Course::Ended(ended) => {
+                let metrics = ended.metrics.attempted.iter().chain(&ended.metrics.committed);
+                ended.samples.encoded_len() + metrics.map(|info| info.encoded_len()).sum::<usize>()
+            }
+        };
+        self.log.bytes() + more
     }
 
     /// Why the job failed.
@@ -309,19 +362,30 @@ impl JobHandle {
     /// Samples of elements by PCollection id, of all workers that keep some: the last ten, also after the job's end.
     /// No ids: of all PCollections.
     pub async fn samples(&self, pcollection_ids: Vec<String>) -> SampleDataResponse {
-        self.shared.samples(pcollection_ids).await
+        let shared = match &*lock(&self.course) {
+            Course::Running(shared) => Arc::clone(shared),
+            Course::Ended(ended) => return samples::chosen(&ended.samples, &pcollection_ids),
+        };
+        shared.samples(pcollection_ids).await
     }
 
     /// What the running workers tell of themselves.
     pub async fn worker_statuses(&self) -> Vec<WorkerStatus> {
         let ask = |worker: Arc<workers::JobWorker>| async move {
             WorkerStatus {
-                worker_id: worker.id.clone(),
+                worker_id: purlin_net::without_token(&worker.id).to_owned(),
                 environment_id: worker.environment.clone(),
                 status: worker.worker.status().await,
             }
         };
-        futures::future::join_all(self.shared.workers.running().into_iter().map(ask)).await
+        let running = lock(&self.course).shared().map(|shared| shared.workers.running());
+        futures::future::join_all(running.into_iter().flatten().map(ask)).await
+    }
+
+    /// Stops the job for a reason that is not its user's, who is told. Returns at once.
+    pub fn cancel_because(&self, reason: impl Into<String>) {
+        self.log.tell(Importance::Error, reason.into());
+        self.cancel();
     }
 
     /// Stops the job. Returns at once.

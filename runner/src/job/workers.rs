@@ -213,6 +213,8 @@ impl Workers {
             "" => format!("worker-{number}"),
             job => format!("{job}-worker-{number}"),
         };
+        // Whoever knows a worker's id is told its provision info, and taken for the worker.
+        let worker_id = purlin_net::with_token(&worker_id);
         let request = StartWorker {
             worker_id,
             environment_id: own.id.clone(),

@@ -2,6 +2,7 @@
 
 use bollard::Docker;
 use bollard::query_parameters::InspectNetworkOptions;
+use purlin_net::{Acceptor, MOST_CONNECTIONS, Silence};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -51,16 +52,13 @@ impl Door {
             gateway
         };
         let to = to.to_owned();
+        let mut acceptor = Acceptor::new(listener, Silence::AtFirst, MOST_CONNECTIONS);
         let task = tokio::spawn(async move {
             loop {
-                let Ok((mut inside, _)) = listener.accept().await else {
-                    tokio::task::yield_now().await;
-                    continue;
-                };
+                let (mut inside, _) = acceptor.next().await;
                 let to = to.clone();
                 tokio::spawn(async move {
                     if let Ok(mut outside) = TcpStream::connect(&to).await {
-                        let _ = inside.set_nodelay(true);
                         let _ = outside.set_nodelay(true);
                         // Ends with either side.
                         let _ = tokio::io::copy_bidirectional_with_sizes(

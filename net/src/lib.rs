@@ -1,0 +1,33 @@
+//! How every server of Purlin listens and serves: one set of limits, so that no client can end a server or fill its memory.
+//!
+//! ```text
+//! listen ──▶ Acceptor ──▶ Connection       waits where file descriptors are short; ends what says nothing
+//!                             │
+//!                         grpc_server      streams and bytes of a connection
+//!                             │
+//!            check_hosts, limit_messages   HTTP/1 for named hosts; each message by its method's limit, whole before it is
+//!                             │            decoded, and counted with all that are incomplete or unread
+//!                         the services
+//! ```
+#![forbid(unsafe_code)]
+
+mod accept;
+mod budget;
+mod connection;
+mod frames;
+mod hosts;
+mod messages;
+mod server;
+mod size;
+mod token;
+
+pub use accept::{Acceptor, BindError, listen};
+pub use connection::{Connection, ConnectionInfo, Silence};
+pub use hosts::{HostNames, check_hosts};
+pub use messages::{Limit, Limits, Rule, limit_messages};
+pub use server::{MOST_CONNECTIONS, Side, grpc_server};
+pub use size::bytes_of;
+pub use token::{with_token, without_token};
+
+/// The largest gRPC message sent or taken: a little under 2 GiB, which other gRPC libraries cannot pass.
+pub const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
