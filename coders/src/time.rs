@@ -1,6 +1,8 @@
 //! Event time.
 
 use std::fmt;
+use std::ops::{Add, AddAssign, Sub, SubAssign};
+use std::time::Duration;
 
 use crate::error::DecodeError;
 use crate::wire;
@@ -76,6 +78,55 @@ impl Timestamp {
     #[inline]
     pub fn decode(input: &mut &[u8]) -> Result<Timestamp, DecodeError> {
         Ok(Self::from_bytes(wire::take_array(input, "a timestamp")?))
+    }
+}
+
+/// Whole milliseconds of a duration; what is more than fits is the most.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Later by a duration, of which whole milliseconds count; stays in Beam's range.
+///
+/// ```
+/// use std::time::Duration;
+/// use purlin_coders::Timestamp;
+///
+/// let noon = Timestamp::from_millis(43_200_000);
+/// assert_eq!(noon + Duration::from_secs(1), Timestamp::from_millis(43_201_000));
+/// assert_eq!(noon - Duration::from_secs(43_200), Timestamp::from_millis(0));
+/// assert_eq!(Timestamp::MAX + Duration::MAX, Timestamp::MAX);
+/// ```
+impl Add<Duration> for Timestamp {
+    type Output = Timestamp;
+
+    #[inline]
+    fn add(self, later: Duration) -> Timestamp {
+        self.plus_millis(millis(later))
+    }
+}
+
+/// Earlier by a duration, of which whole milliseconds count; stays in Beam's range.
+impl Sub<Duration> for Timestamp {
+    type Output = Timestamp;
+
+    #[inline]
+    fn sub(self, earlier: Duration) -> Timestamp {
+        self.plus_millis(-millis(earlier))
+    }
+}
+
+impl AddAssign<Duration> for Timestamp {
+    #[inline]
+    fn add_assign(&mut self, later: Duration) {
+        *self = *self + later;
+    }
+}
+
+impl SubAssign<Duration> for Timestamp {
+    #[inline]
+    fn sub_assign(&mut self, earlier: Duration) {
+        *self = *self - earlier;
     }
 }
 
