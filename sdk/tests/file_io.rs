@@ -369,3 +369,65 @@ fn looking_for_files_ends_when_it_is_told_to() {
         "{error}"
     );
 }
+
+/// Writes with every format that needs no feature, each to `PREFIX.FORMAT`.
+fn write_all_formats(prefix: &str) {
+    let p = TestPipeline::new();
+    let rows = p.apply(Create::new([bought("Ann", Some(5))]));
+    let lines = rows.map("Line", |row: Purchase| row.user);
+    lines.apply(WriteText::to(&format!("{prefix}.text")).without_sharding());
+    rows.apply(WriteCsv::to(&format!("{prefix}.csv")).without_sharding());
+    rows.apply(WriteJson::to(&format!("{prefix}.json")).without_sharding());
+    let bytes = lines.map("Bytes", String::into_bytes);
+    bytes.apply(WriteTfRecord::to(&format!("{prefix}.tfrecord")).without_sharding());
+    let by = WriteText::to(&format!("{prefix}.")).without_sharding();
+    lines.apply(by.by(|_: &String| "by".to_string()));
+    lines.apply(WriteText::to(&format!("{prefix}.sharded")).num_shards(1));
+    p.run();
+}
+
+const OUTPUTS: [&str; 6] = ["text", "csv", "json", "tfrecord", "by", "sharded-00000-of-00001"];
+
+#[test]
+fn outputs_of_all_formats_keep_links_and_modes() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = Folder::new();
+    fs::create_dir(folder.at("targets")).unwrap();
+    for name in OUTPUTS {
+        let target = folder.at(&format!("targets/{name}"));
+        fs::write(&target, "before").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink(&target, folder.at(&format!("out.{name}"))).unwrap();
+    }
+    write_all_formats(&folder.at("out"));
+    for name in OUTPUTS {
+        let link = folder.at(&format!("out.{name}"));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "{name}");
+        let target = folder.at(&format!("targets/{name}"));
+        assert!(!fs::read(&target).unwrap().starts_with(b"before"), "{name}");
+        assert_eq!(
+            fs::metadata(&target).unwrap().permissions().mode() & 0o777,
+            0o640,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn outputs_of_all_formats_go_into_pipes() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let folder = Folder::new();
+    let readers = OUTPUTS.map(|name| {
+        let pipe = folder.at(&format!("out.{name}"));
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        std::thread::spawn(move || fs::read(pipe).unwrap())
+    });
+    write_all_formats(&folder.at("out"));
+    for (name, reader) in OUTPUTS.iter().zip(readers) {
+        let written = reader.join().unwrap();
+        let text = String::from_utf8_lossy(&written);
+        assert!(text.contains("Ann"), "{name}: {text}");
+    }
+    // Nothing else lies there.
+    assert_eq!(folder.names().len(), OUTPUTS.len());
+}
