@@ -59,6 +59,8 @@ pub(crate) struct Running {
     pub split_asked: bool,
     /// How many elements it has begun; `None` before the first report.
     pub elements_done: Option<u64>,
+    /// How many it had begun at the first report that told of any, and when that came.
+    pub pace: Option<(u64, Timestamp)>,
     /// It finished before the answer to a split came.
     pub finished: Option<BundleResult>,
 }

@@ -86,6 +86,13 @@ impl Engine {
         };
         let stage = running.stage;
         self.free_slot(&running);
+        // It was through before it was asked how far it is: what came with it needs not be shared out.
+        let count = running.work.elements_count;
+        let quick =
+            running.elements_done.is_none() && self.stages[stage].slow.is_some_and(|share| count >= share);
+        if quick {
+            self.stages[stage].slow = None;
+        }
         let Running { work, overlay, .. } = running;
         // What is new holds the watermarks before what is done lets them go.
         for (family, timers) in timers {

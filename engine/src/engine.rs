@@ -14,7 +14,7 @@ use crate::fuse::{self, GraphProblem, Native, Plan, PlanNode, Stage};
 use crate::graph::{CollectionId, Graph, Transform, TransformId, TransformKind};
 use crate::group::{GroupMergeId, Grouper};
 use crate::side_input::fires_early;
-use crate::stage::StageState;
+use crate::stage::{Room, StageState};
 use crate::state::StateError;
 use crate::test_stream::TestStreams;
 use crate::watermark::Watermark;
@@ -97,6 +97,14 @@ impl Slots {
 
     pub fn free(&self) -> u64 {
         self.total() - self.used.iter().map(|used| u64::from(*used)).sum::<u64>()
+    }
+
+    pub fn room(&self) -> Room {
+        Room {
+            slots: self.total().max(1),
+            free: self.free().max(1),
+            idle_workers: self.used.iter().map(|used| u64::from(*used == 0)).sum(),
+        }
     }
 }
 
@@ -398,6 +406,11 @@ impl Engine {
             } => {
                 if let Some(running) = self.bundles.get_mut(&bundle) {
                     running.elements_done = Some(elements_done);
+                    if elements_done > 0 {
+                        // A worker may say what it likes.
+                        let begun = elements_done.min(running.work.elements_count.max(1));
+                        running.pace.get_or_insert((begun, self.now));
+                    }
                 }
             }
             Event::WindowsMerged { request, merged } => self.windows_merged(request, merged),

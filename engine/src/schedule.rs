@@ -9,6 +9,37 @@ use crate::state::Overlay;
 
 /// After so many bundles the stages upstream have a turn.
 const DOWNSTREAM_TURNS: u32 = 16;
+/// A bundle that has begun no more elements at its first report is slow. Where it has begun more, another bundle must
+/// have more to do to be worth what it costs.
+const SLOW_ELEMENTS: u64 = 10;
+
+/// A bundle that is worth a split.
+#[derive(Clone, Copy, Debug)]
+enum Straggler {
+    /// How fast it goes is not known.
+    Unknown,
+    /// It began `share` elements in the time that a bundle is worth; `left` are not begun.
+    Slow { share: u64, left: u64 },
+}
+
+impl Straggler {
+    /// The fraction of its remainder that it keeps if others have so many slots, and how many of these what it gives up
+    /// will use.
+    fn keeps(self, slots: u64) -> (f64, u64) {
+        let Straggler::Slow { share, left } = self else {
+            return (0.5, 1);
+        };
+        let share = share.max(1);
+        // Whole shares, so that what user code puts together (a batch of so many elements) stays together.
+        let shares = left.div_ceil(share);
+        let kept = match shares > slots {
+            true => left.div_ceil(slots + 1).next_multiple_of(share).min(left - 1),
+            false => 0,
+        };
+        // SDKs count the element in work as half done, and round.
+        ((kept as f64 + 0.5) / (left as f64 + 0.5), shares.min(slots))
+    }
+}
 
 impl Engine {
     /// Starts bundles while there is something to do and a slot to do it in.
@@ -39,15 +70,14 @@ impl Engine {
             return false;
         }
         let environment = self.stages[stage].environment;
-        let free = self.environments[environment].free();
-        if free == 0 {
+        if self.environments[environment].free() == 0 {
             return false;
         }
-        let total = self.environments[environment].total().max(1);
+        let room = self.environments[environment].room();
         let retry = match self.stages[stage].retries.pop_front() {
             Some(retry) => retry,
             None if self.is_held_back(stage) => return false,
-            None => match self.stages[stage].compose(&self.config, total, free) {
+            None => match self.stages[stage].compose(&self.config, room) {
                 Ok(Some(mut work)) => {
                     work.truncated = self.phase == Phase::Draining;
                     Retry {
@@ -104,7 +134,10 @@ impl Engine {
         };
         self.stages[stage].in_flight += 1;
         self.environments[self.stages[stage].environment].used[worker as usize] += 1;
-        let split_pause = self.config.split_after_ms.max(1);
+        let split_pause = match self.stages[stage].splittable {
+            true => self.config.split_after_ms.max(1),
+            false => self.config.split_slow_after_ms.max(1),
+        };
         let running = Running {
             stage,
             worker,
@@ -116,6 +149,7 @@ impl Engine {
             split_pause,
             split_asked: false,
             elements_done: None,
+            pace: None,
             finished: None,
         };
         self.bundles.insert(id, running);
@@ -163,16 +197,15 @@ impl Engine {
         if matches!(self.phase, Phase::Ended(_)) {
             return;
         }
-        let now = self.now;
         let draining = self.phase == Phase::Draining;
-        let mut idle: Vec<u64> = self.environments.iter().map(|slots| slots.free()).collect();
         let mut asked = Vec::new();
+        let mut stragglers: Vec<Vec<(BundleId, Straggler)>> = vec![Vec::new(); self.environments.len()];
         for (&id, running) in &self.bundles {
             let state = &self.stages[running.stage];
             let Some(done) = running.elements_done else {
                 continue;
             };
-            if running.split_asked || running.finished.is_some() || now < running.split_at {
+            if running.split_asked || running.finished.is_some() || self.now < running.split_at {
                 continue;
             }
             // A source without end stops when the job drains, and from time to time: nothing else would commit what it has
@@ -184,29 +217,65 @@ impl Engine {
                 !state.splits_stopped && (state.unbounded || (state.is_endless() && waited_for()))
             };
             if state.splittable && stops {
-                asked.push((id, 0.0, running.work.elements_count));
+                asked.push((id, 0.0));
                 continue;
             }
-            if state.is_keyed() || state.splits_stopped {
+            if state.is_keyed() || state.splits_stopped || state.size() > 0 {
                 continue;
             }
             let left = running.work.elements_count.saturating_sub(done);
-            let worth = state.splittable || left >= 1;
-            let idle = &mut idle[state.environment];
-            if *idle > 0 && worth && state.size() == 0 {
-                *idle -= 1;
-                asked.push((id, 0.5, running.work.elements_count));
+            if let Some(straggler) = self.straggler(running, left) {
+                stragglers[state.environment].push((id, straggler));
             }
         }
-        for (bundle, fraction, estimated_input_elements) in asked {
+        for (environment, stragglers) in stragglers.into_iter().enumerate() {
+            let mut idle = self.environments[environment].free();
+            let mut others = stragglers.len() as u64;
+            for (id, straggler) in stragglers {
+                if idle == 0 {
+                    break;
+                }
+                let slots = idle.div_ceil(others);
+                let (fraction, used) = straggler.keeps(slots);
+                idle -= used;
+                others -= 1;
+                asked.push((id, fraction));
+                if let Straggler::Slow { share, .. } = straggler
+                    && let Some(running) = self.bundles.get(&id)
+                {
+                    self.stages[running.stage].slow = Some(share);
+                }
+            }
+        }
+        for (bundle, fraction) in asked {
             if let Some(running) = self.bundles.get_mut(&bundle) {
                 running.split_asked = true;
+                self.actions.push(Action::SplitBundle {
+                    bundle,
+                    fraction,
+                    estimated_input_elements: running.work.elements_count,
+                });
             }
-            self.actions.push(Action::SplitBundle {
-                bundle,
-                fraction,
-                estimated_input_elements,
-            });
+        }
+    }
+
+    /// Whether, and how, a bundle with so many elements left is worth a split.
+    fn straggler(&self, running: &Running, left: u64) -> Option<Straggler> {
+        if self.stages[running.stage].splittable {
+            return Some(Straggler::Unknown);
+        }
+        match running.pace {
+            // What it has before it takes long, by its pace; or some element keeps it longer than its pace says.
+            Some((share, at)) => {
+                let much = share.saturating_mul(if share <= SLOW_ELEMENTS { 1 } else { 3 });
+                let lasting = self.now >= at.plus_millis(self.config.split_after_ms);
+                (left >= much || (left > 0 && lasting)).then_some(Straggler::Slow { share, left })
+            }
+            // It may be in its setup.
+            None => {
+                let lasting = self.config.split_after_ms - self.config.split_slow_after_ms;
+                (left > 0 && self.now >= running.split_at.plus_millis(lasting)).then_some(Straggler::Unknown)
+            }
         }
     }
 

@@ -27,6 +27,17 @@ pub(crate) enum Queue {
     Keyed(Box<KeyedQueue>),
 }
 
+/// What an environment has to run bundles in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Of all workers, at least one.
+    pub slots: u64,
+    /// Slots without a bundle, at least one.
+    pub free: u64,
+    /// Workers without a bundle.
+    pub idle_workers: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct StageState {
     pub name: String,
@@ -42,6 +53,9 @@ pub(crate) struct StageState {
     pub output_watermark: Watermark,
     pub retries: VecDeque<Retry>,
     pub in_flight: usize,
+    /// Elements of this stage are slow: so many keep a worker busy for as long as a bundle is worth. `None` as long as
+    /// no bundle of it was asked to split, or since one of so many was quick.
+    pub slow: Option<u64>,
     pub state: StateTable,
     /// Token of the worker that had the last bundle, unless it failed.
     pub state_token: Option<(u32, u64)>,
@@ -101,6 +115,7 @@ impl StageState {
             output_watermark: Watermark::START,
             retries: VecDeque::new(),
             in_flight: 0,
+            slow: None,
             state: StateTable::default(),
             state_token: None,
             sides,
@@ -357,29 +372,32 @@ impl StageState {
             }
     }
 
-    pub fn compose(
-        &mut self,
-        config: &EngineConfig,
-        slots: u64,
-        free: u64,
-    ) -> Result<Option<Work>, ChunkError> {
-        let (elements, bytes) = self.target(config, slots, free);
+    pub fn compose(&mut self, config: &EngineConfig, room: Room) -> Result<Option<Work>, ChunkError> {
+        let (elements, bytes) = self.target(config, room);
         match &mut self.queue {
             Queue::Plain(queue) => queue.compose(elements, bytes, &mut self.pending, &self.format),
             Queue::Keyed(queue) => Ok(queue.compose(elements, bytes)),
         }
     }
 
-    /// How large a bundle should be: so that all slots have something to do and none much more than the others.
-    fn target(&self, config: &EngineConfig, slots: u64, free: u64) -> (u64, u64) {
+    /// How large a bundle should be. Many elements: so that all slots have something to do and none much more than the
+    /// others. Few elements: one bundle for each idle worker, as a bundle costs more than few elements do, and as what
+    /// user code does once a bundle (a batch, a file) is not to depend on the number of slots. If the elements turn out
+    /// to be slow, a split shares them out (`split_stragglers`).
+    fn target(&self, config: &EngineConfig, room: Room) -> (u64, u64) {
         let size = self.size().max(1);
         let max = config.max_bundle_elements.max(1);
         let elements = if self.splittable {
-            (size / (4 * slots)).clamp(1, config.min_bundle_elements.max(1))
-        } else if size <= config.min_bundle_elements {
-            size.div_ceil(free)
+            (size / (4 * room.slots)).clamp(1, config.min_bundle_elements.max(1))
+        } else if self.is_keyed() && size <= config.min_bundle_elements {
+            // A bundle cannot give back elements of a transform with state: they are shared out at once.
+            size.div_ceil(room.free)
+        } else if self.is_keyed() || size > config.few_elements {
+            (size / (2 * room.slots)).max(config.min_bundle_elements)
+        } else if let Some(share) = self.slow {
+            size.div_ceil(room.free).next_multiple_of(share.max(1))
         } else {
-            (size / (2 * slots)).max(config.min_bundle_elements)
+            size.div_ceil(room.idle_workers.max(1))
         };
         (elements.clamp(1, max), config.max_bundle_bytes.max(1))
     }

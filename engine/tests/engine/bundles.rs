@@ -122,30 +122,166 @@ fn a_cancelled_job_abandons_its_bundles() {
     assert_eq!(hand.other.len(), 2);
 }
 
-#[test]
-fn few_elements_are_spread_over_all_slots_and_many_make_large_bundles() {
-    let mut build = Build::new(4);
+/// A stage that gets as many elements as are asked for, from a stage before it.
+fn working(workers: u32, slots: u32) -> (Build, u32) {
+    let mut build = Build::new(slots);
+    build.graph.environments[0].workers = workers;
     let impulse = build.impulse();
     let texts = build.user("Make", impulse, Coder::Utf8, user());
     let spread = build.native("Spread", &[texts], Coder::Utf8, TransformKind::Redistribute);
     build.user("Work", spread, Coder::Utf8, user());
-    let graph = build.graph;
-    let sizes = |count: usize| {
-        let mut hand = Hand::start(Engine::new(graph.clone(), EngineConfig::default()).unwrap());
-        let first = hand.one();
-        hand.finish(
-            &first,
-            &[(texts, at(1, Window::Global, &utf8("x")).repeat(count))],
-        );
-        hand.started
-            .iter()
-            .map(|bundle| bundle.elements)
-            .collect::<Vec<_>>()
+    (build, texts)
+}
+
+/// Sends so many elements to the stage of [`working`].
+fn send(hand: &mut Hand, texts: u32, count: usize) {
+    let first = hand.one();
+    let data = at(1, Window::Global, &utf8("x")).repeat(count);
+    hand.finish(&first, &[(texts, data)]);
+}
+
+fn sizes(hand: &Hand) -> Vec<u64> {
+    hand.started.iter().map(|bundle| bundle.elements).collect()
+}
+
+#[test]
+fn few_elements_are_one_bundle_a_worker_and_many_fill_all_slots() {
+    let sizes = |workers: u32, slots: u32, count: usize| {
+        let (build, texts) = working(workers, slots);
+        let mut hand = Hand::start(build.engine());
+        send(&mut hand, texts, count);
+        sizes(&hand)
     };
-    assert_eq!(sizes(3), [1, 1, 1]);
-    assert_eq!(sizes(8), [2, 2, 2, 2]);
-    assert_eq!(sizes(80_000), [10_000, 8_750, 7_656, 6_699]);
-    assert_eq!(sizes(2_000_000), [100_000; 4]);
+    assert_eq!(sizes(1, 4, 3), [3]);
+    assert_eq!(sizes(1, 8, 35), [35]);
+    assert_eq!(sizes(2, 8, 35), [18, 17]);
+    assert_eq!(sizes(8, 1, 3), [1, 1, 1]);
+    assert_eq!(sizes(1, 4, 10_000), [10_000]);
+    assert_eq!(sizes(1, 4, 80_000), [10_000, 8_750, 7_656, 6_699]);
+    assert_eq!(sizes(1, 4, 2_000_000), [100_000; 4]);
+}
+
+#[test]
+fn few_keys_of_a_transform_with_state_are_shared_out_at_once() {
+    let mut build = Build::new(4);
+    let impulse = build.impulse();
+    let pairs = build.user("Make", impulse, pair(), user());
+    let stateful = UserTransform {
+        stateful: true,
+        ..user()
+    };
+    build.user("Work", pairs, pair(), stateful);
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    let element = |key: &str| at(1, Window::Global, &kv(key, "x"));
+    let data = ["a", "b", "c", "d"].map(element).concat();
+    hand.finish(&first, &[(pairs, data)]);
+    assert_eq!(sizes(&hand), [1, 1, 1, 1]);
+}
+
+/// The worker of a bundle has begun so many elements; it gives back what is asked for, as SDKs do.
+fn straggle(hand: &mut Hand, bundle: &Bundle, begun: u64) {
+    hand.other.clear();
+    hand.tell(Event::BundleProgress {
+        bundle: bundle.id,
+        elements_done: begun,
+        watermark: None,
+    });
+    let asked = hand.other.iter().find_map(|action| match action {
+        Action::SplitBundle {
+            fraction,
+            estimated_input_elements,
+            ..
+        } => Some((*fraction, *estimated_input_elements)),
+        _ => None,
+    });
+    let Some((fraction, count)) = asked else { return };
+    let remainder = count as f64 - begun as f64 + 0.5;
+    let first_residual = begun + ((0.5 + remainder * fraction).round() as u64).max(1) - 1;
+    let split = Split {
+        first_residual: Some(first_residual),
+        last_primary: first_residual as i64 - 1,
+        ..Split::default()
+    };
+    hand.split(bundle, split);
+}
+
+#[test]
+fn slow_elements_fill_all_slots_after_the_first_report() {
+    for (count, expected) in [(8, vec![1; 7]), (16, vec![2, 2, 2, 2, 2, 2, 1])] {
+        let (build, texts) = working(1, 8);
+        let mut hand = Hand::start(build.engine());
+        send(&mut hand, texts, count);
+        let bundle = hand.one();
+        hand.now += 200;
+        straggle(&mut hand, &bundle, 1);
+        assert_eq!(sizes(&hand), expected);
+    }
+}
+
+#[test]
+fn what_is_shared_out_keeps_batches_whole() {
+    // The worker has begun ten elements and then works on the ten at once.
+    let (build, texts) = working(1, 8);
+    let mut hand = Hand::start(build.engine());
+    send(&mut hand, texts, 35);
+    let bundle = hand.one();
+    hand.now += 200;
+    straggle(&mut hand, &bundle, 10);
+    assert_eq!(sizes(&hand), [10, 10, 5]);
+}
+
+#[test]
+fn a_bundle_that_is_soon_done_or_in_its_setup_is_left_alone() {
+    let (build, texts) = working(1, 8);
+    let mut hand = Hand::start(build.engine());
+    send(&mut hand, texts, 35);
+    let bundle = hand.one();
+    hand.now += 500;
+    straggle(&mut hand, &bundle, 0);
+    assert_eq!(sizes(&hand), []);
+    straggle(&mut hand, &bundle, 20);
+    assert_eq!(sizes(&hand), []);
+    // Then one element lasts.
+    hand.now += 900;
+    straggle(&mut hand, &bundle, 25);
+    assert_eq!(sizes(&hand), []);
+    hand.now += 200;
+    straggle(&mut hand, &bundle, 25);
+    assert_eq!(sizes(&hand), [10]);
+}
+
+#[test]
+fn what_comes_to_a_slow_stage_is_shared_out_until_a_bundle_is_quick() {
+    let mut build = Build::new(16);
+    let impulse = build.impulse();
+    let makers = ["Make 1", "Make 2", "Make 3"].map(|name| {
+        let apart = build.native("Apart", &[impulse], Coder::Bytes, TransformKind::Redistribute);
+        build.user(name, apart, Coder::Utf8, user())
+    });
+    let texts = build.native("All", &makers, Coder::Utf8, TransformKind::Flatten);
+    let spread = build.native("Spread", &[texts], Coder::Utf8, TransformKind::Redistribute);
+    build.user("Work", spread, Coder::Utf8, user());
+    let mut hand = Hand::start(build.engine());
+    let mut making = std::mem::take(&mut hand.started);
+    assert_eq!(making.len(), 3);
+    let mut send = |hand: &mut Hand, count: usize| {
+        let bundle = making.remove(0);
+        let stage = &hand.engine.stages()[bundle.stage.0 as usize];
+        let output = stage.outputs[0].0;
+        let data = at(1, Window::Global, &utf8("x")).repeat(count);
+        hand.finish(&bundle, &[(output, data)]);
+        std::mem::take(&mut hand.started)
+    };
+    let slow = send(&mut hand, 4);
+    assert_eq!(slow.len(), 1);
+    hand.now += 200;
+    straggle(&mut hand, &slow[0], 1);
+    assert_eq!(sizes(&hand), [1, 1, 1]);
+    let quick = std::mem::take(&mut hand.started);
+    assert_eq!(send(&mut hand, 3).len(), 3);
+    quick.iter().for_each(|bundle| hand.finish(bundle, &[]));
+    assert_eq!(send(&mut hand, 3).len(), 1);
 }
 
 #[test]

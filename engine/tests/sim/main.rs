@@ -31,6 +31,7 @@ fn seeds(at_least: u64) -> std::ops::Range<u64> {
 fn strategy(seed: u64) -> EngineConfig {
     let base = EngineConfig {
         split_after_ms: 10,
+        split_slow_after_ms: 4,
         max_worker_losses: 1_000,
         ..EngineConfig::default()
     };
@@ -39,17 +40,20 @@ fn strategy(seed: u64) -> EngineConfig {
             max_bundle_elements: 1,
             min_bundle_elements: 1,
             max_queued_bytes: 200,
+            few_elements: 1,
             ..base
         },
         1 => EngineConfig {
             max_bundle_elements: 5,
             min_bundle_elements: 2,
+            few_elements: 2,
             max_bundle_bytes: 40,
             max_queued_bytes: 0,
             ..base
         },
         2 => EngineConfig {
             min_bundle_elements: 1,
+            few_elements: 1,
             ..base
         },
         _ => base,

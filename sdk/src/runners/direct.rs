@@ -53,9 +53,12 @@ impl DirectRunner {
         if let Some(most) = options.state_backed_iterable_bytes {
             plan_options.state_backed_iterable_bytes = most;
         }
+        // Bundles cost little where nothing travels to a worker, and slots are threads.
+        plan_options.engine.few_elements = 1_000;
         if let Some(most) = options.max_bundle_elements {
             plan_options.engine.max_bundle_elements = most.max(1);
             plan_options.engine.min_bundle_elements = 1;
+            plan_options.engine.few_elements = 1;
         }
         let plan = plan(&built.proto, &plan_options).map_err(|e| RunError::Translate(e.to_string()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
