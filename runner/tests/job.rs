@@ -17,7 +17,7 @@ use purlin_runner::job::{Importance, Job, JobEvent, JobHandle, JobSettings, JobS
 use purlin_runner::translate::{PlanOptions, plan};
 use purlin_runner::worker::WorkerError;
 use support::{Builder, Context, Factory, Functions, spec};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 fn start(builder: &Builder, factory: Factory) -> JobHandle {
     start_with(builder, factory, &[])
@@ -708,6 +708,38 @@ async fn bundles_that_last_tell_their_metrics() {
     assert_eq!(job.wait().await, JobState::Done);
     // The response told nothing, and it is what counts.
     assert!(job.metrics().attempted.is_empty());
+}
+
+/// A worker's metrics are told by short ids; a job does not wait for their meaning, but its end does.
+#[tokio::test(start_paused = true)]
+async fn what_comes_next_does_not_wait_for_the_meaning_of_metrics() {
+    let (mut builder, mut factory) = (Builder::new(), Factory::default());
+    builder.impulse("start");
+    builder.collection("pairs", "kv");
+    builder.collection("groups", "grouped");
+    builder.par_do("make", "start", &["pairs"]);
+    builder.group("group", "pairs", "groups");
+    builder.par_do("take", "groups", &[]);
+    emit_pairs(&factory.functions, "make", &[("k", "v")]);
+    let told = Arc::new(Semaphore::new(0));
+    let tell = told.clone();
+    factory.functions.set("take", move |_, _| {
+        tell.add_permits(1);
+        Ok(())
+    });
+    let counter = MonitoringInfo {
+        urn: urns::metrics::USER_SUM_INT64.to_owned(),
+        r#type: urns::metric_types::SUM_INT64_TYPE.to_owned(),
+        payload: vec![7].into(),
+        labels: [(urns::metric_labels::TRANSFORM.to_owned(), "make".to_owned())].into(),
+        ..Default::default()
+    };
+    factory.metric = Some((counter, told));
+    let job = start(&builder, factory);
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), job.wait());
+    assert_eq!(ended.await, Ok(JobState::Done));
+    // Both bundles told the same.
+    assert_eq!(&job.metrics().committed[0].payload[..], [14]);
 }
 
 #[tokio::test]

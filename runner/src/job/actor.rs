@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::bundle::{self, End};
+use super::bundle::{self, End, Metrics};
 use super::log::{EventLog, Importance, JobState};
 use super::metrics::elements_begun;
 use super::workers::JobWorker;
@@ -24,8 +24,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A bundle is asked again when it has taken twice as long, and after so long at most: each answer costs a worker
 /// more than many elements do.
 const MOST_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-/// How long finalizers of committed bundles may hold up the end of a job.
-const FINALIZE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long what is to be done after bundles may hold up the end of a job.
+const LAST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the job's task is told.
 pub(super) enum Input {
@@ -114,8 +114,8 @@ pub(super) struct Actor {
     finalizable: HashMap<BundleId, Arc<JobWorker>>,
     /// Bundles, splits, progress requests, questions: ended with the job.
     tasks: JoinSet<()>,
-    /// Finalizers are awaited.
-    finalizers: JoinSet<()>,
+    /// What the job's end awaits: finalizers of committed bundles, and what their metrics mean.
+    last: JoinSet<()>,
     wake: Option<Timestamp>,
     /// When some bundle is to be asked how far it is.
     ask_at: Option<Instant>,
@@ -138,7 +138,7 @@ impl Actor {
             running: HashMap::new(),
             finalizable: HashMap::new(),
             tasks: JoinSet::new(),
-            finalizers: JoinSet::new(),
+            last: JoinSet::new(),
             wake: None,
             ask_at: None,
             failure: None,
@@ -167,6 +167,7 @@ impl Actor {
                 () = sleep_until(wake), if wake.is_some() => self.woken(),
                 () = sleep_until(self.ask_at), if self.ask_at.is_some() => self.ask_progress(),
                 Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+                Some(_) = self.last.join_next(), if !self.last.is_empty() => {}
             }
         }
         self.end().await;
@@ -174,11 +175,11 @@ impl Actor {
 
     async fn end(mut self) {
         self.tasks.abort_all();
-        let finalizers = async { while self.finalizers.join_next().await.is_some() {} };
-        if tokio::time::timeout(FINALIZE_TIMEOUT, finalizers).await.is_err() {
+        let last = async { while self.last.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_TIMEOUT, last).await.is_err() {
             self.log.tell(
                 Importance::Warning,
-                "finalizers of bundles did not end in 30 seconds".to_owned(),
+                "workers did not end the finalizers of bundles, or did not explain their metrics, in 30 seconds".to_owned(),
             );
         }
         let state = match (&self.failure, self.finished) {
@@ -312,13 +313,10 @@ impl Actor {
                 let finalize = result.finalize;
                 let actions = self.handle(Event::BundleFinished { bundle, result });
                 let undone = |action: &Action| matches!(action, Action::Undone(id) if *id == bundle);
-                if actions.iter().any(undone) {
-                    self.shared.metrics().undone(bundle, &metrics);
-                } else {
-                    self.shared.metrics().committed(bundle, &metrics);
-                    if finalize {
-                        self.finalizable.insert(bundle, worker);
-                    }
+                let undone = actions.iter().any(undone);
+                self.count(bundle, metrics, undone, &worker);
+                if finalize && !undone {
+                    self.finalizable.insert(bundle, worker);
                 }
                 for action in actions {
                     self.perform(action);
@@ -347,6 +345,23 @@ impl Actor {
             }
             End::NoWorker(error) => self.fail(error),
             End::SubmitterGone(reason) => self.submitter_gone(&reason),
+        }
+    }
+
+    /// Counts what a bundle told of its metrics, as soon as it is known what that means.
+    fn count(&mut self, bundle: BundleId, metrics: Metrics, undone: bool, worker: &Arc<JobWorker>) {
+        let shared = Arc::clone(&self.shared);
+        let count = move |infos: &[MonitoringInfo]| match undone {
+            true => shared.metrics().undone(bundle, infos),
+            false => shared.metrics().committed(bundle, infos),
+        };
+        match metrics {
+            Metrics::Known(infos) => count(&infos),
+            Metrics::Short(data) => {
+                let worker = Arc::clone(worker);
+                self.last
+                    .spawn(async move { count(&worker.infos(&[], &data).await) });
+            }
         }
     }
 
@@ -554,7 +569,7 @@ impl Actor {
             return;
         };
         let log = Arc::clone(&self.log);
-        self.finalizers.spawn(async move {
+        self.last.spawn(async move {
             if let Err(error) = worker.worker.finalize(bundle::instruction(bundle)).await {
                 log.tell(
                     Importance::Warning,

@@ -24,7 +24,7 @@ pub(super) enum End {
     /// The worker answered.
     Finished {
         result: BundleResult,
-        metrics: Vec<MonitoringInfo>,
+        metrics: Metrics,
         worker: Arc<JobWorker>,
     },
     /// User code, harness or worker failed.
@@ -33,6 +33,14 @@ pub(super) enum End {
     NoWorker(String),
     /// Nor will there be: the program that submitted the job has ended, and its workers with it.
     SubmitterGone(String),
+}
+
+/// What a worker told of a bundle's metrics.
+pub(super) enum Metrics {
+    /// In full.
+    Known(Vec<MonitoringInfo>),
+    /// By short ids, some of which the worker has yet to explain. The bundle does not wait for that.
+    Short(HashMap<String, bytes::Bytes>),
 }
 
 /// The instruction id of a bundle.
@@ -163,9 +171,10 @@ pub(super) async fn process(
         }
     };
     let response = &outcome.response;
-    let metrics = worker
-        .infos(&response.monitoring_infos, &response.monitoring_data)
-        .await;
+    let metrics = match worker.known_infos(&response.monitoring_infos, &response.monitoring_data) {
+        Some(infos) => Metrics::Known(infos),
+        None => Metrics::Short(response.monitoring_data.clone()),
+    };
     match result(shared, stage, io, outcome) {
         Ok(result) => End::Finished {
             result,

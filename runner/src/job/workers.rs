@@ -52,6 +52,16 @@ impl JobWorker {
             .clone()
     }
 
+    /// The infos of a response, short ids resolved; `None` where some id is new.
+    pub(super) fn known_infos(
+        &self,
+        infos: &[MonitoringInfo],
+        data: &HashMap<String, bytes::Bytes>,
+    ) -> Option<Vec<MonitoringInfo>> {
+        let known = self.short_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        super::metrics::resolve(infos, data, &known).ok()
+    }
+
     /// The infos of a response, short ids resolved (asking the worker for those that are new).
     pub(super) async fn infos(
         &self,
@@ -66,7 +76,7 @@ impl JobWorker {
             }
         };
         if !self.keeps_ids_secret.load(Ordering::Relaxed) {
-            // Metrics matter less than the bundle, which waits for this.
+            // Metrics matter less than the job, whose end waits for this.
             let asked = tokio::time::timeout(SHORT_IDS, self.worker.monitoring_infos(missing)).await;
             let reason = match asked {
                 Ok(Ok(found)) => {

@@ -19,7 +19,7 @@ use purlin_proto::urns;
 use purlin_runner::worker::{
     BundleOutcome, BundleWork, StartWorker, StateHandler, WorkInput, Worker, WorkerError, WorkerFactory,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// Builds a pipeline of leaves.
 pub struct Builder {
@@ -292,6 +292,8 @@ pub struct Factory {
     pub blocked: Option<(String, Arc<Notify>)>,
     /// What a worker answers to progress requests, if not that it does not know.
     pub progress: Option<fnapi::ProcessBundleProgressResponse>,
+    /// Bundles tell this metric by the short id "1", and what that means once this is opened.
+    pub metric: Option<(pipeline::MonitoringInfo, Arc<Semaphore>)>,
     pub splits: Arc<Mutex<Vec<fnapi::ProcessBundleSplitRequest>>>,
     /// What a worker answers to splits, if not that it gives nothing back.
     pub split: Option<fnapi::ProcessBundleSplitResponse>,
@@ -320,6 +322,7 @@ impl WorkerFactory for Factory {
             finalized: self.finalized.clone(),
             blocked: self.blocked.clone(),
             progress: self.progress.clone(),
+            metric: self.metric.clone(),
             splits: self.splits.clone(),
             split: self.split.clone(),
             silent: self.silent,
@@ -345,6 +348,7 @@ struct Fake {
     finalized: Arc<Mutex<Vec<String>>>,
     blocked: Option<(String, Arc<Notify>)>,
     progress: Option<fnapi::ProcessBundleProgressResponse>,
+    metric: Option<(pipeline::MonitoringInfo, Arc<Semaphore>)>,
     splits: Arc<Mutex<Vec<fnapi::ProcessBundleSplitRequest>>>,
     split: Option<fnapi::ProcessBundleSplitResponse>,
     silent: bool,
@@ -358,6 +362,7 @@ impl Worker for Fake {
             worker: self.id.clone(),
             reason: "it closed its control stream".into(),
         });
+        let metric = self.metric.clone();
         async move {
             if let Some(lost) = lost {
                 return Err(lost);
@@ -368,9 +373,12 @@ impl Worker for Fake {
                 notify.notified().await;
             }
             let mut outcome = execute(&functions, work)?;
+            let data = &mut outcome.response.monitoring_data;
             if silent {
-                let data = &mut outcome.response.monitoring_data;
                 data.insert("short id".to_owned(), Bytes::new());
+            }
+            if let Some((metric, _)) = metric {
+                data.insert("1".to_owned(), metric.payload);
             }
             Ok(outcome)
         }
@@ -406,7 +414,15 @@ impl Worker for Fake {
         if self.silent {
             return futures::future::pending().boxed();
         }
-        async { Ok(Vec::new()) }.boxed()
+        let metric = self.metric.clone();
+        async move {
+            let Some((metric, told)) = metric else {
+                return Ok(Vec::new());
+            };
+            let _told = told.acquire().await;
+            Ok(vec![("1".to_owned(), metric)])
+        }
+        .boxed()
     }
 
     fn samples(
