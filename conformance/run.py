@@ -141,30 +141,40 @@ def validates_runner(only, *options):
   return command
 
 
-# Beam's tests of its transforms and file formats: those that run pipelines which any runner can run.
+# Beam's tests besides those of its transforms: those that run pipelines which any runner can run.
 SDK_TESTS = [
     'dataframe/schemas_test.py', 'examples/snippets/transforms', 'io/avroio_test.py', 'io/filebasedsource_test.py',
     'io/fileio_test.py', 'io/requestresponse_test.py', 'io/textio_test.py', 'io/unbounded_source_test.py',
     'ml/anomaly/transforms_test.py', 'ml/inference/base_test.py', 'pipeline_test.py', 'testing/test_stream_test.py',
-    'testing/util_test.py', 'transforms/batch_dofn_test.py', 'transforms/combinefn_lifecycle_test.py',
-    'transforms/combiners_test.py', 'transforms/core_test.py', 'transforms/create_test.py',
-    'transforms/deduplicate_test.py', 'transforms/dofn_lifecycle_test.py', 'transforms/enrichment_test.py',
-    'transforms/error_handling_test.py', 'transforms/periodicsequence_test.py', 'transforms/ptransform_test.py',
-    'transforms/sideinputs_test.py', 'transforms/stats_test.py', 'transforms/trigger_test.py',
-    'transforms/userstate_test.py', 'transforms/util_test.py', 'transforms/window_test.py',
-    'transforms/write_ptransform_test.py', 'typehints/row_type_test.py', 'typehints/typed_pipeline_test.py',
+    'testing/util_test.py', 'typehints/row_type_test.py', 'typehints/typed_pipeline_test.py',
 ]
-# They want the few elements of a Create in one bundle, which the runner shares out: they look at the order in which
-# elements are printed, at the number of files or batches, or combine with what is not associative.
-ONE_BUNDLE = ' or '.join([
-    'test_stdout_logs', 'test_csv_read_with_filename', 'test_run_inference_timeout_does_garbage_collection',
-    'test_timing_metrics', 'many_mhs_max_models_hint', 'test_combine_runtime_type_check_violation_using_decorators',
-])
+# Of the tests of transforms all run but these.
+NOT_TRANSFORMS = {
+    'core_it_test.py': 'wants the secret manager of Google Cloud',
+    'enrichment_it_test.py': 'wants servers that a container engine starts',
+    'external_transform_provider_it_test.py': "wants Java's expansion services",
+    'managed_delta_it_test.py': "wants Java's expansion services",
+    'managed_iceberg_it_test.py': "wants Java's expansion services",
+    'periodicsequence_it_test.py': 'runs on Dataflow alone: it skips itself elsewhere',
+    'sql_test.py': "wants Java's expansion services",
+    'validate_runner_xlang_test.py': "wants Java's expansion services",
+}
+
+
+# Tests that are not for a runner with several slots: names, and why.
+ONE_SLOT = {
+    'test_run_inference_timeout_does_garbage_collection':
+        'its elements last seconds and are shared out, and it waits for the collection of what one slot has used',
+}
 
 
 def sdk(service):
-  return ['--rootdir=' + os.path.dirname(wheel()), '--test-pipeline-options=' + loopback(service),
-          *(os.path.join(wheel(), *path.split('/')) for path in SDK_TESTS), '-k', 'not (%s)' % ONE_BUNDLE], {}
+  transforms = os.path.join(wheel(), 'transforms')
+  tests = [os.path.join(wheel(), *path.split('/')) for path in SDK_TESTS]
+  tests += [os.path.join(transforms, name) for name in sorted(os.listdir(transforms))
+            if name.endswith('_test.py') and name not in NOT_TRANSFORMS]
+  return ['--rootdir=' + os.path.dirname(wheel()), '--test-pipeline-options=' + loopback(service), *tests,
+          '-k', 'not (%s)' % ' or '.join(ONE_SLOT)], {}
 
 
 def transcripts(service):
