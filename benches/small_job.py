@@ -48,7 +48,8 @@ def text(path):
 def options(runner, services):
   if runner == 'in-process':
     return ['--runner=FnApiRunner']
-  return ['--runner=PortableRunner', '--environment_type=LOOPBACK',
+  # With PortableRunner Beam's client runs `pip freeze` for each job first, whatever the service.
+  return ['--runner=PrismRunner', '--environment_type=LOOPBACK',
           '--job_endpoint=localhost:%d' % services[runner].port]
 
 
