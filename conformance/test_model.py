@@ -5,6 +5,7 @@ JOB_ENDPOINT names the running service.
 """
 import contextlib
 import os
+import threading
 import time
 
 import grpc
@@ -879,3 +880,27 @@ def test_resource_hints_do_not_keep_transforms_apart_from_their_data():
         | beam.CombinePerKey(sum).with_resource_hints(min_ram='2GB')
         | beam.MapTuple(lambda k, n: k * n).with_resource_hints(min_ram='3GB'))
     check(counts, ['aa', 'b'])
+
+
+def test_few_elements_come_in_one_bundle(tmp_path):
+  with pipeline() as p:
+    numbers = p | beam.Create(range(35))
+    batches = numbers | beam.BatchElements(min_batch_size=10, max_batch_size=10) | 'Sizes' >> beam.Map(len)
+    check(batches, [10, 10, 10, 5])
+    _ = numbers | 'Lines' >> beam.Map(str) | beam.io.WriteToText(str(tmp_path / 'numbers'))
+  assert [path.name for path in tmp_path.iterdir()] == ['numbers-00000-of-00001']
+
+
+class Crowd(beam.DoFn):
+  """Elements that each wait for the others: they end only where they are processed at the same time."""
+  met = threading.Barrier(2)
+
+  def process(self, element):
+    Crowd.met.wait(60)
+    yield element
+
+
+def test_slow_elements_of_one_bundle_are_shared_out():
+  with pipeline() as p:
+    # In threads of this process, which share the barrier.
+    check(p | beam.Create(['a', 'b']) | beam.ParDo(Crowd()), ['a', 'b'])
