@@ -620,12 +620,12 @@ def test_a_harness_that_dies_in_the_pool(tmp_path, start):
 
 
 @contextlib.contextmanager
-def beam_job(job, address, *options):
-  """What a small pipeline of Beam's Python SDK says, with workers of a pool."""
+def beam_job(job, address, *options, kind='EXTERNAL'):
+  """What a small pipeline of Beam's Python SDK says, with workers of a pool or of another kind."""
   result = run(
       PYTHON, '-c', 'import sys, apache_beam as b\n'
       'with b.Pipeline(argv=sys.argv[1:]) as p: p | b.Create([1, 2]) | b.Map(lambda x: x + 1) | b.Map(print)',
-      '--runner=PortableRunner', '--job_endpoint=' + job, '--environment_type=EXTERNAL',
+      '--runner=PortableRunner', '--job_endpoint=' + job, '--environment_type=' + kind,
       '--environment_config=' + address, *options)
   yield result.stdout + result.stderr
 
@@ -636,6 +636,77 @@ def test_beams_python_harness_in_the_pool(start):
   with beam_job(job, hosts.endpoint) as text:
     assert 'Traceback' not in text and 'RuntimeError' not in text, text
   until('the end of the workers', lambda: not below(hosts.process.pid))
+
+
+def test_beams_own_python_is_all_that_a_pool_needs(start, tmp_path):
+  job = start(service).endpoint
+  # As `pip install apache-beam` leaves it, in a folder with a blank in its name.
+  python = tmp_path / 'my venv'
+  python.symlink_to(os.path.dirname(os.path.dirname(PYTHON)))
+  python = python / 'bin' / 'python'
+  hosts = start(pool, '--python=%s' % python)
+  with beam_job(job, hosts.endpoint) as text:
+    assert 'Traceback' not in text and 'RuntimeError' not in text, text
+  until('the end of the workers', lambda: not below(hosts.process.pid))
+  # A Python without Beam is named, and what to do.
+  bare = start(pool, '--python=%s' % harness(tmp_path, 'echo "No module named apache_beam" >&2; exit 1'))
+  with beam_job(job, bare.endpoint) as text:
+    assert 'apache_beam' in text and '--python' in text, text
+
+
+def test_beams_own_python_in_processes(start, tmp_path):
+  job = start(service).endpoint
+  blank = tmp_path / 'my venv'
+  blank.symlink_to(os.path.dirname(os.path.dirname(PYTHON)))
+  command = "%s --python='%s'" % (os.path.join(os.path.dirname(POOL), 'purlin-boot'), blank / 'bin' / 'python')
+  with beam_job(job, json.dumps({'command': command}), kind='PROCESS') as text:
+    assert 'Traceback' not in text and 'RuntimeError' not in text, text
+
+
+def test_a_start_that_is_killed_is_made_again(start, tmp_path):
+  job = start(service).endpoint
+  boot = harness(tmp_path, 'mkdir %s 2>/dev/null && kill -9 $$; exec %s --python=%s "$@"' % (tmp_path / 'killed', BOOT, PYTHON))
+  with beam_job(job, json.dumps({'command': str(boot)}), kind='PROCESS') as text:
+    assert 'try 1 of 4' in text and 'RuntimeError' not in text, text
+
+
+def test_a_killed_launcher_cancels_its_job(start, tmp_path):
+  jobs = start(service)
+  script = (
+      'import sys, time, apache_beam as b\n'
+      'def slow(x):\n'
+      '  open(sys.argv[1], "w").close()\n'
+      '  time.sleep(1000)\n'
+      'with b.Pipeline(argv=sys.argv[2:]) as p: p | b.Create([1]) | b.Map(slow)')
+  begun = tmp_path / 'begun'
+  with subprocess.Popen(
+      [PYTHON, '-c', script, str(begun), '--runner=PortableRunner', '--job_endpoint=' + jobs.endpoint,
+       '--environment_type=LOOPBACK'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as launcher:
+    try:
+      until('the bundle', begun.exists)
+    finally:
+      launcher.kill()
+  until('the end of the job', lambda: re.search(r'Cancelled', jobs.log()))
+  assert 'the program that submitted the job is gone' in jobs.log()
+  assert 'no worker pool answers' not in jobs.log()
+
+
+def test_info_logs_of_workers_reach_a_client_that_asks(start):
+  job = start(service).endpoint
+  hosts = start(pool, '--python=%s' % PYTHON)
+  script = (
+      'import logging, sys, apache_beam as b\n'
+      'logging.getLogger().setLevel(logging.INFO)\n'
+      'def say(x):\n'
+      '  import logging\n'
+      '  logging.info("element %d %s", x, "of the worker")\n'
+      'with b.Pipeline(argv=sys.argv[1:]) as p: p | b.Create([7]) | b.Map(say)')
+  for options, told in (([], False), (['--default_sdk_harness_log_level=INFO'], True)):
+    result = run(
+        PYTHON, '-c', script, '--runner=PortableRunner', '--job_endpoint=' + job, '--environment_type=EXTERNAL',
+        '--environment_config=' + hosts.endpoint, *options)
+    assert result.returncode == 0, result.stderr
+    assert ('element 7 of the worker' in result.stderr) == told, result.stderr
 
 
 def test_sigkill_of_the_pool_leaves_nothing(tmp_path, start):

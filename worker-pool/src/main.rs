@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use purlin_processes::OwnFolder;
-use purlin_processes::SIGXFSZ;
+use purlin_processes::{OwnFolder, SIGXFSZ, command_words};
+use purlin_worker_pool::launch::Programs;
 use purlin_worker_pool::{PoolSettings, WorkerPool};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::Layer;
@@ -17,7 +17,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Hosts SDK harnesses for any Beam runner (environment EXTERNAL). A job that staged its own program (the Rust SDK) gets
-/// that as its worker; any other gets --harness_command. /health and /metrics are on the same port.
+/// that as its worker; any other gets --harness_command, or where none is given, Beam's own harness: Java's for a job that
+/// staged jars, else Python's, by --python. /health and /metrics are on the same port.
 #[derive(Debug, Parser)]
 #[command(name = "purlin-worker-pool", version)]
 struct Args {
@@ -36,8 +37,9 @@ struct Args {
         value_delimiter = ','
     )]
     allowed_hosts: Vec<String>,
-    /// The SDK harness's program, with its first arguments, split at spaces; it is run with the flags of Beam's
-    /// container contract (--id, --provision_endpoint, --control_endpoint, ...), as purlin-boot and Beam's `boot` are
+    /// The SDK harness's program, with its first arguments, split as a shell does (nothing is expanded); it is run with
+    /// the flags of Beam's container contract (--id, --provision_endpoint, --control_endpoint, ...), as purlin-boot and
+    /// Beam's `boot` are
     #[arg(
         long = "harness_command",
         alias = "harness-command",
@@ -45,6 +47,15 @@ struct Args {
         default_value = ""
     )]
     harness_command: String,
+    /// A Python that has apache_beam, such as /venv/bin/python, for jobs of Beam's Python SDK: the pool fetches their files
+    /// and starts Beam's harness with it. By default the PATH's python3 is taken
+    #[arg(
+        long = "python",
+        env = "PURLIN_PYTHON",
+        value_name = "FILE",
+        conflicts_with = "harness_command"
+    )]
+    python: Option<PathBuf>,
     /// Workers that may run at a time; more are refused, and the runner is told why
     #[arg(
         long = "max_workers",
@@ -128,11 +139,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         host: args.host.clone(),
         port: args.port,
         allowed_hosts: args.allowed_hosts,
-        command: args
-            .harness_command
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect(),
+        command: command_words(&args.harness_command)
+            .map_err(|error| anyhow::anyhow!("--harness_command: {error}"))?,
+        programs: Programs {
+            python: args.python.filter(|python| !python.as_os_str().is_empty()),
+            ..Programs::default()
+        },
         folder: folder.unwrap_or_default(),
         max_workers: args.max_workers,
         worker_memory: args.worker_memory,

@@ -21,6 +21,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::artifacts::Cache;
+use crate::launch::Programs;
 use crate::web::{self, Counters, count};
 use crate::worker::Worker;
 
@@ -59,6 +60,8 @@ pub struct PoolSettings {
     pub allowed_hosts: Vec<String>,
     /// The harness's program with its first arguments; empty if there is none but what jobs stage.
     pub command: Vec<String>,
+    /// The harnesses of Beam's Java and Python SDKs, for jobs that stage no program of their own; without a command only.
+    pub programs: Programs,
     /// For staged files (kept by their hash) and workers' own folders.
     pub folder: PathBuf,
     /// So many workers at a time, at most.

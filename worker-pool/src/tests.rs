@@ -40,6 +40,7 @@ fn settings(dir: &tempfile::TempDir, command: Vec<String>) -> PoolSettings {
         host: "localhost".into(),
         port: 0,
         command,
+        programs: Default::default(),
         folder: dir.path().join("artifacts"),
         max_workers: 2,
         worker_memory: None,

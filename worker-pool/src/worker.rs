@@ -1,6 +1,6 @@
 //! One worker of the pool, from StartWorker to its end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use purlin_proto::fn_execution as api;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::artifacts::Staged;
+use crate::launch::{Harness, STAGED};
 use crate::pool::Shared;
 use crate::provision::{self, Endpoints, url};
 use crate::runner_log::RunnerLog;
@@ -83,31 +85,14 @@ impl Worker {
                 let folder = shared.settings.folder.display();
                 format!("cannot make a folder in {folder}: {e}; --artifacts_dir names another")
             })?;
-        let preparing = prepare(shared, &id, &mut endpoints, folder.path());
-        let binary = tokio::select! {
-            binary = preparing => binary?,
+        let preparing = async {
+            let given = prepare(shared, &id, &mut endpoints, folder.path()).await?;
+            command(shared, &id, &endpoints, given, folder.path()).await
+        };
+        let mut command = tokio::select! {
+            command = preparing => command?,
             () = self.asked_to_stop() => return Err("the worker was stopped before it had started".into()),
         };
-        let mut command = match (&binary, shared.settings.command.split_first()) {
-            (Some(binary), _) => Command::new(binary),
-            (None, Some((program, arguments))) => {
-                let mut command = Command::new(program);
-                command.args(arguments);
-                command
-            }
-            (None, None) => {
-                return Err(
-                    "the job staged no Rust worker binary, and this pool was started without --harness_command, so \
-                     it cannot start workers"
-                        .into(),
-                );
-            }
-        };
-        command.args(endpoints.flags(&id));
-        if binary.is_none() {
-            // Boot programs stage there what they fetch.
-            command.arg(format!("--semi_persist_dir={}", folder.path().display()));
-        }
         if !request.params.is_empty() {
             let params = serde_json::to_string(&request.params).unwrap_or_default();
             command.env("PURLIN_WORKER_PARAMS", params);
@@ -123,7 +108,8 @@ impl Worker {
             tracing::info!(target: "sdk_worker", worker = %name, "{line}");
             lines.output(line);
         });
-        let group = group.map_err(|e| format!("cannot run {program:?}: {e}; see --harness_command"))?;
+        let group =
+            group.map_err(|e| format!("cannot run {program:?}: {e}; see --harness_command and --python"))?;
         *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
         let group = self.group.get_or_init(|| group);
         if *self.stop.borrow() {
@@ -139,13 +125,19 @@ impl Worker {
     }
 }
 
-/// Gets what the harness needs. Returns the pipeline's own program, if it was staged.
+/// What the runner told of a worker, and the files that the job staged for it.
+struct Given {
+    info: api::ProvisionInfo,
+    staged: Staged,
+}
+
+/// Gets what the harness needs; nothing, where the pool's command does that itself, by Beam's contract.
 async fn prepare(
     shared: &Shared,
     id: &str,
     endpoints: &mut Endpoints,
     folder: &Path,
-) -> Result<Option<PathBuf>, String> {
+) -> Result<Option<Given>, String> {
     if endpoints.provision.is_empty() {
         return Ok(None);
     }
@@ -155,15 +147,67 @@ async fn prepare(
         artifact.role_urn == crate::artifacts::WORKER_BINARY_ROLE
     };
     if !shared.settings.command.is_empty() && !info.dependencies.iter().any(is_program) {
-        // The command gets its files itself, by Beam's contract.
         return Ok(None);
     }
     let staged = shared
         .cache
-        .stage(&endpoints.artifact, id, info.dependencies, folder)
+        .stage(
+            &endpoints.artifact,
+            id,
+            info.dependencies.clone(),
+            &folder.join(STAGED),
+        )
         .await
         .map_err(|e| e.to_string())?;
-    Ok(staged.worker_binary)
+    Ok(Some(Given { info, staged }))
+}
+
+/// The worker's command: the pipeline's own program, if it was staged; else the pool's; else Beam's harness.
+async fn command(
+    shared: &Shared,
+    id: &str,
+    endpoints: &Endpoints,
+    given: Option<Given>,
+    folder: &Path,
+) -> Result<Command, String> {
+    let flags = endpoints.flags(id);
+    if let Some(program) = given
+        .as_ref()
+        .and_then(|given| given.staged.worker_binary.as_ref())
+    {
+        let mut command = Command::new(program);
+        command.args(flags);
+        return Ok(command);
+    }
+    if let Some((program, arguments)) = shared.settings.command.split_first() {
+        let mut command = Command::new(program);
+        command.args(arguments).args(flags);
+        // Boot programs stage there what they fetch.
+        command.arg(format!("--semi_persist_dir={}", folder.display()));
+        return Ok(command);
+    }
+    let Some(Given { info, staged }) = given else {
+        return Err(
+            "the runner names no provision service, so a job's files cannot be had, and this pool was started without \
+             --harness_command, so it cannot start workers"
+                .into(),
+        );
+    };
+    let (id, endpoints, folder) = (id.to_owned(), endpoints.clone(), folder.to_owned());
+    let programs = shared.settings.programs.clone();
+    // Packages that the job needs are installed first, which takes its time.
+    let command = tokio::task::spawn_blocking(move || {
+        let harness = Harness {
+            worker_id: &id,
+            endpoints: &endpoints,
+            info: &info,
+            staged: &staged,
+            folder: &folder,
+        };
+        harness.command(&programs)
+    });
+    let command = command.await.map_err(|e| e.to_string())?;
+    command.map_err(|e| e.to_string())
 }
 
 /// Awaits the harness's end, and brings it about when the runner is gone.
