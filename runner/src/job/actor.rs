@@ -286,8 +286,10 @@ impl Actor {
         if !matches!(self.log.current().state, JobState::Running | JobState::Draining) {
             return;
         }
-        self.log
-            .tell(Importance::Warning, format!("the job is cancelled: {reason}"));
+        let text = format!("the job is cancelled: {reason}");
+        // Who would read the job's messages is gone, most likely.
+        tracing::warn!(job = self.shared.workers.job_id(), "{text}");
+        self.log.tell(Importance::Warning, text);
         self.take(Input::Cancel);
     }
 

@@ -313,6 +313,10 @@ impl Workers {
         slots.filter_map(|slot| slot.try_lock().ok()?.clone()).collect()
     }
 
+    pub(super) fn job_id(&self) -> &str {
+        &self.settings.job_id
+    }
+
     /// Whether the program that submitted the job runs its workers.
     pub(super) fn in_launcher(&self) -> bool {
         in_launcher(&self.settings.pipeline_options)
