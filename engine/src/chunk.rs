@@ -66,20 +66,30 @@ impl CollectionFormat {
 }
 
 impl Chunk {
-    /// Finds out what there is to know of a buffer.
+    /// Finds out what there is to know of a buffer. Elements in no window are left out: sliding windows with gaps between
+    /// them assign none to some elements, and what is in no window does not exist for any transform that follows.
     ///
     /// # Errors
     /// When it does not hold whole elements of the format.
     pub fn scan(data: Bytes, format: &CollectionFormat) -> Result<Chunk, ChunkError> {
         let mut count = 0;
         let mut min_timestamp = Timestamp::MAX;
-        for element in format.walk(&data) {
-            let element = element.map_err(|source| format.error(count, data.len(), source))?;
+        // The elements that stay, copied from the first one that does not.
+        let mut kept: Option<Vec<u8>> = None;
+        for (index, element) in (0..).zip(format.walk(&data)) {
+            let element = element.map_err(|source| format.error(index, data.len(), source))?;
+            if element.windows.is_empty() {
+                kept.get_or_insert_with(|| data[..element.start].to_vec());
+                continue;
+            }
+            if let Some(kept) = &mut kept {
+                kept.extend_from_slice(&data[element.whole()]);
+            }
             count += 1;
             min_timestamp = min_timestamp.min(element.timestamp);
         }
         Ok(Chunk {
-            data,
+            data: kept.map_or(data, Bytes::from),
             count,
             min_timestamp,
         })

@@ -1,6 +1,7 @@
 //! GroupByKey as the engine drives it: merging windows, bounded inputs, timestamps of panes.
 
-use purlin_coders::{Coder, Timestamp, Window};
+use purlin_coders::windowed::encode_header;
+use purlin_coders::{Coder, PaneInfo, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::*;
@@ -109,5 +110,38 @@ fn a_pane_bears_the_earliest_timestamp_that_was_not_late_in_whatever_order_eleme
         }
         let bundle = hand.one();
         assert_eq!(elements(&bundle)[..8], Timestamp(7).to_bytes(), "{order:?}");
+    }
+}
+
+#[test]
+fn what_is_in_no_window_goes_no_further() {
+    let no_window = |value: &[u8]| {
+        let mut out = Vec::new();
+        encode_header(Timestamp(3), &[], PaneInfo::NO_FIRING, &mut out);
+        out.extend_from_slice(value);
+        out
+    };
+    for kind in [TransformKind::Redistribute, TransformKind::User(stateful(&[]))] {
+        let mut build = Build::new(1);
+        let impulse = build.impulse();
+        let pairs = build.fixed(pair(), 10);
+        build.transform("Window", &[impulse], &[pairs], TransformKind::User(user()));
+        let next = build.fixed(pair(), 10);
+        build.transform("Next", &[pairs], &[next], kind);
+        build.transform("End", &[next], &[], TransformKind::User(user()));
+        let mut hand = Hand::start(build.engine());
+        let bundle = hand.one();
+        let stays = [
+            at(1, interval(0, 10), &kv("k", "a")),
+            at(11, interval(10, 20), &kv("k", "b")),
+        ];
+        let [first, second] = stays.clone();
+        let data = [no_window(&kv("k", "x")), first, no_window(&kv("k", "y")), second].concat();
+        hand.finish(&bundle, &[(pairs, data)]);
+        let bundle = hand.one();
+        assert_eq!(bundle.elements, 2);
+        assert_eq!(elements(&bundle), stays.concat());
+        hand.finish(&bundle, &[]);
+        assert_eq!(hand.finished(), Some(Outcome::Done));
     }
 }

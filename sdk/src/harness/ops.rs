@@ -6,7 +6,7 @@ use super::edge::{Edge, Receiver};
 use super::failure::Failure;
 use crate::windowing::WindowFn;
 
-/// `beam:transform:window_into:v1`.
+/// `beam:transform:window_into:v1`. What is in no window (between sliding windows with gaps) goes no further.
 pub(super) struct AssignWindows<T> {
     window_fn: WindowFn,
     next: Edge<T>,
@@ -21,6 +21,9 @@ impl<T: Element> AssignWindows<T> {
 impl<T: Element> Receiver<T> for AssignWindows<T> {
     fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
         let windows = self.window_fn.assign(at.timestamp);
+        if windows.is_empty() {
+            return Ok(());
+        }
         self.next.send(
             value,
             &Header {
@@ -32,6 +35,10 @@ impl<T: Element> Receiver<T> for AssignWindows<T> {
     }
     fn receive_all(&mut self, values: &mut Vec<T>, at: &Header) -> Result<(), Failure> {
         let windows = self.window_fn.assign(at.timestamp);
+        if windows.is_empty() {
+            values.clear();
+            return Ok(());
+        }
         let at = Header {
             timestamp: at.timestamp,
             windows,
