@@ -37,11 +37,20 @@ pub fn assign(window_fn: &WindowFn, timestamp: Timestamp) -> Vec<Window> {
 }
 
 /// The side-input window that a main-input window reads: the one that the side input's window function assigns to the
-/// main window's maximum timestamp, and of several the one that ends first. `None` where no such window is defined:
-/// sessions, and window functions that only an SDK knows.
+/// main window's maximum timestamp, of several the one that ends first, and where that time lies between two sliding
+/// windows the next one. `None` where no such window is defined: sessions, and window functions that only an SDK knows.
 pub fn side_input_window(side: &WindowFn, main: &Window) -> Option<Window> {
-    match side {
+    match *side {
         WindowFn::Sessions { .. } | WindowFn::Custom { .. } => None,
+        WindowFn::Sliding {
+            size_ms,
+            period_ms,
+            offset_ms,
+        } if size_ms > 0 && period_ms > 0 => {
+            let before = main.max_timestamp().millis().saturating_sub(size_ms);
+            let start = period_start(Timestamp(before), period_ms, offset_ms).saturating_add(period_ms);
+            Some(interval(start, size_ms))
+        }
         _ => assign(side, main.max_timestamp()).pop(),
     }
 }
@@ -123,6 +132,14 @@ mod tests {
             offset_ms: 0,
         };
         assert_eq!(side_input_window(&sliding, &window(10, 13)), Some(window(5, 15)));
+        assert_eq!(side_input_window(&sliding, &window(0, 4)), Some(window(-5, 5)));
+        let gaps = WindowFn::Sliding {
+            size_ms: 2,
+            period_ms: 5,
+            offset_ms: 1,
+        };
+        assert_eq!(side_input_window(&gaps, &window(10, 13)), Some(window(11, 13)));
+        assert_eq!(side_input_window(&gaps, &window(10, 14)), Some(window(16, 18)));
         assert_eq!(
             side_input_window(&WindowFn::Global, &window(10, 13)),
             Some(Window::Global)

@@ -91,18 +91,26 @@ impl WindowFn {
         }
     }
 
-    /// The side-input window that belongs to a main-input window: the latest that holds its maximum timestamp.
+    /// The side-input window that belongs to a main-input window: the one that holds its maximum timestamp. Of several
+    /// sliding windows it is the earliest; where that time lies between two of them, the next one.
     pub fn side_input_window(&self, main: &Window) -> Window {
         self.try_side_input_window(main).unwrap_or(Window::Global)
     }
 
     pub(crate) fn try_side_input_window(&self, main: &Window) -> Option<Window> {
-        if let WindowFn::Custom(custom) = self {
-            return custom.inner().side_input_window(main);
-        }
-        match self.assign(main.max_timestamp()) {
-            Windows::One(window) => Some(window),
-            Windows::Many(windows) => windows.into_iter().next(),
+        match *self {
+            WindowFn::Custom(ref custom) => custom.inner().side_input_window(main),
+            WindowFn::Sliding {
+                size_ms,
+                period_ms,
+                offset_ms,
+            } => {
+                let before = main.max_timestamp().millis().saturating_sub(size_ms);
+                let into = before.saturating_sub(offset_ms).rem_euclid(period_ms);
+                let start = before.saturating_sub(into).saturating_add(period_ms);
+                Some(interval(start, size_ms))
+            }
+            _ => self.assign(main.max_timestamp()).first().cloned(),
         }
     }
 
@@ -401,7 +409,26 @@ mod tests {
             offset_ms: 0,
         };
         assert_eq!(windows(gaps, 3_000), Vec::<String>::new());
-        assert_eq!(f.side_input_window(&interval(0, 4_000)), interval(0, 10_000));
+        assert_eq!(windows(gaps.clone(), 1_999), ["[0.000s, 2.000s)"]);
+    }
+
+    #[test]
+    fn a_side_input_in_sliding_windows_is_read_in_the_earliest() {
+        let f = WindowFn::Sliding {
+            size_ms: 10_000,
+            period_ms: 5_000,
+            offset_ms: 0,
+        };
+        assert_eq!(f.side_input_window(&interval(0, 4_000)), interval(-5_000, 10_000));
+        let gaps = WindowFn::Sliding {
+            size_ms: 2_000,
+            period_ms: 5_000,
+            offset_ms: 0,
+        };
+        assert_eq!(
+            gaps.side_input_window(&interval(0, 4_000)),
+            interval(5_000, 2_000)
+        );
     }
 
     #[test]
