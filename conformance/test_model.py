@@ -153,6 +153,35 @@ def test_a_test_stream_moves_the_clock_of_timers():
   assert time.time() - begin < 60
 
 
+def test_buffering_is_by_the_clock_of_the_test_stream():
+  stream = TestStream(coder=coders.StrUtf8Coder()).advance_watermark_to(0)
+  for letters in ['abc', 'def']:
+    for letter in letters:
+      stream = stream.add_elements([letter])
+    stream = stream.advance_processing_time(100)
+  with pipeline('--streaming') as p:
+    batches = (
+        p | stream.advance_watermark_to_infinity() | beam.Map(lambda x: ('k', x))
+        | beam.GroupIntoBatches(10, max_buffering_duration_secs=60)
+        | beam.MapTuple(lambda k, xs: ''.join(xs)))
+    check(batches, ['abc', 'def'])
+
+
+def test_what_comes_together_late_is_one_pane():
+  stream = (
+      TestStream(coder=coders.StrUtf8Coder()).advance_watermark_to(0)
+      .add_elements([TimestampedValue('b', 1)]).advance_watermark_to(20)
+      .add_elements([TimestampedValue(x, 1) for x in 'aacc']).advance_watermark_to_infinity())
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    counts = (
+        p | stream
+        | beam.WindowInto(
+            window.FixedWindows(10), trigger=trigger.AfterWatermark(late=trigger.AfterCount(1)),
+            accumulation_mode=trigger.AccumulationMode.DISCARDING, allowed_lateness=1000)
+        | beam.combiners.Count.PerElement())
+    check(counts, [('b', 1), ('a', 2), ('c', 2)])
+
+
 def test_deduplication_by_processing_time_forgets():
   stream = (
       TestStream(coder=coders.StrUtf8Coder()).advance_watermark_to(0)
@@ -859,7 +888,68 @@ def test_a_triggered_side_input_is_read_as_it_is_by_then():
     # A function that does not ask for its window gets what the SDK read of a global side input first, for ever.
     seen = stream['main'] | beam.Map(
         lambda x, side, w=beam.DoFn.WindowParam: (x, sorted(side)), beam.pvalue.AsList(side))
-    check(seen, [('x', [1]), ('y', [1, 3])])
+    check(seen, [('x', [1]), ('y', [3])])
+
+
+@pytest.mark.parametrize('mode', [trigger.AccumulationMode.ACCUMULATING, trigger.AccumulationMode.DISCARDING])
+def test_the_latest_firing_of_a_side_input_replaces_those_before(mode):
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    stream = p | (
+        TestStream().advance_watermark_to(0, tag='main').advance_watermark_to(0, tag='side')
+        .add_elements([TimestampedValue(('a', 1), 0)], tag='side')
+        .add_elements([TimestampedValue(('b', 2), 0)], tag='side')
+        .add_elements([TimestampedValue('x', 0)], tag='main')
+        .add_elements([TimestampedValue(('a', 5), 0)], tag='side')
+        .add_elements([TimestampedValue('y', 0)], tag='main')
+        .advance_watermark_to_infinity(tag='main').advance_watermark_to_infinity(tag='side'))
+    side = (
+        stream['side'] | beam.Map(lambda kv: kv).with_output_types(tuple[str, int])
+        | beam.WindowInto(
+            window.GlobalWindows(), trigger=trigger.Repeatedly(trigger.AfterCount(1)), accumulation_mode=mode))
+    largest = side | beam.Values() | beam.CombineGlobally(max).without_defaults()
+    by_key = side | beam.CombinePerKey(max)
+    # A function that does not ask for its window gets what the SDK read of a global side input first, for ever.
+    seen = stream['main'] | beam.Map(
+        lambda x, largest, pairs, multimap, w=beam.DoFn.WindowParam:
+        (x, largest, sorted(pairs), list(multimap['a']), list(multimap['b'])),
+        beam.pvalue.AsSingleton(largest), beam.pvalue.AsList(by_key), beam.pvalue.AsMultiMap(by_key))
+    check(seen, [('x', 2, [('a', 1), ('b', 2)], [1], [2]), ('y', 5, [('a', 5), ('b', 2)], [5], [2])])
+
+
+def test_elements_between_sliding_windows_pass_no_reshuffle():
+  with pipeline() as p:
+    kept = (
+        p | beam.Create(range(30)) | beam.Map(lambda t: TimestampedValue(t, t))
+        | beam.WindowInto(window.SlidingWindows(3, 10)) | beam.Reshuffle() | beam.Map(lambda t: t))
+    check(kept, [t for t in range(30) if t % 10 < 3])
+
+
+def test_a_side_input_in_sliding_windows_is_read_in_the_earliest():
+  with pipeline() as p:
+    side = (
+        p | 'Side' >> beam.Create([1, 6]) | 'SideTimes' >> beam.Map(lambda t: TimestampedValue(t, t))
+        | 'SideWindows' >> beam.WindowInto(window.SlidingWindows(10, 5)))
+    seen = (
+        p | 'Main' >> beam.Create([2]) | 'MainTimes' >> beam.Map(lambda t: TimestampedValue(t, t))
+        | 'MainWindows' >> beam.WindowInto(window.FixedWindows(4))
+        | beam.Map(lambda t, side: (t, sorted(side)), beam.pvalue.AsList(side)))
+    check(seen, [(2, [1])])
+
+
+def test_a_late_but_allowed_side_input_is_waited_for():
+  with pipeline('--streaming', '--allow_unsafe_triggers') as p:
+    stream = p | (
+        TestStream().advance_watermark_to(0, tag='main').advance_watermark_to(0, tag='side')
+        .add_elements([TimestampedValue('x', 1)], tag='main').advance_watermark_to(20, tag='side')
+        .add_elements([TimestampedValue('late', 1)], tag='side')
+        .advance_watermark_to_infinity(tag='main').advance_watermark_to_infinity(tag='side'))
+    side = stream['side'] | 'Side' >> beam.WindowInto(
+        window.FixedWindows(10), trigger=trigger.AfterWatermark(late=trigger.AfterCount(1)),
+        accumulation_mode=trigger.AccumulationMode.DISCARDING, allowed_lateness=30)
+    seen = (
+        stream['main'] | 'Main' >> beam.WindowInto(window.FixedWindows(10))
+        | beam.Map(lambda x, side: (x, list(side)), beam.pvalue.AsList(side)))
+    check(seen, [('x', ['late'])])
 
 
 def test_a_side_input_larger_than_a_message():

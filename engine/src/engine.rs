@@ -13,8 +13,8 @@ use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, St
 use crate::fuse::{self, GraphProblem, Native, Plan, PlanNode, Stage};
 use crate::graph::{CollectionId, Graph, Transform, TransformId, TransformKind};
 use crate::group::{GroupMergeId, Grouper};
-use crate::side_input::fires_early;
-use crate::stage::{Room, StageState};
+use crate::side_input::{fires_early, grouping_of};
+use crate::stage::{Queue, Room, StageState};
 use crate::state::StateError;
 use crate::test_stream::TestStreams;
 use crate::watermark::Watermark;
@@ -35,6 +35,8 @@ pub struct Engine {
     pub(crate) test_streams: TestStreams,
     pub(crate) phase: Phase,
     pub(crate) now: Timestamp,
+    /// The clock of those who call: `now` itself, unless a TestStream moves that.
+    pub(crate) real_now: Timestamp,
     pub(crate) started_at: Timestamp,
     pub(crate) wake: Option<Timestamp>,
     pub(crate) actions: Vec<Action>,
@@ -81,6 +83,10 @@ pub(crate) struct GroupState {
     /// The input is bounded and the trigger may fire early: all of a key's elements come before it is asked.
     pub waits_for_all: bool,
     pub changed: bool,
+    /// Whether a window of a key may fire more than once.
+    pub refires: bool,
+    /// Stage and index of side inputs that its firings replace the contents of.
+    pub views: Vec<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -164,13 +170,19 @@ impl Engine {
             return Err(problems);
         }
         let alone = config.truncates.iter().map(|(_, truncate)| *truncate).collect();
+        let mut graph = graph;
         let plan = fuse::fuse(&graph, checked, &alone)?;
         let mut config = config;
         let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
         if graph.transforms.iter().any(scripted) {
-            // SDKs combine what comes in one bundle before it is grouped: a late element beside one in time would
-            // take its timestamp, or its lateness. What a script shows must not depend on how it is bundled.
-            config.max_bundle_elements = 1;
+            // What comes together in an event of a script is one bundle, and the next one waits for it: what a script shows
+            // must not depend on the schedule.
+            config.max_bundle_elements = u64::MAX;
+            config.max_bundle_bytes = u64::MAX;
+            config.min_bundle_elements = u64::from(u32::MAX);
+            for environment in &mut graph.environments {
+                (environment.workers, environment.slots_per_worker) = (1, 1);
+            }
         }
         let mut engine = Engine {
             stages: plan
@@ -205,6 +217,7 @@ impl Engine {
             test_streams: TestStreams::default(),
             phase: Phase::New,
             now: Timestamp::MIN,
+            real_now: Timestamp::MIN,
             started_at: Timestamp::MIN,
             wake: None,
             actions: Vec::new(),
@@ -234,6 +247,7 @@ impl Engine {
             };
             self.nodes.push(node);
         }
+        self.connect_firings();
         for stage in 0..self.stages.len() {
             if self.stages[stage].splittable {
                 self.stages[stage].downstream = self.downstream_of(stage);
@@ -298,6 +312,30 @@ impl Engine {
         (0..found.len()).filter(|&stage| found[stage]).collect()
     }
 
+    /// Tells side inputs apart whose windows may fire more than once.
+    fn connect_firings(&mut self) {
+        if !self.groups.iter().any(|group| group.refires) {
+            return;
+        }
+        let mut producers = vec![None; self.graph.collections.len()];
+        for (index, transform) in self.graph.transforms.iter().enumerate() {
+            for output in &transform.outputs {
+                producers[output.0 as usize] = Some(index);
+            }
+        }
+        for (stage, state) in self.stages.iter_mut().enumerate() {
+            for (side, view) in state.sides.iter_mut().enumerate() {
+                let grouping = grouping_of(&self.graph, &producers, view.collection);
+                let mut groups = self.groups.iter_mut();
+                let group = groups.find(|group| group.refires && Some(group.transform) == grouping);
+                if let Some(group) = group {
+                    group.views.push((stage, side));
+                    view.replaces();
+                }
+            }
+        }
+    }
+
     fn connect_native(&mut self, id: TransformId, native: Native) -> Node {
         let transform = &self.graph.transforms[id.0 as usize];
         let inputs: Vec<usize> = transform.inputs.iter().map(|id| id.0 as usize).collect();
@@ -319,7 +357,9 @@ impl Engine {
                 // A TestStream wants to see each pane, whatever its collections are said to be.
                 let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
                 let bounded = collection.bounded && !self.graph.transforms.iter().any(scripted);
-                let waits_for_all = bounded && fires_early(&collection.windowing.trigger);
+                let early = fires_early(&collection.windowing.trigger);
+                let waits_for_all = bounded && early;
+                let refires = (early && !bounded) || collection.windowing.allowed_lateness_ms > 0;
                 self.groups.push(GroupState {
                     grouper,
                     transform: id,
@@ -328,6 +368,8 @@ impl Engine {
                     watermark,
                     waits_for_all,
                     changed: true,
+                    refires,
+                    views: Vec::new(),
                 });
                 self.collections[input].readers.push(Reader::Group(group));
                 Node::Group(group)
@@ -437,12 +479,28 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Timestamp) {
+        self.real_now = self.real_now.max(now);
         if self.test_streams.any() {
             self.now = self
                 .now
                 .max(self.started_at.plus_millis(self.test_streams.elapsed()));
+            let ahead = self.ahead();
+            for stage in &mut self.stages {
+                if let Queue::Keyed(queue) = &mut stage.queue {
+                    queue.ahead_ms = ahead;
+                }
+            }
         } else {
             self.now = self.now.max(now);
+        }
+    }
+
+    /// Milliseconds that a TestStream's clock is ahead of the SDKs' own.
+    pub(crate) fn ahead(&self) -> i64 {
+        if self.test_streams.any() {
+            self.now.millis_since(self.real_now)
+        } else {
+            0
         }
     }
 

@@ -102,6 +102,9 @@ pub(crate) struct KeyedQueue {
     sequence: u64,
     watermark: Timestamp,
     now: Timestamp,
+    /// Milliseconds that `now` is ahead of the SDK's clock, by which it sets processing-time timers and reads when they
+    /// fire: a TestStream moves the time of a job.
+    pub ahead_ms: i64,
     draining: bool,
 }
 
@@ -133,6 +136,7 @@ impl KeyedQueue {
             sequence: 0,
             watermark: Timestamp::MIN,
             now: Timestamp::MIN,
+            ahead_ms: 0,
             draining: false,
         }
     }
@@ -452,7 +456,7 @@ impl KeyedQueue {
         match domain {
             // Nothing of a window is processed after it expired.
             TimeDomain::EventTime => firing.fire_timestamp.min(self.expiration(window)),
-            TimeDomain::ProcessingTime => firing.fire_timestamp,
+            TimeDomain::ProcessingTime => firing.fire_timestamp.plus_millis(self.ahead_ms),
         }
     }
 

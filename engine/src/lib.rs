@@ -20,6 +20,7 @@ pub(crate) mod group;
 mod keyed;
 mod route;
 mod schedule;
+mod side_content;
 mod side_input;
 mod stage;
 mod stage_queue;

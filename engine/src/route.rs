@@ -3,7 +3,7 @@
 use purlin_coders::{Timestamp, Window};
 
 use crate::chunk::Chunk;
-use crate::engine::{Engine, Node, Phase, Reader, Request};
+use crate::engine::{Engine, GroupState, Node, Phase, Reader, Request};
 use crate::event::{Action, RequestId};
 use crate::stage::Queue;
 use crate::test_stream::Step;
@@ -132,6 +132,7 @@ impl Engine {
             return self.fail(format!("transform \"{name}\": {error}"));
         }
         for chunk in out {
+            self.note_firings(group, &chunk);
             self.deliver(output, chunk);
         }
         self.collections[output].watermark.advance(limit);
@@ -151,7 +152,31 @@ impl Engine {
         }
     }
 
+    /// Tells the side inputs that read what a grouping fires which keys did.
+    fn note_firings(&mut self, group: usize, chunk: &Chunk) {
+        let GroupState {
+            output, ref views, ..
+        } = self.groups[group];
+        if views.is_empty() {
+            return;
+        }
+        let format = &self.collections[output].format;
+        for element in format.walk(&chunk.data).flatten() {
+            let Ok((key, _)) = format.coder.split_kv(&chunk.data[element.value()]) else {
+                continue;
+            };
+            for &(stage, side) in views {
+                let view = &mut self.stages[stage].sides[side];
+                element
+                    .windows
+                    .iter()
+                    .for_each(|window| view.note_firing(window, key));
+            }
+        }
+    }
+
     fn advance_stage(&mut self, stage: usize) {
+        let ahead = self.ahead();
         let collections = &self.collections;
         let state = &mut self.stages[stage];
         let mut result = state.unblock(|side| collections[side].watermark.get());
@@ -165,6 +190,9 @@ impl Engine {
             _ => {}
         }
         let state = &mut self.stages[stage];
+        if let Queue::Keyed(queue) = &mut state.queue {
+            queue.ahead_ms = ahead;
+        }
         if result.is_ok() {
             result = state.advance(upstream, self.now);
         }

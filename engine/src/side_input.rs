@@ -1,18 +1,23 @@
 //! Side inputs: what has arrived of them, by window, and whether a main-input window can be processed.
+//!
+//! A window of a grouping can fire several times. The latest firing of a key replaces what earlier ones of that key gave:
+//! see [`SideView::note_firing`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
-use purlin_coders::{DecodeError, Timestamp, Window, Windows};
-use rustc_hash::FxHashMap;
+use purlin_coders::{DecodeError, PaneInfo, Timestamp, Timing, WalkedElement, Window, Windows};
+use rustc_hash::{FxHashSet, FxHasher};
 
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::event::SideInputPart;
 use crate::graph::{
-    Collection, CollectionId, SideInput, SideInputAccess, TransformId, Trigger, WindowFn, WindowMapping,
-    Windowing,
+    Collection, CollectionId, Graph, SideInput, SideInputAccess, TransformId, TransformKind, Trigger,
+    WindowFn, WindowMapping, Windowing,
 };
-use crate::group::window_fn::side_input_window;
+use crate::group::window_fn::{expiry, side_input_window};
+use crate::side_content::ByKey;
 use crate::state::StateError;
 
 /// A side input of a stage.
@@ -29,11 +34,16 @@ pub(crate) struct SideView {
     early: bool,
     /// Whether the first pane of the global window will do.
     early_global: bool,
+    /// Whether a window may have fired before it expires: what has come of it by its end is then taken for its on-time pane.
+    fires_open: bool,
+    allowed_lateness_ms: i64,
     format: CollectionFormat,
     /// Changes with the contents.
     pub token: u64,
     pub changed: bool,
     windows: BTreeMap<Window, Contents>,
+    /// Where a later firing may replace an earlier one: by window, the hashes of the grouping's keys that have fired.
+    fired: Option<BTreeMap<Window, FxHashSet<u64>>>,
     mapped: BTreeMap<Window, Window>,
     asked: BTreeSet<Window>,
     /// Main windows that the SDK is to map.
@@ -42,11 +52,10 @@ pub(crate) struct SideView {
 
 #[derive(Debug)]
 enum Contents {
+    /// Of an iterable whose windows fire once.
     Iterable(Vec<Bytes>),
-    Multimap {
-        order: Vec<Bytes>,
-        values: FxHashMap<Bytes, Vec<Bytes>>,
-    },
+    /// Of a multimap, and of an iterable whose windows may fire again.
+    ByKey(ByKey),
 }
 
 /// Whether the trigger may fire before the watermark passes the end of the window.
@@ -66,6 +75,51 @@ pub(crate) fn fires_early(trigger: &Trigger) -> bool {
     }
 }
 
+/// Whether the trigger may fire before its window expires.
+fn fires_open(trigger: &Trigger) -> bool {
+    match trigger {
+        Trigger::Never => false,
+        Trigger::AfterAll(all) => all.iter().all(fires_open),
+        Trigger::AfterEach(each) => each.first().is_some_and(fires_open),
+        Trigger::AfterAny(any) => any.iter().any(fires_open),
+        Trigger::OrFinally(main, until) => fires_open(main) || fires_open(until),
+        Trigger::Repeat(inner) => fires_open(inner),
+        _ => true,
+    }
+}
+
+/// The GroupByKey whose panes the elements of a collection bear: the nearest one upstream, with the same windows all the
+/// way. `None` where there is none, or more than one. `producers`: by collection, who makes it.
+pub(crate) fn grouping_of(
+    graph: &Graph,
+    producers: &[Option<usize>],
+    collection: CollectionId,
+) -> Option<TransformId> {
+    let window_fn = |id: CollectionId| &graph.collections[id.0 as usize].windowing.window_fn;
+    let (mut found, mut seen, mut open) = (None, BTreeSet::new(), vec![collection]);
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) || window_fn(id) != window_fn(collection) {
+            continue;
+        }
+        let Some(producer) = producers[id.0 as usize] else {
+            continue;
+        };
+        let transform = &graph.transforms[producer];
+        match transform.kind {
+            TransformKind::GroupByKey if found.is_some() => return None,
+            TransformKind::GroupByKey => found = Some(TransformId(producer as u32)),
+            _ => open.extend(&transform.inputs),
+        }
+    }
+    found
+}
+
+fn hash(key: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl SideView {
     /// `scripted`: a TestStream moves the time of the job.
     pub fn new(
@@ -76,7 +130,10 @@ impl SideView {
         scripted: bool,
     ) -> SideView {
         let Windowing {
-            window_fn, trigger, ..
+            window_fn,
+            trigger,
+            allowed_lateness_ms,
+            ..
         } = &collection.windowing;
         let custom = matches!(window_fn, WindowFn::Custom { .. });
         SideView {
@@ -96,72 +153,66 @@ impl SideView {
             early: fires_early(trigger) && !collection.bounded && !scripted,
             // For the end of the global window nobody can wait.
             early_global: fires_early(trigger),
+            fires_open: fires_open(trigger),
+            allowed_lateness_ms: *allowed_lateness_ms,
             format: CollectionFormat::from(collection),
             token: 0,
             changed: true,
             windows: BTreeMap::new(),
+            fired: None,
             mapped: BTreeMap::new(),
             asked: BTreeSet::new(),
             to_ask: Vec::new(),
         }
     }
 
+    /// Windows may fire more than once: the grouping's firings are told by [`SideView::note_firing`].
+    pub fn replaces(&mut self) {
+        self.fired = Some(BTreeMap::new());
+    }
+
+    /// The grouping upstream fires a window of a key; the elements that come of it will bear the firing's pane.
+    ///
+    /// What one key fires alone in its window (a global combine) replaces all that came of its earlier panes. Where several
+    /// keys fire, elements that still bear the key as theirs replace that key's earlier ones. Where they do not (the values of
+    /// several keys in a list) nobody knows whose earlier ones they replace, and they are added.
+    pub fn note_firing(&mut self, window: &Window, key: &[u8]) {
+        if let Some(fired) = &mut self.fired {
+            fired.entry(window.clone()).or_default().insert(hash(key));
+        }
+    }
+
     /// Takes elements in.
     pub fn ingest(&mut self, chunk: &Chunk) -> Result<(), ChunkError> {
         self.changed = true;
-        let SideView {
-            windows,
-            format,
-            access,
-            ..
-        } = self;
+        match (self.access, &self.fired) {
+            (SideInputAccess::Iterable, None) => self.ingest_iterable(chunk),
+            _ => self.ingest_by_key(chunk),
+        }
+    }
+
+    fn ingest_iterable(&mut self, chunk: &Chunk) -> Result<(), ChunkError> {
+        let SideView { windows, format, .. } = self;
         let mut runs: BTreeMap<Window, Vec<u8>> = BTreeMap::new();
         let mut last: Option<(Window, Vec<u8>)> = None;
         for (index, element) in (0..).zip(format.walk(&chunk.data)) {
-            let error = |source| format.error(index, chunk.data.len(), source);
-            let element = element.map_err(error)?;
-            let value = chunk.data.slice(element.value());
-            match access {
-                SideInputAccess::Iterable => {
-                    // Elements of one window follow each other.
-                    if let (Windows::One(window), Some((open, run))) = (&element.windows, &mut last)
-                        && window == open
-                    {
-                        run.extend_from_slice(&value);
-                        continue;
-                    }
-                    if let Some((window, run)) = last.take() {
-                        runs.entry(window).or_default().extend(run);
-                    }
-                    match &element.windows {
-                        Windows::One(window) => last = Some((window.clone(), value.to_vec())),
-                        Windows::Many(many) => {
-                            many.iter()
-                                .for_each(|w| runs.entry(w.clone()).or_default().extend_from_slice(&value));
-                        }
-                    }
-                }
-                SideInputAccess::Multimap => {
-                    let (key, rest) = format.coder.split_kv(&value).map_err(error)?;
-                    let rest = value.slice(key.len()..key.len() + rest.len());
-                    for window in element.windows.iter() {
-                        let empty = || Contents::Multimap {
-                            order: Vec::new(),
-                            values: FxHashMap::default(),
-                        };
-                        let contents = windows.entry(window.clone()).or_insert_with(empty);
-                        let Contents::Multimap { order, values } = contents else {
-                            continue;
-                        };
-                        match values.get_mut(key) {
-                            Some(values) => values.push(rest.clone()),
-                            None => {
-                                let key = Bytes::copy_from_slice(key);
-                                order.push(key.clone());
-                                values.insert(key, vec![rest.clone()]);
-                            }
-                        }
-                    }
+            let element = element.map_err(|source| format.error(index, chunk.data.len(), source))?;
+            let value = &chunk.data[element.value()];
+            // Elements of one window follow each other.
+            if let (Windows::One(window), Some((open, run))) = (&element.windows, &mut last)
+                && window == open
+            {
+                run.extend_from_slice(value);
+                continue;
+            }
+            if let Some((window, run)) = last.take() {
+                runs.entry(window).or_default().extend(run);
+            }
+            match &element.windows {
+                Windows::One(window) => last = Some((window.clone(), value.to_vec())),
+                Windows::Many(many) => {
+                    many.iter()
+                        .for_each(|w| runs.entry(w.clone()).or_default().extend_from_slice(value));
                 }
             }
         }
@@ -177,6 +228,47 @@ impl SideView {
             }
         }
         Ok(())
+    }
+
+    fn ingest_by_key(&mut self, chunk: &Chunk) -> Result<(), ChunkError> {
+        let format = self.format.clone();
+        for (index, element) in (0..).zip(format.walk(&chunk.data)) {
+            let error = |source| format.error(index, chunk.data.len(), source);
+            let element = element.map_err(error)?;
+            let whole = chunk.data.slice(element.value());
+            let (key, value) = match self.access {
+                SideInputAccess::Multimap => {
+                    let (key, rest) = format.coder.split_kv(&whole).map_err(error)?;
+                    (key, whole.slice(key.len()..key.len() + rest.len()))
+                }
+                // What is no pair has no key of its own.
+                SideInputAccess::Iterable if format.coder.as_kv().is_none() => (&[][..], whole.clone()),
+                SideInputAccess::Iterable => (format.coder.split_kv(&whole).map_err(error)?.0, whole.clone()),
+            };
+            self.add(&element, key, &value);
+        }
+        Ok(())
+    }
+
+    /// Adds an element to each of its windows, or replaces what it supersedes.
+    fn add(&mut self, element: &WalkedElement, key: &[u8], value: &Bytes) {
+        let PaneInfo { timing, index, .. } = element.pane;
+        for window in element.windows.iter() {
+            let contents = self
+                .windows
+                .entry(window.clone())
+                .or_insert_with(|| Contents::ByKey(ByKey::default()));
+            let Contents::ByKey(contents) = contents else {
+                continue;
+            };
+            let fired = self.fired.as_ref().and_then(|fired| fired.get(window));
+            match fired.filter(|_| timing != Timing::Unknown) {
+                None => contents.add(key, value.clone()),
+                Some(keys) if keys.len() == 1 => contents.replace_all(key, value.clone(), index),
+                Some(keys) if keys.contains(&hash(key)) => contents.replace(key, value.clone(), index),
+                Some(_) => contents.add_fired(key, value.clone(), index),
+            }
+        }
     }
 
     /// Whether a main-input window can be processed. Notes what the SDK must be asked.
@@ -200,7 +292,10 @@ impl SideView {
         } else {
             self.early
         };
-        watermark > window.max_timestamp() || (early && self.windows.contains_key(&window))
+        // Where nothing has come, something late may still come for as long as that is allowed.
+        watermark > expiry(&window, self.allowed_lateness_ms)
+            || (self.windows.contains_key(&window)
+                && (early || (self.fires_open && watermark > window.max_timestamp())))
     }
 
     /// Whether every main-input window can be processed.
@@ -217,6 +312,9 @@ impl SideView {
         if self.mapping == WindowMapping::Standard {
             let readable = |window: &Window| *window == Window::Global || window.max_timestamp() >= main;
             self.windows.retain(|window, _| readable(window));
+            if let Some(fired) = &mut self.fired {
+                fired.retain(|window, _| readable(window));
+            }
         }
     }
 
@@ -238,43 +336,29 @@ impl SideView {
             access,
             part,
         };
-        let multimap = "a multimap";
-        match (self.windows.get(&window), part, self.access) {
-            (Some(Contents::Iterable(chunks)), SideInputPart::Iterable, _) => Ok(chunks.clone()),
-            (_, SideInputPart::Iterable, SideInputAccess::Multimap) => Err(mismatch(multimap, "iterating")),
-            (_, SideInputPart::MultimapValues(_), SideInputAccess::Iterable) => {
-                Err(mismatch("an iterable", "key"))
+        match (self.access, part) {
+            (SideInputAccess::Multimap, SideInputPart::Iterable) => {
+                return Err(mismatch("a multimap", "iterating"));
             }
-            (_, SideInputPart::MultimapKeys | SideInputPart::MultimapEntries, SideInputAccess::Iterable) => {
-                Err(mismatch("an iterable", "its keys"))
+            (SideInputAccess::Iterable, SideInputPart::MultimapValues(_)) => {
+                return Err(mismatch("an iterable", "key"));
             }
-            (Some(Contents::Multimap { order, values }), part, _) => Ok(match part {
-                SideInputPart::MultimapValues(key) => values.get(key).cloned().unwrap_or_default(),
-                SideInputPart::MultimapKeys => order.clone(),
-                _ => entries(order, values),
-            }),
-            (Some(Contents::Iterable(_)) | None, _, _) => Ok(Vec::new()),
+            (SideInputAccess::Iterable, SideInputPart::MultimapKeys | SideInputPart::MultimapEntries) => {
+                return Err(mismatch("an iterable", "its keys"));
+            }
+            _ => {}
         }
+        Ok(match (self.windows.get(&window), part) {
+            (None, _) => Vec::new(),
+            (Some(Contents::Iterable(chunks)), _) => chunks.clone(),
+            (Some(Contents::ByKey(contents)), SideInputPart::Iterable) => contents.all(),
+            (Some(Contents::ByKey(contents)), SideInputPart::MultimapValues(key)) => {
+                contents.of(key).cloned().collect()
+            }
+            (Some(Contents::ByKey(contents)), SideInputPart::MultimapKeys) => contents.keys().to_vec(),
+            (Some(Contents::ByKey(contents)), SideInputPart::MultimapEntries) => contents.entries(),
+        })
     }
-}
-
-/// Pairs of key and iterable of values, encoded, in buffers of about a megabyte.
-fn entries(order: &[Bytes], values: &FxHashMap<Bytes, Vec<Bytes>>) -> Vec<Bytes> {
-    let mut chunks = Vec::new();
-    let mut out = Vec::new();
-    for key in order {
-        let values = values.get(key).map_or(&[][..], Vec::as_slice);
-        out.extend_from_slice(key);
-        out.extend_from_slice(&(values.len() as u32).to_be_bytes());
-        values.iter().for_each(|value| out.extend_from_slice(value));
-        if out.len() >= 1 << 20 {
-            chunks.push(Bytes::from(std::mem::take(&mut out)));
-        }
-    }
-    if !out.is_empty() {
-        chunks.push(out.into());
-    }
-    chunks
 }
 
 /// Main-input elements that wait for a side input.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use purlin_coders::windowed::encode_header;
 use purlin_coders::{PaneInfo, Timestamp, Window};
 
@@ -40,6 +41,17 @@ pub(crate) enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct TestStreams {
     pub streams: Vec<StreamState>,
+}
+
+/// Elements with their timestamps.
+type Elements = Vec<(Bytes, Timestamp)>;
+
+/// What comes together in an event is one bundle, but for elements behind the watermark and before it, which are two: SDKs
+/// combine what comes in one bundle before it is grouped, and one that is late would make the others late.
+fn apart(elements: Elements, watermark: Timestamp) -> (Elements, Elements) {
+    let late = |(_, at): &(Bytes, Timestamp)| *at < watermark;
+    let first = elements.first().is_some_and(late);
+    elements.into_iter().partition(|element| late(element) == first)
 }
 
 impl TestStreams {
@@ -113,6 +125,13 @@ impl TestStreams {
         Some(match event {
             TestStreamEvent::Elements { output, elements } => match stream.outputs.get(output) {
                 Some(collection) => {
+                    let (elements, rest) = apart(elements, stream.watermarks[output].get());
+                    if !rest.is_empty() {
+                        let elements = rest;
+                        stream
+                            .events
+                            .push_front(TestStreamEvent::Elements { output, elements });
+                    }
                     let mut data = Vec::new();
                     let mut min_timestamp = Timestamp::MAX;
                     for (value, timestamp) in &elements {

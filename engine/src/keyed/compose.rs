@@ -36,6 +36,8 @@ struct Making {
 struct Moment {
     watermark: Timestamp,
     now: Timestamp,
+    /// How far that is ahead of the clock of SDKs, in milliseconds.
+    ahead_ms: i64,
     ending: Ending,
     /// Timers of several timestamps may go together.
     several: bool,
@@ -79,7 +81,11 @@ impl Making {
                 let last = entry.last.entry(id.window.clone()).or_default();
                 last.fired.insert(id.clone())
             };
-            self.timer(key, &id, armed.firing);
+            let mut told = armed.firing;
+            if domain == TimeDomain::ProcessingTime {
+                told.fire_timestamp = armed.due.plus_millis(-moment.ahead_ms);
+            }
+            self.timer(key, &id, told);
             self.work.timer_holds.push(held(armed.firing.hold_timestamp));
             self.work.fired.push(Fired {
                 key: key.clone(),
@@ -172,6 +178,7 @@ impl KeyedQueue {
         let moment = Moment {
             watermark: self.watermark,
             now: self.now,
+            ahead_ms: self.ahead_ms,
             ending: self.ending(),
             several: !self.one_by_one,
             most_timers: MOST_TIMERS.min(self.spec.max_bundle_elements),

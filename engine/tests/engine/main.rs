@@ -4,6 +4,7 @@ mod bundles;
 #[path = "../common/mod.rs"]
 mod common;
 mod endings;
+mod firings;
 mod side_inputs;
 mod splittable;
 mod test_stream;

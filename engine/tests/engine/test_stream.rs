@@ -1,6 +1,6 @@
 //! TestStreams.
 
-use purlin_coders::{Coder, Timestamp};
+use purlin_coders::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::*;
@@ -58,25 +58,72 @@ fn a_remote_test_stream_waits_for_its_events() {
     assert_eq!(hand.finished(), Some(Outcome::Done));
 }
 
+fn together(elements: &[(&str, &str, i64)]) -> TestStreamEvent {
+    TestStreamEvent::Elements {
+        output: 0,
+        elements: elements
+            .iter()
+            .map(|(key, value, at)| (kv(key, value).into(), Timestamp(*at)))
+            .collect(),
+    }
+}
+
 #[test]
-fn a_bundle_of_a_test_stream_has_one_element() {
+fn what_comes_together_is_one_bundle_but_late_and_timely_elements_are_two() {
     // Without state, and with it, where elements of a key are kept together.
     for stateful in [false, true] {
-        let mut build = Build::new(1);
-        let elements = (0..3).map(|i| (kv("k", &i.to_string()).into(), Timestamp(1)));
-        let events = vec![TestStreamEvent::Elements {
-            output: 0,
-            elements: elements.collect(),
-        }];
+        let mut build = Build::new(3);
+        let events = vec![
+            together(&[("k", "a", 1), ("l", "b", 2), ("k", "c", 3)]),
+            watermark(10),
+            together(&[("k", "d", 4), ("k", "e", 11), ("k", "f", 5)]),
+        ];
         let stream = build.script(pair(), events);
         let see = UserTransform { stateful, ..user() };
         build.user("See", stream, pair(), see);
         let mut hand = Hand::start(build.engine());
-        for _ in 0..3 {
+        for expected in [3, 2, 1] {
             let bundle = hand.one();
-            assert_eq!(bundle.elements, 1);
+            assert_eq!(bundle.elements, expected);
             hand.finish(&bundle, &[]);
         }
         assert_eq!(hand.finished(), Some(Outcome::Done));
     }
+}
+
+#[test]
+fn timers_by_the_clock_of_sdks_are_due_by_that_of_the_stream() {
+    let mut build = Build::new(1);
+    let clock = TestStreamEvent::ProcessingTime;
+    let events = vec![
+        clock(100_000),
+        together(&[("k", "a", 1)]),
+        clock(59_000),
+        together(&[("k", "b", 1)]),
+        clock(1_000),
+        together(&[("k", "c", 1)]),
+    ];
+    let stream = build.script(pair(), events);
+    let kind = TransformKind::User(stateful(&[("t", TimeDomain::ProcessingTime)]));
+    let transform = build.transform("Timers", &[stream], &[], kind);
+    let mut hand = Hand::start(build.engine());
+    let bundle = hand.one();
+    assert!(elements(&bundle).ends_with(b"a"));
+    // A minute from now, as the SDK's clock has it: it knows nothing of the stream's.
+    hand.now += 7;
+    let set = timer("k", Window::Global, "", Some((hand.now + 60_000, 1)));
+    hand.finish_with_timers(&bundle, transform, &[("t", set)]);
+    let bundle = hand.one();
+    assert!(elements(&bundle).ends_with(b"b") && timers(&bundle).is_empty());
+    hand.finish(&bundle, &[]);
+    hand.now += 3;
+    // It fires at its time, and is told by the SDK's clock: now.
+    let bundle = hand.one();
+    let told = timer("k", Window::Global, "", Some((hand.now - 3, 1)));
+    assert_eq!(timers(&bundle), [("t".to_string(), told)]);
+    hand.finish(&bundle, &[]);
+    let bundle = hand.one();
+    assert!(elements(&bundle).ends_with(b"c"));
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
 }

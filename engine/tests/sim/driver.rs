@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use purlin_coders::{Timestamp, Window};
+use purlin_coders::{PaneInfo, Timestamp, Window};
 use purlin_engine::{
     Action, Bundle, BundleId, BundleInput, Engine, EngineConfig, Event, Outcome, Residual, Split,
     TransformKind,
@@ -12,7 +12,7 @@ use crate::oracle::{Element, side_window};
 use crate::pipeline::{Op, Pipeline, UNIT, range_key};
 use crate::rng::Rng;
 use crate::turns::Turns;
-use crate::worker::{Fault, Run, decode, encode};
+use crate::worker::{Fault, Run, decode, encode, panes};
 
 #[derive(Debug)]
 enum Later {
@@ -29,6 +29,8 @@ struct Live {
     bundle: Bundle,
     /// What the worker still is to process of it.
     elements: Vec<Element>,
+    /// Their panes, in the same order.
+    panes: Vec<PaneInfo>,
     /// A split that was decided and is not told yet.
     split: Option<Split>,
     finished: bool,
@@ -191,11 +193,14 @@ impl<'a> Driver<'a> {
     fn start(&mut self, bundle: Bundle) {
         let stage = &self.engine.stages()[bundle.stage.0 as usize];
         let format = self.engine.format(stage.input).unwrap().clone();
-        let mut elements = Vec::new();
+        let (mut elements, mut panes_of) = (Vec::new(), Vec::new());
         let mut keys = BTreeSet::new();
         for input in &bundle.input {
             match input {
-                BundleInput::Elements(data) => elements.extend(decode(data, &format)),
+                BundleInput::Elements(data) => {
+                    elements.extend(decode(data, &format));
+                    panes_of.extend(panes(data, &format));
+                }
                 BundleInput::Timers { data, .. } => {
                     let coder = purlin_coders::TimerCoder {
                         key: purlin_coders::Coder::VarInt,
@@ -253,6 +258,7 @@ impl<'a> Driver<'a> {
                 apart,
                 bundle,
                 elements,
+                panes: panes_of,
                 split: None,
                 finished: false,
                 keys,
@@ -378,7 +384,7 @@ impl<'a> Driver<'a> {
             }
         }
         let elements = std::mem::take(&mut live.elements);
-        run.elements(&elements);
+        run.elements(&elements, &live.panes);
         let result = run.finish();
         let roll = self.rng.below(100);
         if roll < 15 && live.bundle.attempt < 4 {

@@ -7,6 +7,7 @@ mod oracle;
 mod pipeline;
 mod rng;
 mod scripted;
+mod sides;
 mod turns;
 mod worker;
 
@@ -163,6 +164,22 @@ fn every_script_gives_the_oracles_panes() {
         panes += expected.len();
     }
     assert!(panes > 5_000, "only {panes} panes");
+}
+
+#[test]
+fn every_script_of_a_side_input_gives_what_its_latest_firings_gave() {
+    let mut read = 0;
+    for seed in seeds(1_000) {
+        let (pipeline, script) = sides::generate(&mut Rng::new(seed));
+        let report = Driver::new(&pipeline, strategy(seed / 7), seed, Fault::None).run();
+        let expected = sides::evaluate(&script);
+        if report.error.is_some() || report.outcome != Some(Outcome::Done) || expected != report.committed {
+            let Report { error, committed, .. } = report;
+            panic!("seed {seed}: {error:?}\nexpected {expected:?}\ncommitted {committed:?}\n{script:?}");
+        }
+        read += expected.len();
+    }
+    assert!(read > 5_000, "only {read} elements read a side input");
 }
 
 #[test]

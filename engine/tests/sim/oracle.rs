@@ -36,10 +36,16 @@ pub fn sliding(size: i64, period: i64, at: Timestamp) -> Vec<Window> {
     starts.map(window).collect()
 }
 
-/// The side-input window of a window of the main input.
+/// The side-input window of a window of the main input: of those that hold its last timestamp the earliest.
 pub fn side_window(window_fn: &WindowFn, main: &Window) -> Window {
     match window_fn {
         WindowFn::Fixed { size_ms, .. } => fixed(*size_ms, main.max_timestamp()),
+        WindowFn::Sliding {
+            size_ms, period_ms, ..
+        } => {
+            let all = sliding(*size_ms, *period_ms, main.max_timestamp());
+            all.into_iter().min().unwrap()
+        }
         _ => Window::Global,
     }
 }
@@ -217,6 +223,13 @@ fn apply(op: &Op, input: Vec<Element>, side: Option<(WindowFn, Vec<Element>)>) -
             .into_iter()
             .map(|e| Element {
                 value: e.value + by,
+                ..e
+            })
+            .collect(),
+        Op::Rekey(modulus) => input
+            .into_iter()
+            .map(|e| Element {
+                key: e.value % modulus,
                 ..e
             })
             .collect(),

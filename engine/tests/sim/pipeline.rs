@@ -35,6 +35,8 @@ pub enum Op {
     Drop(i64),
     /// After a GroupByKey.
     Sum,
+    /// Makes the value, modulo this, the key.
+    Rekey(i64),
     /// Sums values in a bag; a timer at the end of the window emits.
     StateSum,
     /// As StateSum, but emits when its window expires.
@@ -305,7 +307,7 @@ impl<'a> Builder<'a> {
         self.user(Op::Window(size_ms), sums, user())
     }
 
-    fn side(
+    pub fn side(
         &mut self,
         op: Op,
         input: CollectionId,
@@ -403,7 +405,6 @@ impl Builder<'_> {
             2 | 3 => Some(Op::Sliding(size, size * 2 / 5)),
             _ => Some(Op::Window(size)),
         };
-        let sliding = matches!(window, Some(Op::Sliding(..)));
         if let Some(window) = &window {
             current = self.user(window.clone(), current, user());
         }
@@ -417,9 +418,7 @@ impl Builder<'_> {
         }
         for _ in 0..1 + self.rng.below(6) {
             let next = self.step(current, &sides);
-            if !sliding {
-                sides.push(current);
-            }
+            sides.push(current);
             if self.rng.chance(10) {
                 // The same collection twice, one of them directly.
                 current = self.native("Flatten", &[current, next], TransformKind::Flatten, pair());

@@ -2,7 +2,7 @@
 //!
 //! A script goes on when all is quiet, so what a grouping has seen at each of its steps does not depend on the schedule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use purlin_coders::{Timestamp, wire};
@@ -33,7 +33,7 @@ pub struct Script {
     early: Option<u32>,
 }
 
-fn script(rng: &mut Rng, single: bool) -> Vec<Step> {
+fn script(rng: &mut Rng) -> Vec<Step> {
     let (mut watermark, mut steps) = (0, Vec::new());
     for _ in 0..rng.below(14) {
         steps.push(match rng.below(4) {
@@ -43,7 +43,7 @@ fn script(rng: &mut Rng, single: bool) -> Vec<Step> {
             }
             1 => Step::ProcessingTime(rng.range(0, 20)),
             _ => {
-                let count = if single { 1 } else { 1 + rng.below(4) };
+                let count = 1 + rng.below(4);
                 let element = |rng: &mut Rng| {
                     let at = (watermark + rng.range(-40, 40)).max(0);
                     (at, rng.range(0, 3), rng.range(1, 1_000))
@@ -80,9 +80,7 @@ fn event(step: &Step) -> TestStreamEvent {
 pub fn generate(rng: &mut Rng) -> (Pipeline, Script) {
     let accumulating = rng.chance(40);
     let early = rng.chance(40).then(|| 1 + rng.below(3) as u32);
-    // Panes of several elements that come at once depend on their order where panes count or accumulate.
-    let single = accumulating || early.is_some();
-    let streams: Vec<_> = (0..1 + rng.below(3)).map(|_| script(rng, single)).collect();
+    let streams: Vec<_> = (0..1 + rng.below(3)).map(|_| script(rng)).collect();
     let window = [5, 20, 50][rng.below(3) as usize];
     let lateness = [0, 10, 1_000][rng.below(3) as usize];
     let mut builder = Builder::new(rng);
@@ -143,6 +141,15 @@ struct Pane {
     on_time: bool,
 }
 
+/// The elements of an event that come as one bundle each, in order: those like the first one, and the others.
+pub fn apart(elements: &[(i64, i64, i64)], watermark: i64) -> Vec<Vec<(i64, i64, i64)>> {
+    let first = elements.first().is_some_and(|first| first.0 < watermark);
+    let (same, others) = elements
+        .iter()
+        .partition(|element| (element.0 < watermark) == first);
+    vec![same, others]
+}
+
 /// What the grouping tells, in the order of the scripts' steps.
 pub fn evaluate(script: &Script) -> Vec<Element> {
     let mut places: Vec<(usize, i64, i64, bool)> = vec![(0, 0, i64::MIN, false); script.streams.len()];
@@ -168,35 +175,42 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
         .min_by_key(|&i| places[i].1)
     {
         let place = &mut places[next];
+        // What comes together is one bundle, but for elements behind the stream's watermark and before it.
+        let mut together = vec![Vec::new()];
         match script.streams[next].get(place.0) {
             None => (place.2, place.3) = (i64::MAX, true),
             Some(Step::Watermark(to)) => place.2 = place.2.max(*to),
             Some(Step::ProcessingTime(by)) => place.1 += by,
-            Some(Step::Elements(elements)) => {
-                for &(at, key, value) in elements {
-                    let value = script.chain.iter().try_fold(value, |value, op| match op {
-                        Op::Add(by) => Some(value + by),
-                        Op::Drop(modulus) => (value % modulus != 0).then_some(value),
-                        other => panic!("{other:?} is no part of a chain"),
-                    });
-                    let Some(value) = value else { continue };
-                    let start = at - at.rem_euclid(script.window);
-                    let end = start + script.window - 1;
-                    if end.saturating_add(script.lateness) < watermark {
-                        continue;
-                    }
-                    let pane = panes.entry((start, key)).or_default();
-                    pane.sum += value;
-                    pane.fresh += 1;
-                    let late = end < watermark;
-                    if late || script.early.is_some_and(|n| pane.fresh >= n) {
-                        pane.on_time |= late;
-                        tell(pane, key, start, &mut told);
-                    }
+            Some(Step::Elements(elements)) => together = apart(elements, place.2),
+        }
+        place.0 += 1;
+        for elements in together {
+            let mut new = BTreeSet::new();
+            for (at, key, value) in elements {
+                let value = script.chain.iter().try_fold(value, |value, op| match op {
+                    Op::Add(by) => Some(value + by),
+                    Op::Drop(modulus) => (value % modulus != 0).then_some(value),
+                    other => panic!("{other:?} is no part of a chain"),
+                });
+                let Some(value) = value else { continue };
+                let start = at - at.rem_euclid(script.window);
+                if (start + script.window - 1).saturating_add(script.lateness) < watermark {
+                    continue;
+                }
+                let pane = panes.entry((start, key)).or_default();
+                pane.sum += value;
+                pane.fresh += 1;
+                new.insert((start, key));
+            }
+            for (start, key) in new {
+                let pane = panes.get_mut(&(start, key)).unwrap();
+                let late = start + script.window - 1 < watermark;
+                if late || script.early.is_some_and(|n| pane.fresh >= n) {
+                    pane.on_time |= late;
+                    tell(pane, key, start, &mut told);
                 }
             }
         }
-        place.0 += 1;
         watermark = places.iter().map(|place| place.2).min().unwrap_or(i64::MAX);
         for (&(start, key), pane) in &mut panes {
             if !pane.on_time && start + script.window - 1 < watermark {

@@ -14,13 +14,18 @@ use crate::oracle::{Element, fixed, loops, session, side_window, sliding};
 use crate::pipeline::{Op, Pipeline, UNIT, is_sized, range_key};
 
 pub fn encode(element: &Element, coder: &Coder) -> Bytes {
-    encode_in(element, std::slice::from_ref(&element.window), coder)
+    encode_in(
+        element,
+        std::slice::from_ref(&element.window),
+        PaneInfo::NO_FIRING,
+        coder,
+    )
 }
 
 /// An element in several windows.
-fn encode_in(element: &Element, windows: &[Window], coder: &Coder) -> Bytes {
+fn encode_in(element: &Element, windows: &[Window], pane: PaneInfo, coder: &Coder) -> Bytes {
     let mut out = Vec::new();
-    encode_header(element.timestamp, windows, PaneInfo::NO_FIRING, &mut out);
+    encode_header(element.timestamp, windows, pane, &mut out);
     if is_sized(coder) {
         let (start, end) = (element.key, element.value);
         for part in [range_key(start), start - start % UNIT, start, end, end - start] {
@@ -78,6 +83,14 @@ pub fn decode(data: &[u8], format: &CollectionFormat) -> Vec<Element> {
     elements
 }
 
+/// The panes of the elements that [`decode`] finds.
+pub fn panes(data: &[u8], format: &CollectionFormat) -> Vec<PaneInfo> {
+    let elements = format.walk(data).map(|walked| walked.unwrap());
+    elements
+        .flat_map(|element| vec![element.pane; element.windows.len()])
+        .collect()
+}
+
 /// How the fake worker misbehaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
@@ -107,6 +120,8 @@ pub struct Run<'a> {
     /// How many elements of a range are read before a checkpoint.
     pub checkpoint: i64,
     pub fault: Fault,
+    /// The pane of the element that is processed; what comes of it bears it too.
+    pane: PaneInfo,
     outputs: BTreeMap<CollectionId, Vec<u8>>,
     result: BundleResult,
 }
@@ -128,13 +143,15 @@ impl<'a> Run<'a> {
             now,
             checkpoint: i64::MAX,
             fault: Fault::None,
+            pane: PaneInfo::NO_FIRING,
             outputs,
             result,
         }
     }
 
-    pub fn elements(&mut self, elements: &[Element]) {
-        for element in elements {
+    pub fn elements(&mut self, elements: &[Element], panes: &[PaneInfo]) {
+        for (element, pane) in elements.iter().zip(panes) {
+            self.pane = *pane;
             self.feed(self.stage.input, element);
         }
     }
@@ -190,7 +207,7 @@ impl<'a> Run<'a> {
             if self.stage.outputs.contains(&output) {
                 let out = self.outputs.entry(output).or_default();
                 let coder = &self.pipeline.graph.collections[output.0 as usize].coder;
-                out.extend_from_slice(&encode_in(&element, windows, coder));
+                out.extend_from_slice(&encode_in(&element, windows, self.pane, coder));
             }
             for window in windows {
                 let window = window.clone();
@@ -364,6 +381,13 @@ impl<'a> Run<'a> {
                 },
             ),
             Op::Add(by) => self.emit(id, with(element.value + by)),
+            Op::Rekey(modulus) => self.emit(
+                id,
+                Element {
+                    key: element.value % modulus,
+                    ..element.clone()
+                },
+            ),
             Op::Drop(modulus) => {
                 if element.value % modulus != 0 {
                     self.emit(id, element.clone());
