@@ -281,6 +281,53 @@ fn a_flatten_of_two_sdks_is_transcoded_where_elements_are_made() {
     .assert_eq(&describe(&plan));
 }
 
+/// Pairs whose keys only an SDK can tell from their values are sent whole, and written anew where a Flatten's reader runs.
+#[test]
+fn a_test_stream_of_pairs_with_unknown_keys_is_written_anew_by_an_sdk() {
+    let mut builder = two_sdks();
+    builder.coder("unknown", urns::coders::KV, &["own", "text"]);
+    builder.collection("stream", "unknown");
+    builder.collection("more", "unknown");
+    builder.collection("all", "unknown");
+    builder.par_do("More", "start", &["more"]);
+    let element = pipeline::test_stream_payload::TimestampedElement {
+        encoded_element: b"no length before the key".as_slice().into(),
+        timestamp: 1,
+    };
+    let added = pipeline::test_stream_payload::event::AddElements {
+        elements: vec![element],
+        ..Default::default()
+    };
+    let payload = pipeline::TestStreamPayload {
+        coder_id: "unknown".to_owned(),
+        events: vec![pipeline::test_stream_payload::Event {
+            event: Some(pipeline::test_stream_payload::event::Event::ElementEvent(added)),
+        }],
+        ..Default::default()
+    };
+    let urn = urns::transforms::TEST_STREAM;
+    builder.transform("Stream", urn, payload.encode_to_vec(), &[], &["stream"]);
+    let inputs = [("0", "stream"), ("1", "more")];
+    builder.transform(
+        "Flatten",
+        urns::transforms::FLATTEN,
+        Vec::new(),
+        &inputs,
+        &["all"],
+    );
+    builder.par_do("Read", "all", &[]);
+    run_in(&mut builder, "Read", "other");
+    let described = describe(&plan(&builder.pipeline, &options()).unwrap());
+    for line in [
+        "on other: Stream/transcode/0 -> stream\n",
+        "Flatten Flatten: stream, more -> all\n",
+        "  Stream/transcode/0/Read: windowed_value<length_prefix<kv<test:pickled, string_utf8>>, global_window>\n",
+        "  stream/Write: windowed_value<kv<length_prefix<test:pickled>, string_utf8>, global_window>\n",
+    ] {
+        assert!(described.contains(line), "{line}is not in\n{described}");
+    }
+}
+
 #[test]
 fn window_into_without_an_environment_runs_where_its_input_is_made() {
     let mut builder = two_sdks();

@@ -348,6 +348,47 @@ impl Coders {
         Some(out.into())
     }
 
+    /// Whether [`Coders::nest`] can tell the parts of a value apart, as far as it must.
+    fn can_nest(&mut self, id: &str) -> bool {
+        let Ok(wire) = self.wire(id) else {
+            return false;
+        };
+        self.nested
+            || wire.id == id
+            || matches!(wire.coder, Coder::LengthPrefix(_))
+            || self
+                .kv(id)
+                .is_some_and(|(key, value)| self.can_nest_part(&key) && self.can_nest(&value))
+    }
+
+    fn can_nest_part(&mut self, id: &str) -> bool {
+        let Ok(wire) = self.wire(id) else {
+            return false;
+        };
+        wire.id == id
+            || self.protos.get(id).is_some_and(|coder| urn(coder) == urns::ROW)
+            || self
+                .kv(id)
+                .is_some_and(|(key, value)| self.can_nest_part(&key) && self.can_nest_part(&value))
+    }
+
+    /// The coder by which a TestStream's elements, of coder `id`, are sent: where only an SDK can take them apart, they are in
+    /// a length prefix as a whole. `None` where they are sent as they are.
+    pub(super) fn whole(&mut self, id: &str) -> Option<String> {
+        let known = self.wire(id).is_ok();
+        (known && !self.can_nest(id)).then(|| self.make(urns::LENGTH_PREFIX, &[id]))
+    }
+
+    /// An element of a TestStream in the form in which it is sent; `None` where it is not of its coder.
+    pub(super) fn scripted(&mut self, id: &str, element: &Bytes) -> Option<Bytes> {
+        if self.whole(id).is_none() {
+            return self.nest(id, element);
+        }
+        let mut out = Vec::with_capacity(element.len() + 4);
+        purlin_coders::wire::write_bytes(element, &mut out, true);
+        Some(out.into())
+    }
+
     /// Moves past a value of coder `id` that an SDK wrote in the nested context, and writes its wire form. `None` where
     /// only the SDK knows its end.
     fn nest_part(&mut self, id: &str, rest: &mut &[u8], out: &mut Vec<u8>) -> Option<()> {

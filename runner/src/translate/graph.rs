@@ -147,22 +147,22 @@ impl<'a> Builder<'a> {
     pub(super) fn decide_formats(&mut self) {
         let mut made_in: HashMap<String, usize> = HashMap::new();
         let mut read_in: HashMap<String, usize> = HashMap::new();
-        for leaf in &self.leaves {
-            for (_, id) in leaf.main_inputs() {
-                if let Some(environment) = leaf.environment {
-                    read_in.entry(id.to_owned()).or_insert(environment);
-                }
+        // Those who read come after those who make, so what is read beyond a Flatten or a GroupByKey is known before it.
+        for leaf in self.leaves.iter().rev() {
+            let beyond = leaf.outputs().into_iter().find_map(|(_, id)| read_in.get(id));
+            if let Some(environment) = leaf.environment.or(beyond.copied()) {
+                read_in.extend(leaf.proto.inputs.values().map(|id| (id.clone(), environment)));
             }
         }
         for mut leaf in std::mem::take(&mut self.leaves) {
             let mut after = Vec::new();
             let result = match leaf.op {
-                Op::Flatten | Op::Redistribute => self.unify(&mut leaf, &mut made_in),
+                Op::Flatten | Op::Redistribute => self.unify(&mut leaf, &mut made_in, &read_in),
                 Op::GroupByKey => self.grouped(&leaf),
                 Op::Impulse => self.impulse(&leaf),
                 Op::TestStream(ref payload) => {
                     let coder = payload.coder_id.clone();
-                    self.test_stream(&mut leaf, &coder, &read_in)
+                    self.test_stream(&mut leaf, &coder, &read_in, &mut made_in)
                         .map(|transcoders| after = transcoders)
                 }
                 Op::User(_) => self.declared(&leaf),
@@ -247,14 +247,16 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Its elements are of the payload's coder. Where that hides the key and the value of declared KVs, which only an
-    /// SDK can tell apart, they are written anew: by the returned leaves.
+    /// Its elements are of the payload's coder. Where that hides the key and the value of declared KVs, or has parts that
+    /// only an SDK can tell apart, they are written anew: by the returned leaves.
     fn test_stream(
         &mut self,
         leaf: &mut Leaf,
         coder: &str,
         read_in: &HashMap<String, usize>,
+        made_in: &mut HashMap<String, usize>,
     ) -> Result<Vec<Leaf>, String> {
+        let whole = self.coders.whole(coder);
         let outputs: Vec<(String, String)> = leaf
             .outputs()
             .into_iter()
@@ -263,10 +265,11 @@ impl<'a> Builder<'a> {
         let mut transcoders = Vec::new();
         for (tag, id) in outputs {
             let declared = self.format(&id)?;
-            self.with_coder(&id, coder)?;
+            self.with_coder(&id, whole.as_deref().unwrap_or(coder))?;
             let own = self.input_format(&id)?;
             let is_kv = |format: &Format| self.coders.kv(&format.wire.id).is_some();
-            if self.coders.elements_are_nested() || !is_kv(&declared) || is_kv(&own) {
+            let hides = !self.coders.elements_are_nested() && is_kv(&declared) && !is_kv(&own);
+            if whole.is_none() && !hides {
                 continue;
             }
             // Without an environment nothing needs its keys.
@@ -277,6 +280,7 @@ impl<'a> Builder<'a> {
             leaf.proto.outputs.insert(tag.clone(), made.clone());
             self.set(&id, declared);
             transcoders.push(self.identity(leaf, &tag, environment, [&made, &id], &made));
+            made_in.insert(id, environment);
         }
         Ok(transcoders)
     }
@@ -306,7 +310,12 @@ impl<'a> Builder<'a> {
     }
 
     /// One coder for all inputs and the output of a Flatten or Redistribute.
-    fn unify(&mut self, leaf: &mut Leaf, made_in: &mut HashMap<String, usize>) -> Result<(), String> {
+    fn unify(
+        &mut self,
+        leaf: &mut Leaf,
+        made_in: &mut HashMap<String, usize>,
+        read_in: &HashMap<String, usize>,
+    ) -> Result<(), String> {
         let outputs: Vec<String> = leaf.outputs().into_iter().map(|(_, id)| id.to_owned()).collect();
         let Some(output) = outputs.first() else {
             return Ok(());
@@ -341,8 +350,9 @@ impl<'a> Builder<'a> {
         }
         for ((tag, id), input) in inputs.iter().zip(&formats) {
             if input.wire.identity != format.wire.identity {
-                // Where the input is made, its coder is known.
-                let environment = self.environment(made_in, id);
+                // Where the input is made, its coder is known. What no SDK makes, such as a TestStream's elements, is read in one
+                // that knows it.
+                let environment = self.environment(made_in, id).or(read_in.get(output).copied());
                 let environment = environment.ok_or_else(|| {
                     format!(
                         "input \"{tag}\" has another coder than the output, and no environment can be found to \
@@ -747,7 +757,7 @@ pub(super) fn test_stream_event(
             let output =
                 output.ok_or_else(|| format!("an event names output \"{}\", which is none", added.tag))?;
             let elements = added.elements.iter().map(|element| {
-                let nested = coders.nest(coder, &element.encoded_element);
+                let nested = coders.scripted(coder, &element.encoded_element);
                 let nested = nested.ok_or_else(|| format!("an element is not of coder \"{coder}\""))?;
                 Ok((nested, Timestamp::from_millis(element.timestamp)))
             });
