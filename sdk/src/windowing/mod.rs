@@ -408,7 +408,7 @@ mod tests {
             period_ms: 5_000,
             offset_ms: 0,
         };
-        assert_eq!(windows(gaps, 3_000), Vec::<String>::new());
+        assert_eq!(windows(gaps.clone(), 3_000), Vec::<String>::new());
         assert_eq!(windows(gaps.clone(), 1_999), ["[0.000s, 2.000s)"]);
     }
 
