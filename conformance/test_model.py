@@ -854,7 +854,7 @@ class FailsOnce(beam.DoFn):
 
 
 def test_a_failed_attempt_is_not_in_committed_metrics(tmp_path):
-  p = pipeline()
+  p = pipeline('--max_attempts=4')
   check(p | beam.Create([1, 2, 3], reshuffle=False) | beam.ParDo(FailsOnce(str(tmp_path / 'failed'))), [1, 2, 3])
   result = p.run()
   result.wait_until_finish()
@@ -864,10 +864,35 @@ def test_a_failed_attempt_is_not_in_committed_metrics(tmp_path):
   assert seen.attempted >= 3
 
 
-def test_the_number_of_attempts_is_an_option(tmp_path):
-  with pytest.raises(Exception, match='the bundle failed once'):
-    with pipeline('--max_bundle_attempts=1') as p:
-      p | beam.Create([2]) | beam.ParDo(FailsOnce(str(tmp_path / 'failed')))
+class Fails(beam.DoFn):
+  """Counts its calls in a file."""
+  def __init__(self, path):
+    self.path = path
+
+  def process(self, element):
+    with open(self.path, 'a', encoding='utf-8') as calls:
+      calls.write('x')
+    raise ValueError(f'no number for {element}')
+
+
+@pytest.mark.parametrize('more, attempts', [
+    ([], 1), (['--max_attempts=2'], 2), (['--max_bundle_attempts=3'], 3), (['--experiments=max_attempts=2'], 2)])
+def test_a_failing_dofn_is_told_once_and_last(tmp_path, more, attempts):
+  calls = tmp_path / 'calls'
+  p = pipeline(*more)
+  p | beam.Create([2]) | 'Number' >> beam.ParDo(Fails(str(calls)))
+  result = p.run()
+  with pytest.raises(Exception) as failure:
+    result.wait_until_finish()
+  assert calls.read_text(encoding='utf-8') == 'x' * attempts
+  text = str(failure.value).strip()
+  assert text.splitlines()[-1] == "ValueError: no number for 2 [while running 'Number']"
+  assert (f'a bundle failed {attempts} times' in text) == (attempts > 1)
+  messages = [m.message_response for m in result._messages if m.HasField('message_response')]
+  told = [m for m in messages if m.importance >= beam_job_api_pb2.JobMessage.JOB_MESSAGE_BASIC]
+  assert [m.importance for m in told if 'no number for 2' in m.message_text] == [
+      beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR]
+  assert sum('is tried again' in m.message_text for m in told) == (attempts > 1)
 
 
 # Side inputs that change, and side inputs that are large.

@@ -178,12 +178,11 @@ impl Engine {
             }
         } else {
             if attempt >= self.config.max_attempts {
-                let times = if attempt == 1 {
-                    "once".to_string()
-                } else {
-                    format!("{attempt} times")
+                // The error comes last: its last line is what people look at.
+                let error = match attempt {
+                    1 => error.to_owned(),
+                    _ => format!("a bundle failed {attempt} times, the last time with:\n{error}"),
                 };
-                let error = format!("{error}\nthe bundle failed {times}");
                 return self.fail(error);
             }
             attempt = attempt.saturating_add(1);

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::StreamExt as _;
 use prost_types::value::Kind;
@@ -13,7 +13,7 @@ use purlin_coders::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Window, Wind
 use purlin_proto::fn_execution::state_key::{BagUserState, IterableSideInput, MultimapSideInput, Type};
 use purlin_proto::pipeline::{self, MonitoringInfo, ParDoPayload};
 use purlin_proto::urns;
-use purlin_runner::job::{Importance, Job, JobEvent, JobHandle, JobSettings, JobState};
+use purlin_runner::job::{Importance, Job, JobEvent, JobHandle, JobSettings, JobState, Message};
 use purlin_runner::translate::{PlanOptions, plan};
 use purlin_runner::worker::WorkerError;
 use support::{Builder, Context, Factory, Functions, spec};
@@ -195,6 +195,60 @@ async fn a_failing_bundle_is_tried_four_times_and_its_error_reaches_the_user() {
         assert!(message.text.contains(part), "{part} in {}", message.text);
     }
     assert_eq!(job.error().as_ref(), Some(&message.text));
+    // The user's error comes once, and its last line is the last but for the transform's name; before, one line says what happens.
+    assert!(
+        message
+            .text
+            .ends_with("ValueError: user's own (in stage \"My/Broken\")"),
+        "{}",
+        message.text
+    );
+    let told = events.iter().filter_map(|event| match event {
+        JobEvent::Message(message) if message.importance >= Importance::Basic => Some(&*message.text),
+        _ => None,
+    });
+    let told: Vec<&str> = told.collect();
+    assert_eq!(
+        told.iter().filter(|text| text.contains("user's own")).count(),
+        1,
+        "{told:#?}"
+    );
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0].contains("is tried again"), "{told:#?}");
+}
+
+#[tokio::test]
+async fn errors_that_workers_log_are_told_unless_a_bundle_failed_of_them() {
+    let (mut builder, factory) = (Builder::new(), Factory::default());
+    builder.impulse("start");
+    builder.par_do("Broken", "start", &[]);
+    let job = Arc::new(OnceLock::<JobHandle>::new());
+    let own = job.clone();
+    factory.functions.set("Broken", move |_, _| {
+        if let Some(job) = own.get() {
+            job.worker_error("", "failed: user's own".into());
+            job.worker_error("", "the disk is full".into());
+        }
+        Err(failed("user's own"))
+    });
+    let started = start(&builder, factory);
+    job.set(started.clone()).unwrap();
+    assert_eq!(started.wait().await, JobState::Failed);
+    let messages: Vec<Message> = started.messages().collect().await;
+    let told: Vec<&Message> = messages
+        .iter()
+        .filter(|message| message.importance >= Importance::Basic)
+        .collect();
+    let own: Vec<_> = told
+        .iter()
+        .filter(|message| message.text.contains("user's own"))
+        .collect();
+    assert_eq!(own.len(), 1, "{told:#?}");
+    assert_eq!(own[0].importance, Importance::Error);
+    assert!(
+        told.iter().any(|message| message.text == "the disk is full"),
+        "{told:#?}"
+    );
 }
 
 #[tokio::test]
@@ -225,9 +279,20 @@ async fn a_bundle_that_fails_once_and_a_lost_worker_do_no_harm() {
         (started.load(Ordering::SeqCst), stopped.load(Ordering::SeqCst)),
         (2, 2)
     );
-    let warnings: Vec<String> = job.messages().map(|message| message.text).collect().await;
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[1].contains("it was killed"), "{warnings:?}");
+    let messages: Vec<Message> = job.messages().collect().await;
+    let (details, warnings): (Vec<_>, Vec<_>) = messages
+        .into_iter()
+        .partition(|message| message.importance < Importance::Basic);
+    assert!(
+        details.iter().any(|message| message.text.contains("not yet")),
+        "{details:#?}"
+    );
+    let [again, killed, count] = &warnings[..] else {
+        panic!("{warnings:#?}")
+    };
+    assert!(again.text.contains("is tried again"), "{again:?}");
+    assert!(killed.text.contains("it was killed"), "{killed:?}");
+    assert!(count.text.starts_with("2 attempts"), "{count:?}");
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ fn a_bundle_is_tried_four_times() {
     }
     assert_eq!(
         hand.error(),
-        "ValueError: no such thing\nthe bundle failed 4 times"
+        "a bundle failed 4 times, the last time with:\nValueError: no such thing"
     );
     assert_eq!(hand.finished(), Some(Outcome::Failed));
     // The error comes before the end.

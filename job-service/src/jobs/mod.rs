@@ -311,7 +311,12 @@ impl WorkerLog for JobLog {
         };
         if let Some(handle) = job.handle() {
             let space = if entry.trace.is_empty() { "" } else { "\n" };
-            handle.message(importance, format!("{}{space}{}", entry.message, entry.trace));
+            let text = format!("{}{space}{}", entry.message, entry.trace);
+            if severity >= Severity::Error {
+                handle.worker_error(&entry.instruction_id, text);
+            } else {
+                handle.message(importance, text);
+            }
         }
     }
 }

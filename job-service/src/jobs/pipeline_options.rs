@@ -41,14 +41,16 @@ impl PipelineOptions {
                     reason: format!("{n} is not between 0 and {MAX_WORKERS}"),
                 })?,
         };
-        let attempts = match integer(&all, "max_bundle_attempts")? {
-            None => None,
-            Some(0) => Some(u32::MAX),
-            Some(n) => Some(u32::try_from(n).map_err(|_| JobError::Option {
-                option: "max_bundle_attempts".into(),
-                reason: format!("{n} is not between 0 (endlessly) and {}", u32::MAX),
-            })?),
+        // The name of before; where both are given, the other one counts.
+        let attempts = match attempts(&all, "max_attempts")? {
+            None => attempts(&all, "max_bundle_attempts")?,
+            given => given,
         };
+        // Where user code runs in the program that submitted the pipeline, its error is seen at once, as in Beam's in-process runner:
+        // each further attempt would print it once more on the same terminal.
+        let in_launcher =
+            text(&all, "environment_type").is_some_and(|kind| kind.eq_ignore_ascii_case("LOOPBACK"));
+        let attempts = attempts.or(in_launcher.then_some(1));
         let job_name = text(&all, "job_name").filter(|name| !name.is_empty());
         let streaming = match find(&all, "streaming") {
             Some(Kind::BoolValue(streaming)) => *streaming,
@@ -142,10 +144,17 @@ impl PipelineOptions {
                 "How many workers each environment has; 0 for as many as the machine has cores.",
             ),
             option(
+                "max_attempts",
+                Enum::Integer,
+                "",
+                "How often a bundle is tried before the job fails, in batch and streaming; 0 for endlessly. 4 times where it is not \
+                 said, and once where workers are LOOPBACK ones.",
+            ),
+            option(
                 "max_bundle_attempts",
                 Enum::Integer,
-                "4",
-                "How often a bundle is tried before the job fails, in batch and streaming; 0 for endlessly.",
+                "",
+                "The same as max_attempts.",
             ),
             option(
                 "state_backed_iterable_bytes",
@@ -278,6 +287,33 @@ fn find<'a>(all: &'a Struct, name: &str) -> Option<&'a Kind> {
         .filter(|kind| !matches!(kind, Kind::NullValue(_)))
 }
 
+/// The value of an experiment `NAME=VALUE`: how an SDK that sends no options but those it knows can give another one.
+fn experiment<'a>(all: &'a Struct, name: &str) -> Option<&'a str> {
+    let Some(Kind::ListValue(experiments)) = find(all, "experiments") else {
+        return None;
+    };
+    experiments.values.iter().find_map(|value| match &value.kind {
+        Some(Kind::StringValue(text)) => text.strip_prefix(name)?.strip_prefix('='),
+        _ => None,
+    })
+}
+
+/// How often a bundle is tried; 0 stands for endlessly.
+fn attempts(all: &Struct, name: &str) -> Result<Option<u32>, JobError> {
+    let given = match (integer(all, name)?, experiment(all, name)) {
+        (None, Some(text)) => Some(whole(name, text)?),
+        (given, _) => given,
+    };
+    match given {
+        None => Ok(None),
+        Some(0) => Ok(Some(u32::MAX)),
+        Some(n) => u32::try_from(n).map(Some).map_err(|_| JobError::Option {
+            option: name.into(),
+            reason: format!("{n} is not between 0 (endlessly) and {}", u32::MAX),
+        }),
+    }
+}
+
 fn text(all: &Struct, name: &str) -> Option<String> {
     match find(all, name)? {
         Kind::StringValue(text) => Some(text.clone()),
@@ -285,21 +321,26 @@ fn text(all: &Struct, name: &str) -> Option<String> {
     }
 }
 
-fn integer(all: &Struct, name: &str) -> Result<Option<i64>, JobError> {
-    let wrong = |given: String| JobError::Option {
-        option: name.into(),
+fn no_number(option: &str, given: &str) -> JobError {
+    JobError::Option {
+        option: option.into(),
         reason: format!("{given} is no whole number"),
-    };
+    }
+}
+
+fn whole(option: &str, text: &str) -> Result<i64, JobError> {
+    text.trim()
+        .parse()
+        .map_err(|_| no_number(option, &format!("{text:?}")))
+}
+
+fn integer(all: &Struct, name: &str) -> Result<Option<i64>, JobError> {
     match find(all, name) {
         None => Ok(None),
         Some(Kind::NumberValue(n)) if n.fract() == 0.0 => Ok(Some(*n as i64)),
-        Some(Kind::StringValue(text)) => text
-            .trim()
-            .parse()
-            .map(Some)
-            .map_err(|_| wrong(format!("{text:?}"))),
-        Some(Kind::NumberValue(n)) => Err(wrong(n.to_string())),
-        Some(_) => Err(wrong("its value".into())),
+        Some(Kind::StringValue(text)) => whole(name, text).map(Some),
+        Some(Kind::NumberValue(n)) => Err(no_number(name, &n.to_string())),
+        Some(_) => Err(no_number(name, "its value")),
     }
 }
 
@@ -346,11 +387,26 @@ mod tests {
             options.plan_options().engine.max_attempts
         };
         assert_eq!(read(&[]), 4);
-        let name = "beam:option:max_bundle_attempts:v1";
-        assert_eq!(read(&[(name, Kind::StringValue("1".into()))]), 1);
-        assert_eq!(read(&[(name, Kind::NumberValue(0.0))]), u32::MAX);
-        let wrong = PipelineOptions::read(options(&[(name, Kind::NumberValue(-1.0))])).unwrap_err();
-        assert!(wrong.to_string().contains("max_bundle_attempts"), "{wrong}");
+        for option in ["max_attempts", "max_bundle_attempts"] {
+            let name = &*format!("beam:option:{option}:v1");
+            assert_eq!(read(&[(name, Kind::StringValue("2".into()))]), 2);
+            assert_eq!(read(&[(name, Kind::NumberValue(0.0))]), u32::MAX);
+            let wrong = PipelineOptions::read(options(&[(name, Kind::NumberValue(-1.0))])).unwrap_err();
+            assert!(wrong.to_string().contains(option), "{wrong}");
+        }
+        let loopback = (
+            "beam:option:environment_type:v1",
+            Kind::StringValue("LOOPBACK".into()),
+        );
+        assert_eq!(read(std::slice::from_ref(&loopback)), 1);
+        assert_eq!(read(&[loopback, ("max_attempts", Kind::NumberValue(3.0))]), 3);
+        let experiments = ["other", "max_attempts=7"].map(|text| Value {
+            kind: Some(Kind::StringValue(text.into())),
+        });
+        let experiments = Kind::ListValue(prost_types::ListValue {
+            values: experiments.into(),
+        });
+        assert_eq!(read(&[("beam:option:experiments:v1", experiments)]), 7);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::bundle::{self, End, Metrics};
+use super::failures::last_line;
 use super::log::{EventLog, Importance, JobState};
 use super::metrics::elements_begun;
 use super::workers::JobWorker;
@@ -182,6 +183,18 @@ impl Actor {
                 "workers did not end the finalizers of bundles, or did not explain their metrics, in 30 seconds".to_owned(),
             );
         }
+        let (told, failed) = self.shared.failures().end();
+        self.warn(told);
+        if failed > 0 && self.failure.is_none() {
+            let times = if failed == 1 {
+                "an attempt".to_owned()
+            } else {
+                format!("{failed} attempts")
+            };
+            self.warn([format!(
+                "{times} to process a bundle failed, and was made good by another"
+            )]);
+        }
         let state = match (&self.failure, self.finished) {
             (Some(error), _) => {
                 self.log.tell(Importance::Error, error.clone());
@@ -312,6 +325,8 @@ impl Actor {
                 metrics,
                 worker,
             } => {
+                let told = self.shared.failures().finished(&bundle::instruction(bundle));
+                self.warn(told);
                 let finalize = result.finalize;
                 let actions = self.handle(Event::BundleFinished { bundle, result });
                 let undone = |action: &Action| matches!(action, Action::Undone(id) if *id == bundle);
@@ -326,24 +341,7 @@ impl Actor {
             }
             End::Failed { error, worker_lost } => {
                 self.shared.metrics().failed(bundle);
-                let stage = self
-                    .shared
-                    .stages
-                    .get(running.stage.0 as usize)
-                    .map_or("", |stage| &stage.name);
-                let attempt = running.attempt;
-                let text = format!(
-                    "attempt {attempt} of a bundle of \"{stage}\" failed: {}",
-                    last_line(&error)
-                );
-                self.log.tell(Importance::Warning, text);
-                self.failing = Some(running.stage);
-                self.feed(Event::BundleFailed {
-                    bundle,
-                    error,
-                    worker_lost,
-                });
-                self.failing = None;
+                self.failed(bundle, &running, error, worker_lost);
             }
             End::NoWorker(error) => self.fail(error),
             End::SubmitterGone(reason) => self.submitter_gone(&reason),
@@ -367,6 +365,48 @@ impl Actor {
         }
     }
 
+    /// A bundle failed. Its error is told when the job fails of it; before, one line says that it is tried again.
+    fn failed(&mut self, bundle: BundleId, running: &Running, error: String, worker_lost: bool) {
+        let stage = self
+            .shared
+            .stages
+            .get(running.stage.0 as usize)
+            .map_or("", |stage| &stage.name);
+        let attempt = running.attempt;
+        let text = format!(
+            "attempt {attempt} of a bundle of \"{stage}\" failed: {}",
+            last_line(&error)
+        );
+        let again = format!("a bundle of \"{stage}\" failed and is tried again; the log has its error");
+        tracing::info!(job = %self.shared.job_id, "{text}\n{error}");
+        let instruction = bundle::instruction(bundle);
+        let (told, failed) = self.shared.failures().failed(&instruction, running.stage, &error);
+        self.warn(told);
+        // What ends a worker is no error of the user's, and no other message tells of it.
+        let importance = if worker_lost {
+            Importance::Warning
+        } else {
+            Importance::Detailed
+        };
+        self.log.tell(importance, text);
+        self.failing = Some(running.stage);
+        self.feed(Event::BundleFailed {
+            bundle,
+            error,
+            worker_lost,
+        });
+        self.failing = None;
+        if failed == 1 && !worker_lost && self.failure.is_none() {
+            self.warn([again]);
+        }
+    }
+
+    fn warn(&self, texts: impl IntoIterator<Item = String>) {
+        for text in texts {
+            self.log.tell(Importance::Warning, text);
+        }
+    }
+
     fn perform(&mut self, action: Action) {
         match action {
             Action::StartBundle(bundle) => self.start(bundle),
@@ -382,6 +422,8 @@ impl Actor {
                 if let Some(running) = self.running.remove(&bundle) {
                     running.task.abort();
                     self.shared.metrics().failed(bundle);
+                    let told = self.shared.failures().finished(&bundle::instruction(bundle));
+                    self.warn(told);
                 }
             }
             Action::SplitsStopped { stage, error } => self.splits_stopped(stage, &error),
@@ -465,6 +507,7 @@ impl Actor {
             task,
         };
         self.running.insert(id, running);
+        self.shared.failures().started(bundle::instruction(id));
     }
 
     fn split(&mut self, bundle: BundleId, fraction: f64, estimated: u64) {
@@ -609,14 +652,4 @@ async fn sleep_until(at: Option<Instant>) {
     if let Some(at) = at {
         tokio::time::sleep_until(at).await;
     }
-}
-
-/// The line of an SDK's error that says most: the last one that is not blank.
-fn last_line(error: &str) -> &str {
-    error
-        .lines()
-        .rev()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .unwrap_or(error)
 }

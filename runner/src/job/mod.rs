@@ -7,6 +7,7 @@
 mod actor;
 mod ask;
 mod bundle;
+mod failures;
 mod log;
 mod merge;
 mod metrics;
@@ -33,6 +34,7 @@ use crate::translate::{Plan, StagePlan, WindowPlan};
 use crate::worker::WorkerFactory;
 use actor::{Actor, Input};
 use bundle::StageIo;
+use failures::Failures;
 use log::EventLog;
 use metrics::MetricsStore;
 use workers::Workers;
@@ -85,6 +87,7 @@ impl Job {
         );
         let io = stages.iter().map(|stage| StageIo::new(stage, &engine)).collect();
         let shared = Arc::new(Shared {
+            job_id: settings.job_id.clone(),
             engine: Mutex::new(engine),
             stages,
             io,
@@ -96,6 +99,7 @@ impl Job {
             states,
             workers,
             metrics: Mutex::default(),
+            failures: Mutex::default(),
             samples: Mutex::default(),
         });
         tokio::spawn(Workers::retire_idle(Arc::downgrade(&shared)));
@@ -121,6 +125,7 @@ impl Job {
 
 /// What all tasks of a job share.
 pub(crate) struct Shared {
+    job_id: String,
     engine: Mutex<Engine>,
     stages: Vec<StagePlan>,
     io: Vec<StageIo>,
@@ -133,6 +138,7 @@ pub(crate) struct Shared {
     states: HashSet<(String, String)>,
     workers: Workers,
     metrics: Mutex<MetricsStore>,
+    failures: Mutex<Failures>,
     /// Samples that the workers gave, the last ones of each PCollection.
     samples: Mutex<SampleDataResponse>,
 }
@@ -222,6 +228,10 @@ impl Shared {
 
     fn metrics(&self) -> MutexGuard<'_, MetricsStore> {
         lock(&self.metrics)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of a transform that a worker names by id.
@@ -323,6 +333,15 @@ impl JobHandle {
     /// Adds a message, say of a worker's log. Nothing is added after the terminal state.
     pub fn message(&self, importance: Importance, text: impl Into<String>) {
         self.log.tell(importance, text.into());
+    }
+
+    /// Adds an error that a worker logged while it followed an instruction (empty: not known), as a warning: a client takes a job's last
+    /// error message as the reason of its failure. One that only repeats the error of a bundle that failed is not added.
+    pub fn worker_error(&self, instruction: &str, text: String) {
+        let told = self.shared.failures().logged(instruction, text);
+        if let Some(text) = told {
+            self.log.tell(Importance::Warning, text);
+        }
     }
 
     /// The metrics so far.

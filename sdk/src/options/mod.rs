@@ -168,6 +168,10 @@ pub struct PipelineOptions {
     #[arg(long = "sdk_worker_parallelism", value_name = "N", default_value_t = 1, help_heading = HEADING)]
     pub sdk_worker_parallelism: u32,
 
+    /// How often a bundle is tried before the pipeline fails; 0 is endlessly
+    #[arg(long = "max_attempts", value_name = "N", default_value_t = DEFAULT_MAX_ATTEMPTS, help_heading = HEADING)]
+    pub max_attempts: u32,
+
     /// Threads of the DirectRunner; 0 is one per core
     #[arg(long = "direct_num_workers", value_name = "N", default_value_t = 0, help_heading = HEADING)]
     pub direct_num_workers: u32,
@@ -219,6 +223,7 @@ pub struct PipelineOptions {
 }
 
 const HEADING: &str = "Pipeline options";
+const DEFAULT_MAX_ATTEMPTS: u32 = 4;
 
 /// Where PortableRunner looks for a job service.
 pub(crate) const DEFAULT_JOB_ENDPOINT: &str = "localhost:8099";
@@ -236,6 +241,7 @@ impl Default for PipelineOptions {
             docker_mounts: Vec::new(),
             job_name: None,
             sdk_worker_parallelism: 1,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
             direct_num_workers: 0,
             experiments: Vec::new(),
             streaming: false,
@@ -300,6 +306,7 @@ impl PipelineOptions {
                 let options = DirectOptions {
                     max_bundle_elements: self.number("max_bundle_elements", "elements")?,
                     state_backed_iterable_bytes: self.number("state_backed_iterable_bytes", "bytes")?,
+                    max_attempts: Some(self.max_attempts),
                     job_name: self.job_name(),
                     parallelism: Some(self.direct_workers()),
                     pipeline_options: self.to_struct(),

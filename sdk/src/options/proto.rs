@@ -97,6 +97,7 @@ impl PipelineOptions {
             "sdk_worker_parallelism",
             Some(string(self.sdk_worker_parallelism.to_string())),
         );
+        set("max_attempts", Some(string(self.max_attempts.to_string())));
         set("experiments", list(&self.experiments));
         set(
             "streaming",

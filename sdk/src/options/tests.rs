@@ -165,6 +165,8 @@ fn help_reads_well() {
                   Name of the job in the job service; the program's name by default
               --sdk_worker_parallelism <N>
                   Workers that a job service starts per environment; 0 lets it choose [default: 1]
+              --max_attempts <N>
+                  How often a bundle is tried before the pipeline fails; 0 is endlessly [default: 4]
               --direct_num_workers <N>
                   Threads of the DirectRunner; 0 is one per core [default: 0]
               --experiments <NAMES>

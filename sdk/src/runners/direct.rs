@@ -25,6 +25,8 @@ pub struct DirectOptions {
     pub parallelism: Option<usize>,
     /// A bundle has so many elements at most. `None`: the engine chooses.
     pub max_bundle_elements: Option<u64>,
+    /// A bundle is tried so often before the pipeline fails; 0 is endlessly. `None`: 4 times.
+    pub max_attempts: Option<u32>,
     /// The values of a key that a GroupByKey gives stay with the runner, to be read page by page, where they are more bytes
     /// than this. `None`: 16 MiB.
     pub state_backed_iterable_bytes: Option<usize>,
@@ -59,6 +61,9 @@ impl DirectRunner {
             plan_options.engine.max_bundle_elements = most.max(1);
             plan_options.engine.min_bundle_elements = 1;
             plan_options.engine.few_elements = 1;
+        }
+        if let Some(attempts) = options.max_attempts {
+            plan_options.engine.max_attempts = if attempts == 0 { u32::MAX } else { attempts };
         }
         let plan = plan(&built.proto, &plan_options).map_err(|e| RunError::Translate(e.to_string()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
