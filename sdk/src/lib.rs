@@ -14,6 +14,41 @@
 //! # Ok::<(), RunError>(())
 //! ```
 //!
+//! A program's `Cargo.toml` needs one line, with the features of the files that it reads or writes (`avro`, `parquet`, `object-store`):
+//!
+//! ```toml
+//! [dependencies]
+//! purlin = { path = "../purlin/sdk", features = ["parquet"] }
+//! ```
+//!
+//! [`clap`] and [`serde`], in which options and types of one's own are written, come with it:
+//!
+//! ```
+//! use purlin::prelude::*;
+//! use purlin::{clap, serde};
+//!
+//! /// Adds up what was paid.
+//! #[derive(clap::Parser)]
+//! struct Options {
+//!     /// Files to read
+//!     #[arg(long, default_value = "*.csv")]
+//!     input: String,
+//!     #[command(flatten)]
+//!     pipeline: PipelineOptions,
+//! }
+//!
+//! #[derive(Clone, serde::Serialize, serde::Deserialize, Element)]
+//! #[serde(crate = "purlin::serde")]
+//! struct Payment {
+//!     cents: i64,
+//! }
+//!
+//! let options: Options = purlin::options::try_parse_from(["payments", "--runner=DirectRunner"])?;
+//! let p = Pipeline::new();
+//! p.apply(ReadCsv::<Payment>::from(&options.input)).map("Cents", |payment: Payment| payment.cents);
+//! # Ok::<(), clap::Error>(())
+//! ```
+//!
 //! A pipeline is built first and run afterwards. User code is closures, [`DoFn`]s and [`CombineFn`]s. Workers in other
 //! processes find closures again by building the same pipeline, so what a program does before it runs its pipeline
 //! must be repeatable.
@@ -43,6 +78,7 @@ pub mod testing;
 pub mod transforms;
 pub mod windowing;
 
+pub use clap;
 pub use combine::{CombineFn, Sum};
 pub use dofn::{AsyncDoFn, Context, DoFn, FinishContext, KeyedContext, OutputTag, OutputTags, StatefulDoFn};
 pub use error::{BoxError, BuildError, DoFnResult, RunError};
@@ -52,6 +88,7 @@ pub use purlin_coders::{Element, PaneInfo, Timestamp, Window};
 pub use purlin_derive::{Element, Schema, test};
 pub use result::{PipelineHandle, PipelineResult, PipelineState};
 pub use schema::Schema;
+pub use serde;
 
 /// What nearly every pipeline needs.
 pub mod prelude {

@@ -64,17 +64,26 @@ impl<T> Default for CsvSource<T> {
     }
 }
 
-impl<T: Element + DeserializeOwned> ReadRecords<CsvSource<T>> {
+// The bounds are those of the calls, where the compiler says which of them a type lacks.
+impl<T> ReadRecords<CsvSource<T>> {
     /// The rows of the files that match this pattern.
-    pub fn from(pattern: &str) -> Self {
+    pub fn from(pattern: &str) -> Self
+    where
+        T: Element + DeserializeOwned,
+    {
         ReadRecords::with(pattern, CsvSource::default())
     }
 
     /// The rows of the files that match the patterns of a collection.
-    pub fn all() -> Self {
+    pub fn all() -> Self
+    where
+        T: Element + DeserializeOwned,
+    {
         ReadRecords::all_with(CsvSource::default())
     }
+}
 
+impl<T: Element + DeserializeOwned> ReadRecords<CsvSource<T>> {
     /// What stands between values: a comma, unless told otherwise.
     #[must_use]
     pub fn delimiter(mut self, delimiter: u8) -> Self {

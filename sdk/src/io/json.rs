@@ -59,16 +59,23 @@ impl<T: Element + DeserializeOwned> LineFormat for JsonLine<T> {
     }
 }
 
-impl<T: Element + DeserializeOwned> ReadLines<JsonLine<T>> {
+// The bounds are those of the calls, where the compiler says which of them a type lacks.
+impl<T> ReadLines<JsonLine<T>> {
     /// The values of the files that match this pattern.
-    pub fn from(pattern: &str) -> Self {
+    pub fn from(pattern: &str) -> Self
+    where
+        T: Element + DeserializeOwned,
+    {
         ReadLines::of(pattern, JsonLine::default())
     }
 }
 
-impl<T: Element + DeserializeOwned> ReadAllLines<JsonLine<T>> {
+impl<T> ReadAllLines<JsonLine<T>> {
     /// A file that is named without wildcards must be there, unless told otherwise.
-    pub fn new() -> Self {
+    pub fn new() -> Self
+    where
+        T: Element + DeserializeOwned,
+    {
         ReadAllLines::of(JsonLine::default())
     }
 }

@@ -14,6 +14,7 @@ use crate::combine::CombineFn;
 use crate::dofn::Context;
 use crate::harness::{CLOSURE_COMBINE_FN, ClosurePayload, CombineNode, Node};
 use crate::pipeline::{PCollection, PTransform};
+use crate::primitives::Pair;
 use crate::windowing::WindowFn;
 
 /// Combines the values of each key. What can be combined before the grouping is.
@@ -192,9 +193,13 @@ impl<T: Element> PCollection<T> {
     }
 }
 
-impl<K: Element + Eq + Hash, V: Element> PCollection<(K, V)> {
+impl<T: Element> PCollection<T> {
     /// Combines the values of each key; see [`CombinePerKey`].
-    pub fn combine_per_key<F: CombineFn<In = V>>(&self, name: &str, combine: F) -> PCollection<(K, F::Out)> {
-        self.apply(CombinePerKey::new(name, combine))
+    pub fn combine_per_key<F>(&self, name: &str, combine: F) -> PCollection<(T::Key, F::Out)>
+    where
+        T: Pair<Key: Eq + Hash>,
+        F: CombineFn<In = T::Value>,
+    {
+        T::pairs(self).apply(CombinePerKey::new(name, combine))
     }
 }

@@ -5,6 +5,7 @@ use purlin_proto::urns::transforms;
 
 use crate::error::BoxError;
 use crate::pipeline::{PCollection, PTransform};
+use crate::primitives::Pair;
 use crate::side_input::Elements;
 
 /// The values of each key, by window. Keys are the same when their encodings are.
@@ -89,14 +90,20 @@ impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for GroupByKey {
     }
 }
 
-impl<K: Element, V: Element> PCollection<(K, V)> {
+impl<T: Element> PCollection<T> {
     /// The values of each key; see [`GroupByKey`].
-    pub fn group_by_key(&self, name: &str) -> PCollection<(K, Vec<V>)> {
-        self.apply_named(name, GroupByKey)
+    pub fn group_by_key(&self, name: &str) -> PCollection<(T::Key, Vec<T::Value>)>
+    where
+        T: Pair,
+    {
+        T::pairs(self).apply_named(name, GroupByKey)
     }
 
     /// The values of each key, read page by page; see [`GroupByKey::as_iterables`].
-    pub fn group_by_key_as_iterables(&self, name: &str) -> PCollection<(K, Elements<V>)> {
-        self.apply_named(name, GroupByKey::as_iterables())
+    pub fn group_by_key_as_iterables(&self, name: &str) -> PCollection<(T::Key, Elements<T::Value>)>
+    where
+        T: Pair,
+    {
+        T::pairs(self).apply_named(name, GroupByKey::as_iterables())
     }
 }

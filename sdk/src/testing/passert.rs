@@ -2,12 +2,13 @@
 
 use std::fmt::{Debug, Write};
 use std::marker::PhantomData;
+use std::panic::Location;
 
 use purlin_coders::Element;
 use rustc_hash::FxHashMap;
 
 use crate::dofn::{Context, DoFn};
-use crate::error::{BoxError, DoFnResult, RunError};
+use crate::error::{BoxError, DoFnResult, RunError, chain};
 use crate::metrics::{MetricResults, Metrics};
 use crate::pipeline::{Apply, BuiltPipeline, PCollection, PTransform};
 use crate::primitives::{Flatten, Impulse};
@@ -68,6 +69,8 @@ pub struct PAssert<T> {
     actual: PCollection<T>,
     name: String,
     scope: Option<Scope>,
+    /// Where the assertion is written.
+    at: &'static Location<'static>,
 }
 
 /// What the closure of [`PAssert::satisfies`] may return: nothing (it panics where something is wrong), or a `Result`.
@@ -92,12 +95,14 @@ impl<E: Into<BoxError>> Verdict for Result<(), E> {
 }
 
 impl<T: Element> PAssert<T> {
-    /// About this collection.
+    /// About this collection. Where it does not hold, the error names the file and the line of this call.
+    #[track_caller]
     pub fn that(actual: &PCollection<T>) -> PAssert<T> {
         PAssert {
             actual: actual.clone(),
             name: "PAssert".to_owned(),
             scope: None,
+            at: Location::caller(),
         }
     }
 
@@ -163,8 +168,17 @@ impl<T: Element> PAssert<T> {
         F: Fn(&[T]) -> V + Clone + Send + 'static,
         V: Verdict,
     {
-        let check = move |elements: Vec<T>| check(&elements).into_result();
-        let PAssert { actual, name, scope } = self;
+        let PAssert {
+            actual,
+            name,
+            scope,
+            at,
+        } = self;
+        let check = move |elements: Vec<T>| {
+            let verdict = check(&elements).into_result();
+            verdict
+                .map_err(|error| BoxError::from(format!("{}:{}: {}", at.file(), at.line(), chain(&*error))))
+        };
         actual.apply_named(
             &name,
             Assertion {

@@ -3,6 +3,7 @@
 use purlin_coders::Element;
 
 use crate::pipeline::{PCollection, PTransform};
+use crate::primitives::Pair;
 
 /// The keys of pairs, each as often as it comes.
 ///
@@ -154,19 +155,28 @@ impl<T: Element> PCollection<T> {
     }
 }
 
-impl<K: Element, V: Element> PCollection<(K, V)> {
+impl<T: Element> PCollection<T> {
     /// The keys of the pairs: [`Keys`].
-    pub fn keys(&self) -> PCollection<K> {
-        self.apply(Keys)
+    pub fn keys(&self) -> PCollection<T::Key>
+    where
+        T: Pair,
+    {
+        T::pairs(self).apply(Keys)
     }
 
     /// The values of the pairs: [`Values`].
-    pub fn values(&self) -> PCollection<V> {
-        self.apply(Values)
+    pub fn values(&self) -> PCollection<T::Value>
+    where
+        T: Pair,
+    {
+        T::pairs(self).apply(Values)
     }
 
     /// The pairs with key and value exchanged: [`KvSwap`].
-    pub fn kv_swap(&self) -> PCollection<(V, K)> {
-        self.apply(KvSwap)
+    pub fn kv_swap(&self) -> PCollection<(T::Value, T::Key)>
+    where
+        T: Pair,
+    {
+        T::pairs(self).apply(KvSwap)
     }
 }

@@ -7,5 +7,4 @@ fn main() {
         .combine_per_key("Sum", Sum::new());
 }
 
-//~ its trait bounds were not satisfied
-//~ `{float}: Hash`
+//~ Hash` is not satisfied

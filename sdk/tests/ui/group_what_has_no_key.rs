@@ -1,10 +1,16 @@
-//! Grouping by key where there is no key.
+//! Grouping by key where there is no key, and what else wants pairs.
 use purlin::prelude::*;
 
 fn main() {
     let p = Pipeline::new();
-    p.apply(Create::new(["a".to_string()])).group_by_key("Group");
+    let words = p.apply(Create::new(["a".to_string()]));
+    words.group_by_key("Group");
+    words.keys();
+    words.combine_per_key("Top", Sum::<i64>::new());
 }
 
-//~ no method named `group_by_key` found
-//~ there is a method `group_by` with a similar name
+//~ `String` is no pair of a key and a value
+//~ the elements are no pairs `(key, value)`
+//~ make pairs first: `.map("Pair", |element| (key, element))`
+//~ words.keys();
+//~ words.combine_per_key("Top"
