@@ -2,12 +2,15 @@
 
 Needs `make build` first; tests/all.py does that.
 """
+import csv
 import http.server
+import json
 import os
 import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import threading
 
@@ -155,6 +158,81 @@ def test_bad_images_go_to_the_errors(runner, tmp_path, service, expected):
   strict = classify(tmp_path / 's.csv', '--runner=' + runner, '--job_endpoint=' + service.job, '--fail_on_error',
                     images=images)
   assert re.search('absent.jpg|broken.png', said(strict))
+
+
+# What goes in and comes out.
+
+
+def test_a_folder_goes_in_and_scores_come_out(tmp_path):
+  folder = tmp_path / 'images'
+  folder.mkdir()
+  names = ['digit-0-0000.png', 'digit-7-0560.jpg']
+  for name in names:
+    shutil.copy(os.path.join(DATA, 'images', name), folder)
+  os.rename(folder / names[0], folder / 'a\nb.png')
+  (folder / 'notes.txt').write_text('no image')
+  paths = [str(folder / 'a\nb.png'), str(folder / names[1])]
+  result = classify(tmp_path / 'o.csv', '--output_format=csv', '--top_k=2', images=folder)
+  assert result.returncode == 0, result.stderr
+  with open(tmp_path / 'o.csv', encoding='utf-8', newline='') as f:
+    table = sorted(csv.DictReader(f), key=lambda row: row['path'])
+  assert [row['path'] for row in table] == paths
+  assert [row['class'] for row in table] == ['0', '7']
+  assert all(float(row['score']) > float(row['score_2']) >= 0 and row['class_2'] for row in table)
+  assert not os.path.exists(tmp_path / 'o.csv.errors')
+  # The same through a glob, in the other formats.
+  for kind in ('jsonl', 'parquet'):
+    result = classify(tmp_path / kind, '--output_format=' + kind, '--top_k=2', images='%s/digit*' % folder)
+    assert result.returncode == 0, result.stderr
+  with open(tmp_path / 'jsonl', encoding='utf-8') as f:
+    lines = sorted(map(json.loads, f), key=lambda row: row['path'])
+  assert [(row['path'], row['class'], len(row['scores'])) for row in lines] == [(paths[1], '7', 2)]
+  with open(tmp_path / 'parquet', 'rb') as f:
+    data = f.read()
+  assert data[:4] == data[-4:] == b'PAR1'
+
+
+def test_a_middle_that_is_cut_out_gives_other_scores(tmp_path):
+  scores = {}
+  for how in ('resize', 'center_crop'):
+    result = classify(tmp_path / how, '--output_format=csv', '--preprocess=' + how)
+    assert result.returncode == 0, result.stderr
+    scores[how] = rows(tmp_path / how)
+  assert scores['resize'] != scores['center_crop']
+
+
+def test_no_image_that_can_be_classified_is_a_failure(tmp_path):
+  images = tmp_path / 'list.txt'
+  images.write_text('absent.jpg\ngone.png\n')
+  assert 'none of the 2 images' in said(classify(tmp_path / 'o.csv', images=images))
+  assert len(rows(tmp_path / 'o.csv.errors')) == 2 and rows(tmp_path / 'o.csv') == []
+
+
+def test_outputs_that_are_no_files_stay_what_they_are(tmp_path, expected):
+  (tmp_path / 'target').write_text('before')
+  (tmp_path / 'target').chmod(0o600)
+  (tmp_path / 'link').symlink_to('target')
+  (tmp_path / 'errors').write_text('before')
+  (tmp_path / 'link.errors').symlink_to('errors')
+  assert classify(tmp_path / 'link').returncode == 0
+  assert (tmp_path / 'link').is_symlink() and (tmp_path / 'link.errors').is_symlink()
+  assert rows(tmp_path / 'target') == expected and (tmp_path / 'errors').read_text() == ''
+  assert (tmp_path / 'target').stat().st_mode & 0o777 == 0o600
+
+  os.mkfifo(tmp_path / 'pipe')
+  lines = []
+  reader = threading.Thread(target=lambda: lines.extend(rows(tmp_path / 'pipe')))
+  reader.start()
+  assert classify(tmp_path / 'pipe').returncode == 0
+  reader.join()
+  assert lines == expected and stat.S_ISFIFO((tmp_path / 'pipe').stat().st_mode)
+
+  # As /dev/stdout is, in a folder of the test's own.
+  (tmp_path / 'stdout').symlink_to('/proc/self/fd/1')
+  result = classify(tmp_path / 'stdout')
+  assert result.returncode == 0 and set(expected) <= set(result.stdout.splitlines())
+  assert (tmp_path / 'stdout').is_symlink()
+  assert '--errors' in said(classify('/proc/none'))
 
 
 # What is built of it.

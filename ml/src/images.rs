@@ -229,8 +229,11 @@ impl DoFn for PrepareImage {
     }
 }
 
-/// A folder or a pipe is no image; the latter would never end.
+/// A folder or a pipe is no image; the latter would never end. A URL is of an object store.
 fn read_file(path: &Path) -> Result<Vec<u8>, BoxError> {
+    if let Some(url) = path.to_str().filter(|path| path.contains("://")) {
+        return purlin::io::read_file(url).map_err(|error| format!("cannot read {url}: {error}").into());
+    }
     let cannot = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     if !std::fs::metadata(path).map_err(cannot)?.is_file() {
         return Err(format!("{} is not a regular file", path.display()).into());

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use purlin_ml::models::Architecture;
-use purlin_ml::preprocess::{ColorMode, DecodeError, Decoded, ImageFormat, Preprocess};
+use purlin_ml::preprocess::{ColorMode, DecodeError, Decoded, Fit, ImageFormat, Preprocess};
 use purlin_ml::tuning::Precision;
 
 mod formula;
@@ -115,6 +115,7 @@ fn resized_noise_is_pils() {
         let grey = channels == 1;
         let color = if grey { ColorMode::Grey } else { ColorMode::Rgb };
         let preprocess = Preprocess {
+            fit: Fit::Resize,
             width: to_width,
             height: to_height,
             color,
@@ -180,6 +181,7 @@ fn top_class_is_torchvisions_on_every_image() {
 #[test]
 fn normalization_is_torchvisions() {
     let preprocess = Preprocess {
+        fit: Fit::Resize,
         width: 2,
         height: 1,
         ..Preprocess::imagenet()
@@ -280,6 +282,7 @@ fn crc(bytes: &[u8]) -> u32 {
 #[test]
 fn damaged_images_never_panic() {
     let preprocess = Preprocess {
+        fit: Fit::Resize,
         width: 8,
         height: 8,
         color: ColorMode::Grey,

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::network::{BuildError, Network};
 use super::{Architecture, Model, UnknownModel};
-use crate::preprocess::Preprocess;
+use crate::preprocess::{Fit, Preprocess};
 use crate::tuning::{Device, DeviceError, Precision};
 use crate::weights::{Mismatch, OpenWeightsError, ReadTensorError, WeightsFile};
 
@@ -21,6 +21,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// The number format it computes in.
     pub precision: Precision,
+    /// How images become as large as the network takes them.
+    pub fit: Fit,
     /// The number of classes; read off the weights where it is `None`.
     pub num_classes: Option<i64>,
     /// The key of the state dict in a checkpoint that holds several (`a.b` for one in another); `None` for the one under a usual key.
@@ -39,9 +41,17 @@ impl LoadOptions {
             architecture,
             device: Device::Cpu,
             precision: Precision::Fp32,
+            fit: Fit::default(),
             num_classes: None,
             state_dict_key: None,
         })
+    }
+
+    fn fitted(&self, preprocess: Preprocess) -> Preprocess {
+        Preprocess {
+            fit: self.fit,
+            ..preprocess
+        }
     }
 }
 
@@ -195,7 +205,7 @@ pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, 
     })?;
     Ok(Arc::new(Loaded {
         net: Net::Named(network),
-        preprocess: architecture.preprocess(),
+        preprocess: options.fitted(architecture.preprocess()),
         num_classes,
         device,
         kind,
@@ -273,7 +283,7 @@ fn load_torchscript(
     }
     Ok(Arc::new(Loaded {
         net: Net::Script(module),
-        preprocess,
+        preprocess: options.fitted(preprocess),
         num_classes,
         device,
         kind,

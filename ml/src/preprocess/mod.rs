@@ -6,11 +6,15 @@
 //! GIF and BMP. TIFF and AVIF are not. Decoding and resizing work on bytes and run per image on any thread; normalization runs once
 //! per batch, on the model's device.
 
+mod crop;
 mod decode;
 mod gif;
 mod jpeg;
 mod png;
 mod resize;
+
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
@@ -27,13 +31,60 @@ pub enum ColorMode {
     Grey,
 }
 
+/// How an image of any size becomes one of the network's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Fit {
+    /// Resized to it; the aspect ratio is not kept: torchvision's `Resize((224, 224))`.
+    #[default]
+    Resize,
+    /// Resized so that its shorter side is 256/224 of the network's, and the middle cut out: torchvision's `Resize(256)` and
+    /// `CenterCrop(224)`, which its published weights were measured with.
+    CenterCrop,
+}
+
+impl Fit {
+    /// All of them.
+    pub const ALL: [Fit; 2] = [Fit::Resize, Fit::CenterCrop];
+
+    /// The name that options take.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fit::Resize => "resize",
+            Fit::CenterCrop => "center_crop",
+        }
+    }
+}
+
+impl fmt::Display for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Fit {
+    type Err = String;
+
+    /// `resize` or `center_crop`.
+    fn from_str(text: &str) -> Result<Fit, String> {
+        let found = Fit::ALL.into_iter().find(|fit| fit.name() == text);
+        found.ok_or_else(|| {
+            format!(
+                "unknown preprocessing {text:?}: use {}",
+                Fit::ALL.map(Fit::name).join(" or ")
+            )
+        })
+    }
+}
+
 /// How images are prepared for a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocess {
-    /// Width in pixels after resizing; the aspect ratio is not kept.
+    /// Width in pixels of what the network takes.
     pub width: usize,
-    /// Height in pixels after resizing.
+    /// Height in pixels of what the network takes.
     pub height: usize,
+    /// How images become so large.
+    pub fit: Fit,
     /// The channels.
     pub color: ColorMode,
     /// Subtracted from each channel, which then lies in 0 to 1.
@@ -66,6 +117,7 @@ impl Preprocess {
         Preprocess {
             width: 224,
             height: 224,
+            fit: Fit::Resize,
             color: ColorMode::Rgb,
             mean: vec![0.485, 0.456, 0.406],
             std: vec![0.229, 0.224, 0.225],
@@ -77,6 +129,7 @@ impl Preprocess {
         Preprocess {
             width: 32,
             height: 32,
+            fit: Fit::Resize,
             color: ColorMode::Grey,
             mean: vec![0.5],
             std: vec![0.5],
@@ -96,13 +149,21 @@ impl Preprocess {
         decode::decode(bytes)
     }
 
-    /// Converts the channels and resizes.
+    /// Converts the channels, resizes, and cuts where the fit says so.
     pub fn resize(&self, image: Decoded) -> Result<Pixels, ResizeError> {
         let image = match self.color {
             ColorMode::Rgb => image.into_rgb(),
             ColorMode::Grey => image.into_grey(),
         };
-        resize::bilinear(image, self.width, self.height).map(|data| Pixels { data })
+        let data = match self.fit {
+            Fit::Resize => resize::bilinear(image, self.width, self.height)?,
+            Fit::CenterCrop => {
+                let grown = crop::resized(&image, (self.width, self.height))?;
+                let data = resize::bilinear(image, grown.0, grown.1)?;
+                crop::center(&data, grown, (self.width, self.height), self.channels())
+            }
+        };
+        Ok(Pixels { data })
     }
 
     /// Decodes and resizes.

@@ -24,6 +24,16 @@ pub struct ResizeError {
     reason: String,
 }
 
+impl ResizeError {
+    pub(super) fn new(image: &Decoded, reason: String) -> ResizeError {
+        ResizeError {
+            width: image.width,
+            height: image.height,
+            reason,
+        }
+    }
+}
+
 /// Bits of a weight behind the point.
 const PRECISION: u32 = 22;
 

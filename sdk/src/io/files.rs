@@ -1,6 +1,6 @@
 //! Finding files.
 
-use std::io;
+use std::io::{self, Read};
 
 use purlin_coders::{CoderSpec, DecodeError, Element, typed};
 use serde::{Deserialize, Serialize};
@@ -152,6 +152,24 @@ pub(super) fn find(pattern: &str, empty: EmptyMatch) -> Result<Vec<FileMetadata>
         hint,
         folder: working_folder(),
     })
+}
+
+/// The files that a pattern matches, by name: for programs that want to know before a pipeline runs. None where there are none.
+///
+/// # Errors
+/// When a folder cannot be read, or the pattern or its file system is not known.
+pub fn match_files(pattern: &str) -> Result<Vec<FileMetadata>, MatchError> {
+    fs::find(pattern)
+}
+
+/// All bytes of a file, or of an object of a store, as they are.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_file(path: &str) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    fs::open(path, 0)?.read_to_end(&mut data)?;
+    Ok(data)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ mod write;
 pub use avro::{AvroCodec, AvroSink, AvroSource, ReadAvro, WriteAvro};
 pub use compression::Compression;
 pub use csv::{CsvSink, CsvSource, ReadCsv, WriteCsv};
-pub use files::{EmptyMatch, FileMetadata, MatchError};
+pub use files::{EmptyMatch, FileMetadata, MatchError, match_files, read_file};
 pub use json::{JsonLine, JsonSink, ReadAllJson, ReadJson, WriteJson};
 pub use match_continuously::MatchContinuously;
 #[cfg(feature = "parquet")]

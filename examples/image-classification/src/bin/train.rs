@@ -318,7 +318,8 @@ fn write_notes(
            `digit-<what it is>-<its number in the data set>`.\n\
          - `digits_cnn.safetensors`, `digits_cnn.pt` (TorchScript): the network's weights. It is right on {:.2} % of the {held_out}\n  \
            digits held out of training, and on {right} of the {shipped} images here.\n\
-         - `labels.txt`: the class names. `expected.csv`: the rows that classifying the images gives, mistakes included.\n\n\
+         - `labels.txt`: the class names. `expected.csv`: the rows that classifying the images gives, mistakes included.\n\
+         - `imagenet_labels.txt`: the names of ImageNet's 1000 classes by number, for `--labels=imagenet`; not written by `make train`.\n\n\
          The digits are the test set of \"Optical Recognition of Handwritten Digits\" (E. Alpaydin, C. Kaynak; UCI Machine Learning\n\
          Repository, CC BY 4.0), as scikit-learn ships it, enlarged from 8x8 to {SIDE}x{SIDE} pixels.\n",
         accuracy * 100.0

@@ -5,50 +5,51 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::input::is_url;
 use crate::options::Files;
-
-/// The image paths of the input, without blank lines.
-pub fn read_input(input: &str) -> Result<Vec<String>> {
-    let text = fs::read_to_string(input).with_context(|| {
-        format!("--input: cannot read {input}; it is a text file with the path of one image a line")
-    })?;
-    let paths: Vec<String> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
-    if paths.is_empty() {
-        bail!("--input: {input} names no image; it needs the path of one image a line");
-    }
-    Ok(paths)
-}
 
 /// The folder of images, if one is given, is there.
 pub fn images_dir(folder: Option<&Path>) -> Result<()> {
     match folder {
+        Some(folder) if folder.to_str().is_some_and(is_url) => Ok(()),
         Some(folder) if !folder.is_dir() => bail!("--images_dir: {} is not a folder", folder.display()),
         _ => Ok(()),
     }
 }
 
-/// The output can be written: its folder is made if it is missing, and a file can be made in it.
+/// The files can be written: their folders are made if they are missing, and files can be made in them.
 pub fn output(files: &Files) -> Result<()> {
-    let output = Path::new(&files.output);
-    let cannot = || format!("--output: cannot write {}", output.display());
-    if output.is_dir() || files.output.ends_with('/') {
-        bail!(
-            "--output: {} is a folder; give the name of a file",
-            output.display()
-        );
+    for (option, file) in [("--output", &files.output), ("--errors", &files.errors)] {
+        let path = Path::new(file);
+        let cannot = || format!("{option}: cannot write {file}");
+        if is_url(file) {
+            bail!("{option}: {file} is no local file; write one, and copy it there");
+        }
+        if path.is_dir() || file.ends_with('/') {
+            bail!("{option}: {file} is a folder; give the name of a file");
+        }
+        // Something is there that is no file, such as a pipe: whether it takes data shows when it is written.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            continue;
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(folder).with_context(cannot)?;
+        let probe = folder.join(format!(".purlin-check-{}", std::process::id()));
+        fs::File::create_new(&probe).with_context(cannot)?;
+        fs::remove_file(&probe).with_context(cannot)?;
     }
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(folder).with_context(cannot)?;
-    fs::write(&files.scores, "").with_context(cannot)?;
-    fs::remove_file(&files.scores).with_context(cannot)
+    match fs::symlink_metadata(&files.scores) {
+        Ok(found) if !found.is_file() => {
+            bail!(
+                "--output: {} is in the way: it is written and removed",
+                files.scores
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -60,25 +61,24 @@ mod tests {
         Files {
             input: String::new(),
             errors: format!("{output}.errors"),
-            scores: format!("{output}.scores"),
+            scores: format!("{output}.errors.scores"),
             output,
         }
     }
 
     #[test]
-    fn blank_lines_are_skipped() {
+    fn what_is_no_file_stays() {
+        use std::os::unix::fs::symlink;
         let folder = tempfile::tempdir().unwrap();
-        let input = folder.path().join("list.txt");
-        fs::write(&input, "a.png\n\n  \n b.jpg\r\n").unwrap();
-        assert_eq!(read_input(input.to_str().unwrap()).unwrap(), ["a.png", "b.jpg"]);
-        fs::write(&input, "\n \n").unwrap();
-        assert!(
-            read_input(input.to_str().unwrap())
-                .unwrap_err()
-                .to_string()
-                .contains("names no image")
-        );
-        assert!(format!("{:#}", read_input("absent/list.txt").unwrap_err()).contains("absent/list.txt"));
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("target"), "mine").unwrap();
+        symlink(at("target"), at("out.errors.scores")).unwrap();
+        let error = output(&files(&at("out"))).unwrap_err().to_string();
+        assert!(error.contains("in the way"), "{error}");
+        assert_eq!(fs::read_to_string(at("target")).unwrap(), "mine");
+        symlink(at("target"), at("link")).unwrap();
+        output(&files(&at("link"))).unwrap();
+        assert_eq!(fs::read_to_string(at("target")).unwrap(), "mine");
     }
 
     #[test]

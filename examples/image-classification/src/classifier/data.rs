@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+/// The names of ImageNet's 1000 classes, one a line. In the program itself: workers in containers have no files of it.
+pub const IMAGENET: &str = include_str!("../../data/imagenet_labels.txt");
+
 /// A shipped file: in a folder `data` next to the program, or in the sources that it was built from.
 pub fn file(name: &str) -> Result<PathBuf> {
     let beside = std::env::current_exe()
@@ -28,4 +31,23 @@ pub fn file(name: &str) -> Result<PathBuf> {
         "the shipped {name} is in none of {}: give --model_state_dict_path and --input",
         looked.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use purlin_ml::classify::parse_labels;
+
+    use super::*;
+
+    #[test]
+    fn imagenet_has_a_thousand_names() {
+        let names = parse_labels(IMAGENET);
+        assert_eq!(names.len(), 1000);
+        assert!(names.iter().all(|name| !name.is_empty()));
+        // Numbers that PyTorch's examples show.
+        assert_eq!(
+            (&*names[0], &*names[258], &*names[999]),
+            ("tench", "Samoyed", "toilet tissue")
+        );
+    }
 }

@@ -6,8 +6,10 @@
 mod checks;
 mod classify;
 mod data;
+mod input;
 mod options;
 mod report;
+mod rows;
 
 use std::process::ExitCode;
 
@@ -44,7 +46,7 @@ fn run(options: &Options) -> Result<()> {
             .context("the worker failed")?;
         return Ok(());
     }
-    let paths = checks::read_input(&files.input)?;
+    let paths = input::image_paths(&files.input)?;
     checks::images_dir(options.images_dir.as_deref())?;
     checks::output(&files)?;
     // Loaded here already, so that weights that do not fit are an error before the pipeline starts; its threads share it.

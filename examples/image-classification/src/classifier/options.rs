@@ -9,24 +9,40 @@ use purlin_ml::classify::parse_labels;
 use purlin_ml::images::ImageClassifierHandler;
 use purlin_ml::inference::BatchSizes;
 use purlin_ml::models::{Architecture, LoadOptions};
+use purlin_ml::preprocess::Fit;
 use purlin_ml::tuning::{Device, Precision};
 
 use crate::data;
 
 /// Classifies images with a PyTorch model in a Beam pipeline.
 ///
-/// Writes a row `path,class` for each image, and `path,reason` to OUTPUT.errors for each that cannot be classified. Without
-/// --input it classifies one shipped image and prints the result.
+/// Writes a row `path,class` for each image, and `path,reason` to OUTPUT.errors for each that cannot be classified; it fails when none can.
+/// Without --input it classifies one shipped image and prints the result.
 #[derive(Debug, clap::Parser)]
 #[command(name = "image-classification", version, args_override_self = true)]
 pub struct Options {
-    /// Text file with the path of one image a line; blank lines are skipped
-    #[arg(long, value_name = "FILE")]
+    /// The images: a text file with one path a line (blank lines are skipped), a folder, whose images and those of its folders are
+    /// taken, a pattern such as 'photos/*.jpg', or a prefix of an object store such as s3://bucket/photos/
+    #[arg(long, value_name = "FILE|FOLDER|PATTERN")]
     pub input: Option<String>,
 
-    /// File to write the rows to
+    /// File to write the rows to. One that is there is replaced and keeps its mode; links are followed; pipes and devices get the rows
     #[arg(long, value_name = "FILE", requires = "input")]
     pub output: Option<String>,
+
+    /// What the rows hold: `path,class` by default; csv, jsonl and parquet have column names, scores and all of --top_k
+    #[arg(
+        long = "output_format",
+        value_name = "FORMAT",
+        value_enum,
+        requires = "output",
+        hide_possible_values = true
+    )]
+    pub output_format: Option<OutputFormat>,
+
+    /// File for the images that cannot be classified: OUTPUT.errors by default
+    #[arg(long, value_name = "FILE", requires = "output")]
+    pub errors: Option<String>,
 
     /// Folder that relative paths of --input are under
     #[arg(long = "images_dir", value_name = "FOLDER")]
@@ -50,9 +66,15 @@ pub struct Options {
     )]
     pub model_state_dict_key: Option<String>,
 
-    /// Text file with the name of one class a line; rows have class numbers without it
-    #[arg(long, value_name = "FILE")]
+    /// Text file with the name of one class a line, or imagenet for the 1000 names that come with this program; rows have class
+    /// numbers without it
+    #[arg(long, value_name = "FILE|imagenet")]
     pub labels: Option<PathBuf>,
+
+    /// How images get the network's size: resize (to 224x224, as Beam's example does), or center_crop (the shorter side to 256, then the
+    /// middle 224x224: what torchvision's published weights want)
+    #[arg(long, value_name = "HOW", default_value_t = Fit::Resize)]
+    pub preprocess: Fit,
 
     /// Where the network runs: CPU or GPU
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
@@ -70,7 +92,7 @@ pub struct Options {
     #[arg(long = "max_batch_size", value_name = "N", default_value_t = 64)]
     pub max_batch_size: usize,
 
-    /// How many classes the table shows for each image, best first; the rows have the best
+    /// How many classes the table, and with --output_format the rows, have for each image, best first
     #[arg(long = "top_k", value_name = "N", default_value_t = 1)]
     pub top_k: usize,
 
@@ -82,11 +104,19 @@ pub struct Options {
     pub pipeline: PipelineOptions,
 }
 
+/// What the rows are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    Csv,
+    Jsonl,
+    Parquet,
+}
+
 /// The files of a run.
 #[derive(Debug, Clone)]
 pub struct Files {
     pub input: String,
-    /// Rows `path,class`.
+    /// The rows.
     pub output: String,
     /// Rows `path,reason`.
     pub errors: String,
@@ -102,12 +132,24 @@ impl Options {
             (Some(input), None) => {
                 bail!("--input={input} needs --output=FILE, the file to write the rows to")
             }
-            (Some(input), Some(output)) => Ok(Some(Files {
-                input: input.clone(),
-                output: output.clone(),
-                errors: format!("{output}.errors"),
-                scores: format!("{output}.scores"),
-            })),
+            (Some(input), Some(output)) => {
+                let errors = match &self.errors {
+                    Some(errors) => errors.clone(),
+                    // No files belong there.
+                    None if ["/dev/", "/proc/"].iter().any(|place| output.starts_with(place)) => {
+                        bail!(
+                            "--output={output} needs --errors=FILE, a file for the images that cannot be classified"
+                        )
+                    }
+                    None => format!("{output}.errors"),
+                };
+                Ok(Some(Files {
+                    input: input.clone(),
+                    output: output.clone(),
+                    scores: format!("{errors}.scores"),
+                    errors,
+                }))
+            }
         }
     }
 
@@ -117,6 +159,7 @@ impl Options {
         options.device = self.device;
         options.precision = self.precision;
         options.state_dict_key = self.model_state_dict_key.clone();
+        options.fit = self.preprocess;
         if self.top_k == 0 {
             bail!("--top_k=0: each image has at least one class; give 1 or more");
         }
@@ -135,6 +178,7 @@ impl Options {
             ),
         };
         let labels = match &self.labels {
+            Some(path) if path == Path::new("imagenet") => Some(Arc::new(parse_labels(data::IMAGENET))),
             Some(path) => Some(read_labels(path)?),
             None if shipped => Some(read_labels(&data::file("labels.txt")?)?),
             None => None,

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use purlin::metrics::MetricResults;
+use purlin_ml::classify::Class;
 use purlin_ml::images::{ClassifiedImage, ImageClassifierHandler, METRICS};
 use purlin_ml::inference::shared_model;
 
@@ -78,12 +79,18 @@ pub fn run_and_report(
         .map(|(place, path)| (path.as_str(), place))
         .collect();
     images.sort_by_key(|image| place.get(image.path.as_str()).copied());
-    let errors = count_lines(&files.errors)?;
+    let errors = usize::try_from(result.metrics().counter(METRICS, "rejected")).unwrap_or(0);
     if errors == 0 {
         remove(&files.errors)?;
     }
     print_table(&images);
     print_summary(images.len(), errors, elapsed, result.metrics(), files);
+    if images.is_empty() && errors > 0 {
+        bail!(
+            "none of the {errors} images could be classified; {} says why",
+            files.errors
+        );
+    }
     Ok(())
 }
 
@@ -117,21 +124,12 @@ fn read_scores(path: &str) -> Result<Vec<ClassifiedImage>> {
     text.lines().map(image).collect()
 }
 
-fn count_lines(path: &str) -> Result<usize> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().count()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
-    }
-}
-
+/// Removes a file of a run before this one, or one that stayed empty. What is no regular file stays.
 fn remove(path: &str) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("--output: cannot write {path}"))
-        }
-        _ => Ok(()),
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        fs::remove_file(path).with_context(|| format!("cannot remove {path}"))?;
     }
+    Ok(())
 }
 
 /// Also when the pipeline fails.
@@ -144,7 +142,11 @@ impl Drop for RemoveOnDrop<'_> {
 }
 
 fn print_table(images: &[ClassifiedImage]) {
-    let shown = &images[..images.len().min(SHOWN)];
+    let shown: Vec<(String, &[Class])> = images
+        .iter()
+        .take(SHOWN)
+        .map(|image| (one_line(&image.path), image.classes.as_slice()))
+        .collect();
     let width = |heading: &str, texts: &mut dyn Iterator<Item = &str>| {
         texts
             .map(|text| text.chars().count())
@@ -152,13 +154,13 @@ fn print_table(images: &[ClassifiedImage]) {
             .unwrap_or(0)
             .max(heading.len())
     };
-    let image_width = width("image", &mut shown.iter().map(|image| image.path.as_str()));
-    let classes = || shown.iter().flat_map(|image| &image.classes);
+    let image_width = width("image", &mut shown.iter().map(|(path, _)| path.as_str()));
+    let classes = || shown.iter().flat_map(|(_, classes)| *classes);
     let label_width = width("label", &mut classes().map(|class| class.label.as_str()));
     println!("{:image_width$}  {:label_width$}  score", "image", "label");
-    for image in shown {
-        for (rank, class) in image.classes.iter().enumerate() {
-            let path = if rank == 0 { image.path.as_str() } else { "" };
+    for (path, classes) in &shown {
+        for (rank, class) in classes.iter().enumerate() {
+            let path = if rank == 0 { path.as_str() } else { "" };
             println!(
                 "{path:image_width$}  {:label_width$}  {:.4}",
                 class.label, class.score
@@ -168,6 +170,18 @@ fn print_table(images: &[ClassifiedImage]) {
     if images.len() > SHOWN {
         println!("... {} more", images.len() - SHOWN);
     }
+}
+
+/// A path as one line of the table.
+fn one_line(path: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    path.chars().map(shown).collect()
 }
 
 fn print_summary(rows: usize, errors: usize, elapsed: Duration, metrics: &MetricResults, files: &Files) {
@@ -190,7 +204,13 @@ fn print_summary(rows: usize, errors: usize, elapsed: Duration, metrics: &Metric
             "inference",
             spent("RunInference", "inference_batch_latency_micro_secs"),
         ),
-        ("write", spent("WriteText", "write_micros")),
+        (
+            "write",
+            ["WriteText", "WriteJson", "WriteParquet"]
+                .iter()
+                .map(|sink| spent(sink, "write_micros"))
+                .sum(),
+        ),
     ];
     let times: Vec<String> = times
         .iter()
