@@ -13,7 +13,7 @@ pub(super) fn resized(image: &Decoded, network: (usize, usize)) -> Result<(usize
     } else {
         (longer(image.width, image.height), shorter)
     };
-    if size.0.saturating_mul(size.1) as u64 > MAX_PIXELS as u64 {
+    if size.0.saturating_mul(size.1) as u64 > MAX_PIXELS {
         let reason = format!(
             "with a shorter side of {shorter} it would have {} x {}",
             size.0, size.1
