@@ -449,7 +449,13 @@ impl<'a> Flattener<'a> {
         let Some(Ok(windowing)) = strategy.map(windowing::windowing) else {
             return false;
         };
-        if parts.accumulator.is_empty() || !windowing::allows_lifting(&windowing.trigger) {
+        // A script's late and timely elements come in one bundle, and its panes tell them apart: they are combined after the
+        // grouping has looked at each.
+        let scripted = |transform: &PTransform| urn(transform) == urns::TEST_STREAM;
+        if parts.accumulator.is_empty()
+            || !windowing::allows_lifting(&windowing.trigger)
+            || self.components.transforms.values().any(scripted)
+        {
             return false;
         }
         let CombineParts {
