@@ -1,4 +1,4 @@
-"""Beam's Java SDK on the job service: a word count in each environment.
+"""Beam's Java SDK on the job service: a word count in each environment, and small pipelines of what Java does in its own way.
 
 Run by run.py, which sets JOB_ENDPOINT. Maven fetches the SDK; where Java, Maven or the SDK are missing everything here is
 skipped, and the reason is told.
@@ -113,3 +113,29 @@ def test_what_the_jars_lack_is_told(lacks, told):
 def test_no_java_is_told():
   done = launch(process(JAVA_HOME='/no/java'), 'conformance.WordCount')
   assert done.returncode != 0 and 'there is no /no/java/bin/java' in done.stdout, done.stdout[-3000:]
+
+
+# What each pipeline's user code saw, in order; after a *, in any.
+SAW = {
+    'stragglers': 'DONE * 0 1 2 3 4 5 6 7 8 9',
+    'splits': 'CANCELLED * ' + ' '.join(map(str, range(20))),
+    'side-accumulating': 'DONE 100:5 200:5',
+    'side-discarding': 'DONE 100:5 200:1',
+    'side-map': 'DONE 100:5 200:6',
+    'held-timer': 'DONE element1 element2 timer last',
+    'late-signal': 'DONE signal main',
+    'buffered': 'DONE 3 3',
+    'integer-keys': 'DONE * 1:ac 2:b',
+    'void-keys': 'DONE null:abc',
+}
+
+
+@pytest.mark.parametrize('name', SAW)
+def test_pipeline(name):
+  done = launch(LOOPBACK, 'conformance.Points', name)
+  assert done.returncode == 0, done.stdout[-3000:]
+  state, *saw = done.stdout.strip().rpartition('\n')[2].split()
+  expected_state, *expected = SAW[name].split()
+  if expected[0] == '*':
+    expected, saw = sorted(expected[1:]), sorted(saw)
+  assert (state, saw) == (expected_state, expected), done.stdout[-3000:]
