@@ -231,7 +231,7 @@ impl Shared {
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.failures)
     }
 
     /// The number of a transform that a worker names by id.
@@ -338,7 +338,11 @@ impl JobHandle {
     /// Adds an error that a worker logged while it followed an instruction (empty: not known), as a warning: a client takes a job's last
     /// error message as the reason of its failure. One that only repeats the error of a bundle that failed is not added.
     pub fn worker_error(&self, instruction: &str, text: String) {
-        let told = self.shared.failures().logged(instruction, text);
+        let shared = lock(&self.course).shared();
+        let told = match shared {
+            Some(shared) => shared.failures().logged(instruction, text),
+            None => Some(text),
+        };
         if let Some(text) = told {
             self.log.tell(Importance::Warning, text);
         }
