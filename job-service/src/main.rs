@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::io::Write;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use purlin_job_service::{JobService, logging, options::Options};
@@ -15,6 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     purlin_processes::supervise_if_asked();
+    give_memory_back();
     let options = match Options::from_args(std::env::args_os()) {
         Ok(options) => options,
         Err(error) => error.exit(),
@@ -25,6 +27,22 @@ fn main() -> ExitCode {
             eprintln!("purlin-job-service: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Lets the allocator give back what is freed at once: by itself it waits for the next work, which may not come. It reads its
+/// settings before `main`, so the program begins anew, as the same process; where it cannot, it goes on as it is.
+fn give_memory_back() {
+    const DELAY: &str = "MIMALLOC_PURGE_DELAY";
+    if std::env::var_os(DELAY).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        let again = Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(DELAY, "0")
+            .exec();
+        eprintln!("purlin-job-service: cannot set {DELAY}: {again}");
     }
 }
 
