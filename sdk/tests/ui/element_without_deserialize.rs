@@ -14,4 +14,4 @@ fn main() {
         .map("User", |name: String| User { name });
 }
 
-//~ consider adding `#[derive(serde::Deserialize)]` to your `User` type
+//~ the trait bound `User: serde::de::DeserializeOwned` is not satisfied

@@ -9,8 +9,6 @@ fn main() {
     words.combine_per_key("Top", Sum::<i64>::new());
 }
 
-//~ `String` is no pair of a key and a value
-//~ the elements are no pairs `(key, value)`
-//~ make pairs first: `.map("Pair", |element| (key, element))`
+//~ `std::string::String: Pair`
 //~ words.keys();
 //~ words.combine_per_key("Top"

@@ -8,4 +8,3 @@ fn main() {
 
 //~ argument #1 of type `&str` is missing
 //~ .reshuffle(/* &str */)
-//~ fn reshuffle(&self, name: &str)
