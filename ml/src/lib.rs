@@ -22,7 +22,7 @@
 //! `cargo run` and `cargo test` need no more. A program that is also to be started without cargo has libtorch's folder written into
 //! it by this line as its `build.rs`, or is started with `LD_LIBRARY_PATH=$LIBTORCH/lib`:
 //!
-//! ```no_run
+//! ```text
 //! fn main() { println!("cargo:rustc-link-arg=-Wl,-rpath,{}", std::env::var("DEP_PURLIN_ML_LIBTORCH_LIB").unwrap()) }
 //! ```
 

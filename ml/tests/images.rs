@@ -11,9 +11,6 @@ use purlin_ml::tuning::Precision;
 mod formula;
 use formula::{formula_model, hashed};
 
-/// The largest difference allowed, of 255.
-const TOLERANCE: u8 = 0;
-
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
@@ -63,7 +60,7 @@ fn decoded_pixels_are_pils() {
             "{name}"
         );
         let worst = worst(&decoded.data, expected.as_raw());
-        if worst > TOLERANCE {
+        if worst > 0 {
             failed.push(format!("{name}: {worst}"));
         }
     }
@@ -85,7 +82,7 @@ fn resized_pixels_are_pils() {
             &prepared.data,
             expected(&format!("{name}.224.png")).into_rgb8().as_raw(),
         );
-        if worst > TOLERANCE {
+        if worst > 0 {
             failed.push(format!("{name}: {worst}"));
         }
     }
@@ -136,7 +133,7 @@ fn resized_noise_is_pils() {
         } else {
             expected.into_rgb8().into_raw()
         };
-        assert!(worst(&resized.data, &expected) <= TOLERANCE, "{width}x{height}");
+        assert!(worst(&resized.data, &expected) == 0, "{width}x{height}");
     }
 }
 
@@ -147,7 +144,7 @@ fn greyscale_is_pils() {
         worst(
             &prepared.data,
             expected("rgb_420.jpg.grey32.png").into_luma8().as_raw()
-        ) <= TOLERANCE
+        ) == 0
     );
 }
 

@@ -169,9 +169,10 @@ impl Jobs {
     /// Forgets the jobs that were prepared and of which nothing was heard for so long, with their artifacts.
     pub(crate) fn expire(&self, timeout: Duration) {
         let mut table = lock(&self.table);
-        let over = table.extract_if(.., |_, job| job.expire(timeout));
-        for (_, job) in over {
-            self.expired(Some(job));
+        let over = table.iter().filter(|(_, job)| job.expire(timeout));
+        let over: Vec<u64> = over.map(|(n, _)| *n).collect();
+        for n in over {
+            self.expired(table.remove(&n));
         }
     }
 

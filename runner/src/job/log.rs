@@ -315,11 +315,11 @@ mod tests {
         assert!(log.bytes() <= MOST_BYTES, "{} bytes are kept", log.bytes());
         log.set(JobState::Failed);
         let events: Vec<JobEvent> = log.events().collect().await;
-        let texts = events.iter().filter_map(|event| match event {
+        let mut texts = events.iter().filter_map(|event| match event {
             JobEvent::Message(message) => Some(message.text.as_str()),
             JobEvent::State(_) => None,
         });
-        let last = texts.last().unwrap();
+        let last = texts.next_back().unwrap();
         assert!(
             last.starts_with("99 ä") && last.ends_with("more bytes)"),
             "{}",
