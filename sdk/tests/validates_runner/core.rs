@@ -351,34 +351,37 @@ pub fn side_inputs_of_other_types(o: &PipelineOptions) {
 }
 
 pub fn side_inputs_by_window(o: &PipelineOptions) {
+    side_inputs_in(Windowing::fixed(Duration::from_secs(60)), o);
+}
+
+/// Of sliding windows the earliest is read.
+pub fn side_inputs_by_sliding_window(o: &PipelineOptions) {
     let seconds = Duration::from_secs;
-    // Of sliding windows the earliest is read.
-    for windowing in [
-        Windowing::fixed(seconds(60)),
-        Windowing::sliding(seconds(60), seconds(30)),
-    ] {
-        let p = TestPipeline::new();
-        let side = at_seconds(&p, &[1, 2, 61])
-            .window_into("SideWindows", windowing)
-            .values()
-            .as_list();
-        let view = side.clone();
-        let out = at_seconds(&p, &[5, 35, 65])
-            .window_into("MainWindows", Windowing::fixed(seconds(30)))
-            .apply(
-                ParDo::of(
-                    "Read",
-                    move |(_, n): (String, i64), ctx: &mut Context<'_, (i64, i64)>| {
-                        let sum = ctx.side(&view)?.iter().sum();
-                        ctx.output((n, sum));
-                        Ok(())
-                    },
-                )
-                .with_side_input(&side),
-            );
-        PAssert::that(&out).contains_in_any_order([(5, 3), (35, 3), (65, 61)]);
-        p.run_with(o);
-    }
+    side_inputs_in(Windowing::sliding(seconds(60), seconds(30)), o);
+}
+
+fn side_inputs_in(windowing: Windowing, o: &PipelineOptions) {
+    let p = TestPipeline::new();
+    let side = at_seconds(&p, &[1, 2, 61])
+        .window_into("SideWindows", windowing)
+        .values()
+        .as_list();
+    let view = side.clone();
+    let out = at_seconds(&p, &[5, 35, 65])
+        .window_into("MainWindows", Windowing::fixed(Duration::from_secs(30)))
+        .apply(
+            ParDo::of(
+                "Read",
+                move |(_, n): (String, i64), ctx: &mut Context<'_, (i64, i64)>| {
+                    let sum = ctx.side(&view)?.iter().sum();
+                    ctx.output((n, sum));
+                    Ok(())
+                },
+            )
+            .with_side_input(&side),
+        );
+    PAssert::that(&out).contains_in_any_order([(5, 3), (35, 3), (65, 61)]);
+    p.run_with(o);
 }
 
 /// Says in what order its methods are called.

@@ -157,6 +157,11 @@ static CASES: &[Case] = &[
         core::side_inputs_by_window,
     ),
     case(
+        "UsesSideInputs",
+        "side_inputs_by_sliding_window",
+        core::side_inputs_by_sliding_window,
+    ),
+    case(
         "UsesParDoLifecycle",
         "setup_bundles_and_teardown",
         core::lifecycle,
