@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_client::BeamFnExternalWorkerPoolClient;
+
+mod support;
+use support::{runs, until};
 
 struct Pool {
     child: Child,
@@ -50,23 +52,6 @@ fn start(pool: &Pool) -> String {
         };
         client.start_worker(request).await.unwrap().into_inner().error
     })
-}
-
-fn until(what: &str, mut found: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !found() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "waited in vain for {what}"
-        );
-        std::thread::yield_now();
-    }
-}
-
-fn runs(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    // The dead that nobody has buried do not.
-    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
 }
 
 #[test]

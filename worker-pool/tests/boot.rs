@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::provision_service_server::{ProvisionService, ProvisionServiceServer};
@@ -12,6 +11,9 @@ use tokio::runtime::Runtime;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
+
+mod support;
+use support::{runs, until};
 
 /// A runner that tells of a control endpoint, and of nothing staged.
 struct Runner;
@@ -69,23 +71,6 @@ fn own_folders(folder: &Path) -> Vec<std::path::PathBuf> {
         .unwrap()
         .map(|entry| entry.unwrap().path());
     entries.filter(|path| path.is_dir()).collect()
-}
-
-fn until(what: &str, mut found: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !found() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "waited in vain for {what}"
-        );
-        std::thread::yield_now();
-    }
-}
-
-fn runs(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    // The dead that nobody has buried do not.
-    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
 }
 
 #[test]
