@@ -13,7 +13,7 @@ use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, St
 use crate::fuse::{self, GraphProblem, Native, Plan, PlanNode, Stage};
 use crate::graph::{CollectionId, Graph, Transform, TransformId, TransformKind};
 use crate::group::{GroupMergeId, Grouper};
-use crate::side_input::{fires_early, grouping_of};
+use crate::side_input::{counts_elements, fires_early, grouping_of};
 use crate::stage::{Queue, Room, StageState};
 use crate::state::StateError;
 use crate::test_stream::TestStreams;
@@ -82,6 +82,9 @@ pub(crate) struct GroupState {
     pub watermark: Watermark,
     /// The input is bounded and the trigger may fire early: all of a key's elements come before it is asked.
     pub waits_for_all: bool,
+    /// The trigger counts elements and a TestStream governs: it is asked after each element, so that what a script shows does
+    /// not depend on how its elements were put into bundles.
+    pub one_by_one: bool,
     pub changed: bool,
     /// Whether a window of a key may fire more than once.
     pub refires: bool,
@@ -356,7 +359,8 @@ impl Engine {
                 let watermark = Watermark::START;
                 // A TestStream wants to see each pane, whatever its collections are said to be.
                 let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
-                let bounded = collection.bounded && !self.graph.transforms.iter().any(scripted);
+                let scripted = self.graph.transforms.iter().any(scripted);
+                let bounded = collection.bounded && !scripted;
                 let early = fires_early(&collection.windowing.trigger);
                 let waits_for_all = bounded && early;
                 let refires = (early && !bounded) || collection.windowing.allowed_lateness_ms > 0;
@@ -367,6 +371,7 @@ impl Engine {
                     output,
                     watermark,
                     waits_for_all,
+                    one_by_one: scripted && counts_elements(&collection.windowing.trigger),
                     changed: true,
                     refires,
                     views: Vec::new(),

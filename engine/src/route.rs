@@ -5,6 +5,7 @@ use purlin_coders::{Timestamp, Window};
 use crate::chunk::Chunk;
 use crate::engine::{Engine, GroupState, Node, Phase, Reader, Request};
 use crate::event::{Action, RequestId};
+use crate::group::GroupError;
 use crate::stage::Queue;
 use crate::test_stream::Step;
 
@@ -18,17 +19,8 @@ impl Engine {
             match self.collections[collection].readers[index] {
                 Reader::Stage(stage) => self.enqueue(stage, chunk.clone()),
                 Reader::Forward(output) => self.deliver(output, chunk.clone()),
-                Reader::Group(group) => {
-                    let state = &mut self.groups[group];
-                    state.changed = true;
-                    let taken = state.grouper.ingest(&chunk, self.now, state.watermark.get());
-                    if let Err(error) = taken {
-                        let name = self.graph.transforms[self.groups[group].transform.0 as usize]
-                            .name
-                            .clone();
-                        self.fail(format!("transform \"{name}\": {error}"));
-                    }
-                }
+                Reader::Group(group) if self.groups[group].one_by_one => self.group_one_by_one(group, &chunk),
+                Reader::Group(group) => self.group(group, &chunk),
                 Reader::Side(stage, side) => {
                     let taken = self.stages[stage].sides[side].ingest(&chunk);
                     if let Err(error) = taken {
@@ -37,6 +29,66 @@ impl Engine {
                     }
                 }
             }
+        }
+    }
+
+    /// Hands elements to a grouping.
+    fn group(&mut self, group: usize, chunk: &Chunk) {
+        let state = &mut self.groups[group];
+        state.changed = true;
+        let taken = state.grouper.ingest(chunk, self.now, state.watermark.get());
+        self.grouped(group, taken);
+    }
+
+    /// Hands elements to a grouping, each after what the one before has fired.
+    fn group_one_by_one(&mut self, group: usize, chunk: &Chunk) {
+        let format = self.collections[self.groups[group].input].format.clone();
+        for (index, element) in (0..).zip(format.walk(&chunk.data)) {
+            let element = match element {
+                Ok(element) => element,
+                Err(source) => {
+                    let error = format.error(index, chunk.data.len(), source);
+                    return self.fail_group(group, &error);
+                }
+            };
+            let alone = Chunk {
+                data: chunk.data.slice(element.whole()),
+                count: 1,
+                min_timestamp: element.timestamp,
+            };
+            self.group(group, &alone);
+            let state = &mut self.groups[group];
+            let mut out = Vec::new();
+            let fired = state
+                .grouper
+                .advance(self.now, state.watermark.get(), self.now, &mut out);
+            if !self.grouped(group, fired) {
+                return;
+            }
+            self.deliver_firings(group, out);
+        }
+    }
+
+    /// Whether a grouping could do what it was to do; where not, the job fails.
+    fn grouped(&mut self, group: usize, done: Result<(), GroupError>) -> bool {
+        if let Err(error) = &done {
+            self.fail_group(group, error);
+        }
+        done.is_ok()
+    }
+
+    fn fail_group(&mut self, group: usize, error: &dyn std::fmt::Display) {
+        let transform = self.groups[group].transform.0 as usize;
+        let name = &self.graph.transforms[transform].name;
+        self.fail(format!("transform \"{name}\": {error}"));
+    }
+
+    /// Hands what a grouping fires to all that read it.
+    fn deliver_firings(&mut self, group: usize, out: Vec<Chunk>) {
+        let output = self.groups[group].output;
+        for chunk in out {
+            self.note_firings(group, &chunk);
+            self.deliver(output, chunk);
         }
     }
 
@@ -126,15 +178,11 @@ impl Engine {
         }
         let requests = grouper.take_merge_requests();
         let limit = state.watermark.get().min(grouper.hold());
-        let (input, output, transform) = (state.input, state.output, state.transform);
-        if let Err(error) = fired {
-            let name = self.graph.transforms[transform.0 as usize].name.clone();
-            return self.fail(format!("transform \"{name}\": {error}"));
+        let (input, output) = (state.input, state.output);
+        if !self.grouped(group, fired) {
+            return;
         }
-        for chunk in out {
-            self.note_firings(group, &chunk);
-            self.deliver(output, chunk);
-        }
+        self.deliver_firings(group, out);
         self.collections[output].watermark.advance(limit);
         for (id, windows) in requests {
             let request = RequestId(self.fresh());
@@ -161,6 +209,9 @@ impl Engine {
             return;
         }
         let format = &self.collections[output].format;
+        let Some((key_coder, _)) = format.coder.as_kv() else {
+            return;
+        };
         for element in format.walk(&chunk.data).flatten() {
             let Ok((key, _)) = format.coder.split_kv(&chunk.data[element.value()]) else {
                 continue;
@@ -170,7 +221,7 @@ impl Engine {
                 element
                     .windows
                     .iter()
-                    .for_each(|window| view.note_firing(window, key));
+                    .for_each(|window| view.note_firing(window, key_coder, key));
             }
         }
     }
@@ -237,12 +288,8 @@ impl Engine {
             Some(Request::Merge { group, id }) => {
                 let state = &mut self.groups[group];
                 state.changed = true;
-                if let Err(error) = state.grouper.merged(id, merged) {
-                    let name = self.graph.transforms[self.groups[group].transform.0 as usize]
-                        .name
-                        .clone();
-                    self.fail(format!("transform \"{name}\": {error}"));
-                }
+                let merged = state.grouper.merged(id, merged);
+                self.grouped(group, merged);
             }
             Some(other) => drop(self.requests.insert(request, other)),
             None => {}

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
-use purlin_coders::{DecodeError, PaneInfo, Timestamp, Timing, WalkedElement, Window, Windows};
+use purlin_coders::{Coder, DecodeError, PaneInfo, Timestamp, Timing, WalkedElement, Window, Windows};
 use rustc_hash::{FxHashSet, FxHasher};
 
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
@@ -42,8 +42,8 @@ pub(crate) struct SideView {
     pub token: u64,
     pub changed: bool,
     windows: BTreeMap<Window, Contents>,
-    /// Where a later firing may replace an earlier one: by window, the hashes of the grouping's keys that have fired.
-    fired: Option<BTreeMap<Window, FxHashSet<u64>>>,
+    /// Where a later firing may replace an earlier one: by window, which keys of the grouping have fired.
+    fired: Option<BTreeMap<Window, FiredKeys>>,
     mapped: BTreeMap<Window, Window>,
     asked: BTreeSet<Window>,
     /// Main windows that the SDK is to map.
@@ -56,6 +56,25 @@ enum Contents {
     Iterable(Vec<Bytes>),
     /// Of a multimap, and of an iterable whose windows may fire again.
     ByKey(ByKey),
+}
+
+/// The keys of a grouping that have fired a window.
+#[derive(Debug)]
+struct FiredKeys {
+    hashes: FxHashSet<u64>,
+    /// They are the one key that stands for none.
+    no_key: bool,
+}
+
+/// Whether a key stands for none: SDKs combine a whole collection as the values of one such key. It is encoded as nothing
+/// (Java's `Void`) or, by a coder that only its SDK knows, as one zero byte (Python's `None`, the fixed key of Go).
+fn stands_for_no_key(coder: &Coder, key: &[u8]) -> bool {
+    match coder {
+        Coder::LengthPrefix(inner) if matches!(**inner, Coder::Bytes | Coder::Unknown { .. }) => {
+            matches!(key, [0] | [1, 0])
+        }
+        _ => key.is_empty(),
+    }
 }
 
 /// Whether the trigger may fire before the watermark passes the end of the window.
@@ -85,6 +104,26 @@ fn fires_open(trigger: &Trigger) -> bool {
         Trigger::OrFinally(main, until) => fires_open(main) || fires_open(until),
         Trigger::Repeat(inner) => fires_open(inner),
         _ => true,
+    }
+}
+
+/// Whether the trigger looks at how many elements have come.
+pub(crate) fn counts_elements(trigger: &Trigger) -> bool {
+    match trigger {
+        Trigger::ElementCount(_) | Trigger::Always => true,
+        Trigger::AfterEndOfWindow { early, late } => [early, late]
+            .into_iter()
+            .flatten()
+            .any(|inner| counts_elements(inner)),
+        Trigger::AfterAll(inner) | Trigger::AfterEach(inner) | Trigger::AfterAny(inner) => {
+            inner.iter().any(counts_elements)
+        }
+        Trigger::OrFinally(main, until) => counts_elements(main) || counts_elements(until),
+        Trigger::Repeat(inner) => counts_elements(inner),
+        Trigger::Default
+        | Trigger::Never
+        | Trigger::AfterProcessingTime(_)
+        | Trigger::AfterSynchronizedProcessingTime => false,
     }
 }
 
@@ -173,13 +212,18 @@ impl SideView {
 
     /// The grouping upstream fires a window of a key; the elements that come of it will bear the firing's pane.
     ///
-    /// What one key fires alone in its window (a global combine) replaces all that came of its earlier panes. Where several
-    /// keys fire, elements that still bear the key as theirs replace that key's earlier ones. Where they do not (the values of
-    /// several keys in a list) nobody knows whose earlier ones they replace, and they are added.
-    pub fn note_firing(&mut self, window: &Window, key: &[u8]) {
-        if let Some(fired) = &mut self.fired {
-            fired.entry(window.clone()).or_default().insert(hash(key));
-        }
+    /// Where the key stands for none (a global combine) the firing replaces all that came of earlier ones. Of other keys,
+    /// elements that still bear the key as theirs replace that key's earlier ones. Where they do not (a list of the values
+    /// alone) nobody knows whose earlier ones they replace, and they are added.
+    pub fn note_firing(&mut self, window: &Window, coder: &Coder, key: &[u8]) {
+        let Some(fired) = &mut self.fired else { return };
+        let no_key = stands_for_no_key(coder, key);
+        let keys = fired.entry(window.clone()).or_insert_with(|| FiredKeys {
+            hashes: FxHashSet::default(),
+            no_key,
+        });
+        keys.no_key &= no_key;
+        keys.hashes.insert(hash(key));
     }
 
     /// Takes elements in.
@@ -262,10 +306,11 @@ impl SideView {
                 continue;
             };
             let fired = self.fired.as_ref().and_then(|fired| fired.get(window));
-            match fired.filter(|_| timing != Timing::Unknown) {
+            // Go's SDK writes panes of no index where it has lost them.
+            match fired.filter(|_| timing != Timing::Unknown && index >= 0) {
                 None => contents.add(key, value.clone()),
-                Some(keys) if keys.len() == 1 => contents.replace_all(key, value.clone(), index),
-                Some(keys) if keys.contains(&hash(key)) => contents.replace(key, value.clone(), index),
+                Some(keys) if keys.no_key => contents.replace_all(key, value.clone(), index),
+                Some(keys) if keys.hashes.contains(&hash(key)) => contents.replace(key, value.clone(), index),
                 Some(_) => contents.add_fired(key, value.clone(), index),
             }
         }

@@ -26,12 +26,14 @@ fn add(output: usize, value: Vec<u8>, at: i64) -> TestStreamEvent {
 }
 
 impl Joined {
-    fn new(access: SideInputAccess, windowing: impl Fn(&mut Windowing)) -> Joined {
+    /// `key`: the coder of the grouping's keys.
+    fn new(key: Coder, access: SideInputAccess, windowing: impl Fn(&mut Windowing)) -> Joined {
         let mut build = Build::new(1);
         let main = build.collection(Coder::Utf8);
-        let from = build.collection(pair());
+        let from = build.collection(Coder::kv(key.clone(), Coder::Utf8));
         build.transform("Stream", &[], &[main, from], told());
-        let grouped = build.native("Group", &[from], group(), TransformKind::GroupByKey);
+        let grouped = Coder::kv(key, Coder::iterable(Coder::Utf8));
+        let grouped = build.native("Group", &[from], grouped, TransformKind::GroupByKey);
         let coder = match access {
             SideInputAccess::Iterable => Coder::Utf8,
             SideInputAccess::Multimap => pair(),
@@ -52,7 +54,11 @@ impl Joined {
     }
 
     fn counting(access: SideInputAccess) -> Joined {
-        Joined::new(access, |windowing| {
+        Joined::counting_by(Coder::Utf8, access)
+    }
+
+    fn counting_by(key: Coder, access: SideInputAccess) -> Joined {
+        Joined::new(key, access, |windowing| {
             windowing.trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
         })
     }
@@ -67,7 +73,11 @@ impl Joined {
 
     /// A key of the grouping fires, and a bundle makes these elements of it.
     fn fire(&mut self, key: &str, made: &[Vec<u8>]) {
-        self.tell(add(SIDE, kv(key, "v"), 1));
+        self.fire_key(&utf8(key), made);
+    }
+
+    fn fire_key(&mut self, key: &[u8], made: &[Vec<u8>]) {
+        self.tell(add(SIDE, [key, &utf8("v")].concat(), 1));
         let bundle = self.hand.one();
         // Each in a buffer of its own.
         let outputs: Vec<_> = made.iter().map(|data| (self.made, data.clone())).collect();
@@ -105,26 +115,56 @@ fn paned(index: i64, value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_latest_firing_of_the_only_key_replaces_those_before() {
-    let mut joined = Joined::counting(SideInputAccess::Iterable);
-    joined.fire("k", &[paned(0, &utf8("1")), paned(0, &utf8("2"))]);
-    let all = SideInputPart::Iterable;
-    assert_eq!(joined.read(all.clone()), [utf8("1"), utf8("2")].concat());
-    joined.fire("k", &[paned(1, &utf8("3")), paned(1, &utf8("4"))]);
-    assert_eq!(joined.read(all.clone()), [utf8("3"), utf8("4")].concat());
-    // A bundle of an earlier firing was overtaken.
-    joined.fire("k", &[paned(0, &utf8("old")), paned(2, &utf8("5"))]);
-    assert_eq!(joined.read(all), utf8("5"));
+fn the_latest_firing_of_a_key_that_stands_for_none_replaces_those_before() {
+    let own = || {
+        Coder::length_prefix(Coder::Unknown {
+            urn: "of:an:sdk".into(),
+            payload: Bytes::new(),
+            components: Vec::new(),
+        })
+    };
+    for (coder, key) in [(Coder::GlobalWindow, &[][..]), (own(), &[0]), (own(), &[1, 0])] {
+        let mut joined = Joined::counting_by(coder, SideInputAccess::Iterable);
+        joined.fire_key(key, &[paned(0, &utf8("1")), paned(0, &utf8("2"))]);
+        let all = SideInputPart::Iterable;
+        assert_eq!(joined.read(all.clone()), [utf8("1"), utf8("2")].concat());
+        joined.fire_key(key, &[paned(1, &utf8("3")), paned(1, &utf8("4"))]);
+        assert_eq!(joined.read(all.clone()), [utf8("3"), utf8("4")].concat());
+        // A bundle of an earlier firing was overtaken.
+        joined.fire_key(key, &[paned(0, &utf8("old")), paned(2, &utf8("5"))]);
+        assert_eq!(joined.read(all), utf8("5"));
+    }
+}
+
+#[test]
+fn values_that_no_longer_bear_their_key_add_up_even_of_one_key() {
+    for (coder, key) in [
+        (Coder::Utf8, utf8("k")),
+        (Coder::Utf8, utf8("")),
+        (Coder::VarInt, vec![0]),
+    ] {
+        let mut joined = Joined::counting_by(coder, SideInputAccess::Iterable);
+        joined.fire_key(&key, &[paned(0, &utf8("1"))]);
+        joined.fire_key(&key, &[paned(1, &utf8("2"))]);
+        let read = joined.read(SideInputPart::Iterable);
+        assert_eq!(read, [utf8("1"), utf8("2")].concat());
+    }
 }
 
 #[test]
 fn what_comes_of_no_firing_adds_up() {
-    let mut joined = Joined::counting(SideInputAccess::Iterable);
+    let mut joined = Joined::counting_by(Coder::GlobalWindow, SideInputAccess::Iterable);
     let plain = |value: &str| at(1, Window::Global, &utf8(value));
-    joined.fire("k", &[plain("a"), paned(0, &utf8("1"))]);
-    joined.fire("k", &[paned(1, &utf8("2")), plain("b")]);
+    joined.fire_key(&[], &[plain("a"), paned(0, &utf8("1"))]);
+    // A pane without an index, which is not the first one, tells of no firing either.
+    joined.fire_key(&[], &[paned(1, &utf8("2")), plain("b"), paned(-1, &utf8("c"))]);
     let read = joined.read(SideInputPart::Iterable);
-    assert_eq!(read, [utf8("a"), utf8("b"), utf8("2")].concat());
+    assert_eq!(read, [utf8("a"), utf8("b"), utf8("c"), utf8("2")].concat());
+    joined.fire_key(&[], &[paned(2, &utf8("3"))]);
+    assert_eq!(
+        joined.read(SideInputPart::Iterable),
+        [utf8("a"), utf8("b"), utf8("c"), utf8("3")].concat()
+    );
 }
 
 #[test]
@@ -150,7 +190,7 @@ fn of_several_keys_that_are_not_told_nothing_is_lost() {
     joined.fire("b", &[paned(0, &utf8("3"))]);
     joined.fire("a", &[paned(2, &utf8("4"))]);
     let read = joined.read(SideInputPart::Iterable);
-    assert_eq!(read, [utf8("2"), utf8("3"), utf8("4")].concat());
+    assert_eq!(read, [utf8("1"), utf8("2"), utf8("3"), utf8("4")].concat());
 }
 
 #[test]

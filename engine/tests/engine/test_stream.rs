@@ -1,6 +1,6 @@
 //! TestStreams.
 
-use purlin_coders::{Coder, Timestamp, Window};
+use purlin_coders::{Coder, Timestamp, Window, wire};
 use purlin_engine::*;
 
 use crate::common::*;
@@ -88,6 +88,50 @@ fn what_comes_together_is_one_bundle_but_late_and_timely_elements_are_two() {
             hand.finish(&bundle, &[]);
         }
         assert_eq!(hand.finished(), Some(Outcome::Done));
+    }
+}
+
+#[test]
+fn a_trigger_that_counts_is_asked_after_each_element_of_an_event() {
+    let count = |n| Trigger::ElementCount(n);
+    let repeat = |trigger| Trigger::Repeat(Box::new(trigger));
+    let late = Trigger::AfterEndOfWindow {
+        early: Some(Box::new(count(2))),
+        late: Some(Box::new(count(1))),
+    };
+    // What comes together fires by these counts of values.
+    for (trigger, expected) in [
+        (repeat(count(2)), vec![2, 2, 1]),
+        (repeat(Trigger::Always), vec![1; 5]),
+        (
+            repeat(Trigger::AfterEach(vec![count(3), Trigger::Always])),
+            vec![3, 1, 1],
+        ),
+        (late, vec![2, 2, 1]),
+        // These look at clocks alone: once for all that has come.
+        (Trigger::Default, vec![5]),
+        (repeat(Trigger::AfterProcessingTime(Vec::new())), vec![5]),
+    ] {
+        let mut build = Build::new(1);
+        let five = together(&["a", "b", "c", "d", "e"].map(|value| ("k", value, 1)));
+        let stream = build.script(pair(), vec![five]);
+        build.graph.collections[stream as usize].windowing.trigger = trigger.clone();
+        let grouped = build.native("Group", &[stream], group(), TransformKind::GroupByKey);
+        build.user("See", grouped, group(), user());
+        let format = CollectionFormat::from(&build.graph.collections[grouped as usize]);
+        let mut hand = Hand::start(build.engine());
+        let mut told = Vec::new();
+        while hand.finished().is_none() {
+            let bundle = hand.one();
+            let data = elements(&bundle);
+            for element in format.walk(&data) {
+                let element = element.expect("what the engine wrote");
+                let (_, mut values) = format.coder.split_kv(&data[element.value()]).expect("a pair");
+                told.push(wire::read_i32_be(&mut values, "a count").expect("values"));
+            }
+            hand.finish(&bundle, &[]);
+        }
+        assert_eq!(told, expected, "{trigger:?}");
     }
 }
 

@@ -185,7 +185,18 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
         }
         place.0 += 1;
         for elements in together {
+            // Who has fresh elements is asked after each of them by a trigger that counts, else when all are in.
             let mut new = BTreeSet::new();
+            let mut ask = |new: &mut BTreeSet<(i64, i64)>, panes: &mut BTreeMap<(i64, i64), Pane>| {
+                for (start, key) in std::mem::take(new) {
+                    let pane = panes.get_mut(&(start, key)).unwrap();
+                    let late = start + script.window - 1 < watermark;
+                    if late || script.early.is_some_and(|n| pane.fresh >= n) {
+                        pane.on_time |= late;
+                        tell(pane, key, start, &mut told);
+                    }
+                }
+            };
             for (at, key, value) in elements {
                 let value = script.chain.iter().try_fold(value, |value, op| match op {
                     Op::Add(by) => Some(value + by),
@@ -201,15 +212,11 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
                 pane.sum += value;
                 pane.fresh += 1;
                 new.insert((start, key));
-            }
-            for (start, key) in new {
-                let pane = panes.get_mut(&(start, key)).unwrap();
-                let late = start + script.window - 1 < watermark;
-                if late || script.early.is_some_and(|n| pane.fresh >= n) {
-                    pane.on_time |= late;
-                    tell(pane, key, start, &mut told);
+                if script.early.is_some() {
+                    ask(&mut new, &mut panes);
                 }
             }
+            ask(&mut new, &mut panes);
         }
         watermark = places.iter().map(|place| place.2).min().unwrap_or(i64::MAX);
         for (&(start, key), pane) in &mut panes {

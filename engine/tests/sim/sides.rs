@@ -2,10 +2,10 @@
 //!
 //! A script goes on when all is quiet, so what a main element reads does not depend on the schedule.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use purlin_coders::{Timestamp, Window, wire};
+use purlin_coders::{Coder, Timestamp, Window, wire};
 use purlin_engine::{
     Accumulation, SideInputAccess, TestStream, TestStreamEvent, Transform, TransformKind, Trigger, WindowFn,
 };
@@ -35,7 +35,7 @@ pub struct Script {
     side_window: Option<Op>,
     lateness: i64,
     accumulating: bool,
-    /// One key fires alone, and what it gives has other keys: else each key fires by itself.
+    /// A key that stands for none fires, and what it gives has other keys: else each key fires by itself.
     lone: bool,
     /// Whether main elements read the values of their key, or all.
     lookup: bool,
@@ -129,6 +129,13 @@ pub fn generate(rng: &mut Rng) -> (Pipeline, Script) {
     for collection in &mut builder.graph.collections {
         collection.bounded = false;
     }
+    if lone {
+        // Under a length prefix what was the number 0 is an empty key.
+        for collection in &mut builder.graph.collections[first.0 as usize..side.0 as usize] {
+            let (_, value) = collection.coder.as_kv().expect("it is of pairs");
+            collection.coder = Coder::kv(Coder::length_prefix(Coder::Bytes), value.clone());
+        }
+    }
     for collection in &mut builder.graph.collections[first.0 as usize..=side.0 as usize] {
         let windowing = &mut collection.windowing;
         windowing.trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
@@ -179,7 +186,6 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
             Step::Elements(which, elements) => (of, together) = (*which, apart(elements, watermarks[*which])),
         }
         for elements in together {
-            let mut fired = BTreeSet::new();
             for (at, key, value) in elements {
                 if of == MAIN {
                     waiting.push(Element {
@@ -197,10 +203,8 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
                     }
                     let pane = panes.entry((window.clone(), key)).or_default();
                     pane.0 += value;
-                    if fired.insert((window, key)) && !script.accumulating {
-                        pane.1 = 0;
-                    }
-                    pane.1 += value;
+                    // The trigger counts: it fires for each element.
+                    pane.1 = if script.accumulating { pane.0 } else { value };
                 }
             }
             waiting.retain(|element| {
