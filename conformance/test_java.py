@@ -48,7 +48,10 @@ LOOPBACK = ('LOOPBACK', '')
 
 
 def launch(environment, *arguments, without=None):
-  """What a program of ours prints, run on the job service; without the jar whose name begins so."""
+  """What a program of ours prints, run on the job service; without the jar whose name begins so.
+
+  stdout is the program's own; in LOOPBACK its worker goes on logging to stderr after the program has printed its last line.
+  """
   with open(CLASSPATH, encoding='utf-8') as classpath:
     jars = [jar for jar in classpath.read().split(os.pathsep)
             if without is None or not os.path.basename(jar).startswith(without)]
@@ -56,7 +59,12 @@ def launch(environment, *arguments, without=None):
   return subprocess.run(
       ['java', '-cp', os.pathsep.join([CLASSES, *jars]), *arguments, '--runner=PortableRunner',
        '--jobEndpoint=' + ENDPOINT, '--defaultEnvironmentType=' + kind, '--defaultEnvironmentConfig=' + config],
-      cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=500)
+      cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=500)
+
+
+def tail(done):
+  """What to show of a program that did not do what was expected."""
+  return done.stderr[-3000:] + done.stdout[-3000:]
 
 
 def process(**env):
@@ -79,8 +87,8 @@ def pool():
 
 def counts_words(environment):
   done = launch(environment, 'conformance.WordCount')
-  assert done.returncode == 0, done.stdout[-3000:]
-  assert 'DONE right=4 wrong=0' in done.stdout, done.stdout[-3000:]
+  assert done.returncode == 0, tail(done)
+  assert 'DONE right=4 wrong=0' in done.stdout, tail(done)
 
 
 def test_word_count():
@@ -107,12 +115,12 @@ def test_word_count_in_a_pool():
 ])
 def test_what_the_jars_lack_is_told(lacks, told):
   done = launch(process(), 'conformance.WordCount', without=lacks)
-  assert done.returncode != 0 and told in done.stdout, done.stdout[-3000:]
+  assert done.returncode != 0 and told in done.stderr, tail(done)
 
 
 def test_no_java_is_told():
   done = launch(process(JAVA_HOME='/no/java'), 'conformance.WordCount')
-  assert done.returncode != 0 and 'there is no /no/java/bin/java' in done.stdout, done.stdout[-3000:]
+  assert done.returncode != 0 and 'there is no /no/java/bin/java' in done.stderr, tail(done)
 
 
 # What each pipeline's user code saw, in order; after a *, in any.
@@ -133,9 +141,9 @@ SAW = {
 @pytest.mark.parametrize('name', SAW)
 def test_pipeline(name):
   done = launch(LOOPBACK, 'conformance.Points', name)
-  assert done.returncode == 0, done.stdout[-3000:]
+  assert done.returncode == 0, tail(done)
   state, *saw = done.stdout.strip().rpartition('\n')[2].split()
   expected_state, *expected = SAW[name].split()
   if expected[0] == '*':
     expected, saw = sorted(expected[1:]), sorted(saw)
-  assert (state, saw) == (expected_state, expected), done.stdout[-3000:]
+  assert (state, saw) == (expected_state, expected), tail(done)
