@@ -1,7 +1,7 @@
 //! A bundle from its composition to its commit.
 
 use bytes::Bytes;
-use purlin_coders::{Timestamp, Window};
+use purlin_model::{Timestamp, Window};
 
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::event::{BundleInput, BundleResult, Split};

@@ -1,7 +1,7 @@
 //! Buffers of encoded elements, and what is known of them without looking again.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, DecodeError, Timestamp, Walker, WindowCoder};
+use purlin_model::{Coder, DecodeError, Timestamp, Walker, WindowCoder};
 use thiserror::Error;
 
 use crate::graph::Collection;

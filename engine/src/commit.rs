@@ -1,6 +1,6 @@
 //! The end of bundles: commits, failures, splits. A commit is one step: all of a bundle's work, or nothing.
 
-use purlin_coders::Timer;
+use purlin_model::Timer;
 
 use crate::bundle::{Retry, Running};
 use crate::engine::{Engine, Phase};

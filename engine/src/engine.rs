@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use purlin_coders::windowed::encode_header;
-use purlin_coders::{PaneInfo, Timestamp, Window};
+use purlin_model::windowed::encode_header;
+use purlin_model::{PaneInfo, Timestamp, Window};
 
 use crate::bundle::Running;
 use crate::chunk::{Chunk, CollectionFormat};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use purlin_coders::{Timestamp, Window};
+use purlin_model::{Timestamp, Window};
 
 use crate::chunk::Chunk;
 use crate::graph::{CollectionId, EnvironmentId, TestStreamEvent, TransformId};

@@ -3,7 +3,7 @@
 //! The runner builds a [`Graph`] from a pipeline; [`crate::Engine::new`] fuses it into stages.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, Timestamp, WindowCoder};
+use purlin_model::{Coder, Timestamp, WindowCoder};
 
 /// Index of a transform in [`Graph::transforms`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

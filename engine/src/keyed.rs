@@ -8,8 +8,8 @@ mod entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use purlin_coders::windowed::encode_header;
-use purlin_coders::{
+use purlin_model::windowed::encode_header;
+use purlin_model::{
     Coder, DecodeError, Timer, TimerCoder, TimerFiring, Timestamp, WalkedElement, Window, Windows,
 };
 use rustc_hash::FxHashMap;

@@ -1,6 +1,6 @@
 //! The way of elements and watermarks through the graph.
 
-use purlin_coders::{Timestamp, Window};
+use purlin_model::{Timestamp, Window};
 
 use crate::chunk::Chunk;
 use crate::engine::{Engine, GroupState, Node, Phase, Reader, Request};

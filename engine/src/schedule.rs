@@ -1,6 +1,6 @@
 //! Which bundle starts where, and which are asked to split.
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 use crate::bundle::{Retry, Running};
 use crate::engine::{Engine, Node, Phase};

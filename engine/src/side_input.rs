@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
-use purlin_coders::{Coder, DecodeError, PaneInfo, Timestamp, Timing, WalkedElement, Window, Windows};
+use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Timing, WalkedElement, Window, Windows};
 use rustc_hash::{FxHashSet, FxHasher};
 
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use purlin_coders::{Timer, TimerCoder, Timestamp, Window, Windows};
+use purlin_model::{Timer, TimerCoder, Timestamp, Window, Windows};
 
 use crate::bundle::{Retry, Work};
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 use crate::bundle::Work;
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};

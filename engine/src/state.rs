@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use purlin_coders::{DecodeError, wire};
+use purlin_model::{DecodeError, wire};
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 

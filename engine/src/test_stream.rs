@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use purlin_coders::windowed::encode_header;
-use purlin_coders::{PaneInfo, Timestamp, Window};
+use purlin_model::windowed::encode_header;
+use purlin_model::{PaneInfo, Timestamp, Window};
 
 use crate::chunk::Chunk;
 use crate::graph::{CollectionId, TestStream, TestStreamEvent, TransformId};

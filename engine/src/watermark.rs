@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 /// A multiset of timestamps.
 #[derive(Clone, Debug, Default)]

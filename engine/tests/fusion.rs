@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use expect_test::{Expect, expect};
-use purlin_coders::Coder;
+use purlin_model::Coder;
 use purlin_engine::*;
 
 fn check(build: Build, expected: Expect) {

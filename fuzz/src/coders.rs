@@ -1,8 +1,8 @@
 //! Any coder, any bytes.
 
 use bytes::Bytes;
-use purlin_coders::spec::no_schemas;
-use purlin_coders::{
+use purlin_model::spec::no_schemas;
+use purlin_model::{
     Coder, CoderSpec, Field, FieldKind, FieldType, PaneInfo, Schema, TimerCoder, Value, Walker, WindowCoder,
     urns, walk,
 };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use prost::Message;
-use purlin_coders::Schema;
-use purlin_coders::schema::{Field, FieldKind, FieldType, LogicalArgument, LogicalType};
+use purlin_model::Schema;
+use purlin_model::schema::{Field, FieldKind, FieldType, LogicalArgument, LogicalType};
 use purlin_proto::pipeline::{self as beam, AtomicType, field_type::TypeInfo};
 
 /// Why the payload of a row coder is not a schema.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use purlin_coders::Coder;
+use purlin_model::Coder;
 use purlin_engine::{BundleId, SideInputKey, SideInputPart, StateKey, StatePart, TransformId};
 use purlin_proto::fn_execution::{self as fnapi, state_key, state_request, state_response};
 
@@ -373,7 +373,7 @@ impl StateHandler for BundleState {
 
 #[cfg(test)]
 mod tests {
-    use purlin_coders::wire;
+    use purlin_model::wire;
 
     use super::*;
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use futures::StreamExt as _;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
-use purlin_coders::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Window, Windows, wire};
+use purlin_model::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Window, Windows, wire};
 use purlin_proto::fn_execution::state_key::{BagUserState, IterableSideInput, MultimapSideInput, Type};
 use purlin_proto::pipeline::{self, MonitoringInfo, ParDoPayload};
 use purlin_proto::urns;

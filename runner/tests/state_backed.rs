@@ -5,7 +5,7 @@ mod support;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use purlin_coders::{Coder, wire};
+use purlin_model::{Coder, wire};
 use purlin_proto::fn_execution::state_key;
 use purlin_proto::urns;
 use purlin_runner::job::{Job, JobSettings, JobState};

@@ -1,6 +1,6 @@
 //! [`CombineFn`]: aggregation that can be spread over workers.
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 pub(crate) use crate::primitives::CombineGlobally;
 pub use crate::transforms::Sum;

@@ -83,8 +83,8 @@ pub use combine::{CombineFn, Sum};
 pub use dofn::{AsyncDoFn, Context, DoFn, FinishContext, KeyedContext, OutputTag, OutputTags, StatefulDoFn};
 pub use error::{BoxError, BuildError, DoFnResult, RunError};
 pub use pipeline::{PCollection, PTransform, Pipeline};
-pub use purlin_coders as coders;
-pub use purlin_coders::{Element, PaneInfo, Timestamp, Window};
+pub use purlin_model as coders;
+pub use purlin_model::{Element, PaneInfo, Timestamp, Window};
 pub use purlin_derive::{Element, Schema, test};
 pub use result::{PipelineHandle, PipelineResult, PipelineState};
 pub use schema::Schema;
@@ -135,7 +135,7 @@ pub mod prelude {
         CalendarWindows, CustomWindowFn, IntervalWindow, Merged, TimestampCombiner, Trigger, WindowFn,
         WindowType, Windowing,
     };
-    pub use purlin_coders::{PaneInfo, Timestamp, Window};
+    pub use purlin_model::{PaneInfo, Timestamp, Window};
     // The traits and the derive macros.
     pub use crate::{Element, Schema};
 }

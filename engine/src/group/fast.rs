@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use purlin_coders::{PaneInfo, Timestamp, Window};
+use purlin_model::{PaneInfo, Timestamp, Window};
 
 use super::keyed::Keyed;
 use super::pane::{CHUNK_BYTES, Emitter, encode_header};

@@ -1,6 +1,6 @@
 //! Firing: which panes are due, what they tell, and what they wait for then.
 
-use purlin_coders::{Timestamp, Timing};
+use purlin_model::{Timestamp, Timing};
 
 use super::holds::PaneRef;
 use super::keyed::{Keyed, Pane, Slot};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 /// A pane of the keyed store: a place and which of its successive tenants is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use purlin_coders::{PaneInfo, Timestamp, Window};
+use purlin_model::{PaneInfo, Timestamp, Window};
 use rustc_hash::FxHashMap;
 
 use super::holds::{Holds, PaneRef, Timers};

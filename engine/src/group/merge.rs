@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use purlin_coders::{Timestamp, Window};
+use purlin_model::{Timestamp, Window};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::keyed::{Keyed, merged_hold};

@@ -25,7 +25,7 @@ mod tests;
 mod trigger;
 pub mod window_fn;
 
-use purlin_coders::{Coder, DecodeError, PaneInfo, Timestamp, Window, WindowCoder};
+use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Window, WindowCoder};
 use thiserror::Error;
 
 use crate::chunk::Chunk;

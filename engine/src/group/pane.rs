@@ -1,6 +1,6 @@
 //! Panes on their way out: which one it is, and its bytes.
 
-use purlin_coders::{PaneInfo, Timestamp, Timing, Window, wire};
+use purlin_model::{PaneInfo, Timestamp, Timing, Window, wire};
 
 use crate::chunk::Chunk;
 

@@ -1,6 +1,6 @@
 //! Window functions that the engine evaluates itself.
 
-use purlin_coders::{Timestamp, Window};
+use purlin_model::{Timestamp, Window};
 
 use crate::graph::WindowFn;
 

@@ -8,7 +8,7 @@
 //! changed what fired after, nothing of the bundle is taken, and from then on the stage fires timers one timestamp at a time.
 
 use bytes::Bytes;
-use purlin_coders::{PaneInfo, Timer, TimerFiring, Timestamp, Window, Windows};
+use purlin_model::{PaneInfo, Timer, TimerFiring, Timestamp, Window, Windows};
 use rustc_hash::FxHashMap;
 
 use super::entry::{Entry, Fired, RUN_BYTES, Run, Span, TimerId, is_due};

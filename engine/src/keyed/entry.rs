@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use purlin_coders::{TimerFiring, Timestamp, Window};
+use purlin_model::{TimerFiring, Timestamp, Window};
 
 use super::{expiration_of, has_passed};
 use crate::chunk::Chunk;

@@ -1,7 +1,7 @@
 //! Graphs that several tests start from, and their elements.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, Timestamp, Window};
+use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use super::*;

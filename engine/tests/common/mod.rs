@@ -5,8 +5,8 @@
 mod graphs;
 
 use bytes::Bytes;
-use purlin_coders::windowed::encode_header;
-use purlin_coders::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Window, WindowCoder, Windows, wire};
+use purlin_model::windowed::encode_header;
+use purlin_model::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Window, WindowCoder, Windows, wire};
 use purlin_engine::*;
 
 #[allow(unused_imports, reason = "each test file uses a part of it")]

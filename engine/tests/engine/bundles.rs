@@ -1,7 +1,7 @@
 //! Bundles: composition, attempts, failures, the end of a job.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, Timestamp, Window};
+use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::*;

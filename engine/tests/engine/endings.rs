@@ -1,6 +1,6 @@
 //! Loops of timers come to an end with their window, or with a drain.
 
-use purlin_coders::{Coder, Timestamp, Window};
+use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::*;

@@ -1,8 +1,8 @@
 //! Side inputs whose windows fire several times, or late.
 
 use bytes::Bytes;
-use purlin_coders::windowed::encode_header;
-use purlin_coders::{Coder, PaneInfo, Timestamp, Timing, Window};
+use purlin_model::windowed::encode_header;
+use purlin_model::{Coder, PaneInfo, Timestamp, Timing, Window};
 use purlin_engine::*;
 
 use crate::common::*;

@@ -1,7 +1,7 @@
 //! Side inputs: readiness, tokens, window mapping.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, Timestamp, Window};
+use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::*;

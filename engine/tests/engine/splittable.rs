@@ -1,7 +1,7 @@
 //! Splittable DoFns: residuals, splits, drain and truncation.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, Timestamp, Window};
+use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::*;

@@ -1,6 +1,6 @@
 //! TestStreams.
 
-use purlin_coders::{Coder, Timestamp, Window, wire};
+use purlin_model::{Coder, Timestamp, Window, wire};
 use purlin_engine::*;
 
 use crate::common::*;

@@ -1,7 +1,7 @@
 //! State, timers, and the expiration of windows.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, Timestamp, Window};
+use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::{self, *};

@@ -1,7 +1,7 @@
 //! GroupByKey as the engine drives it: merging windows, bounded inputs, timestamps of panes.
 
-use purlin_coders::windowed::encode_header;
-use purlin_coders::{Coder, PaneInfo, Timestamp, Window};
+use purlin_model::windowed::encode_header;
+use purlin_model::{Coder, PaneInfo, Timestamp, Window};
 use purlin_engine::*;
 
 use crate::common::*;

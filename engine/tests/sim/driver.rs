@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use purlin_coders::{PaneInfo, Timestamp, Window};
+use purlin_model::{PaneInfo, Timestamp, Window};
 use purlin_engine::{
     Action, Bundle, BundleId, BundleInput, Engine, EngineConfig, Event, Outcome, Residual, Split,
     TransformKind,
@@ -202,13 +202,13 @@ impl<'a> Driver<'a> {
                     panes_of.extend(panes(data, &format));
                 }
                 BundleInput::Timers { data, .. } => {
-                    let coder = purlin_coders::TimerCoder {
-                        key: purlin_coders::Coder::VarInt,
+                    let coder = purlin_model::TimerCoder {
+                        key: purlin_model::Coder::VarInt,
                         window: format.window.clone(),
                     };
                     for timer in coder.decode_all(data) {
                         let key = timer.unwrap().user_key;
-                        keys.insert(purlin_coders::wire::read_varint(&mut &key[..]).unwrap() as i64);
+                        keys.insert(purlin_model::wire::read_varint(&mut &key[..]).unwrap() as i64);
                     }
                 }
             }

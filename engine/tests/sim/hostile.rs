@@ -1,7 +1,7 @@
 //! A worker, or runner, that sends whatever it likes.
 
 use bytes::Bytes;
-use purlin_coders::{Timestamp, Window, WindowCoder};
+use purlin_model::{Timestamp, Window, WindowCoder};
 use purlin_engine::{
     Action, BundleId, BundleResult, Chunk, CollectionId, Engine, EngineConfig, Event, RequestId, Residual,
     SideInputKey, SideInputPart, Split, StateKey, StatePart, TestStreamEvent, TransformId,

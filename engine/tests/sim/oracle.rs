@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use purlin_coders::{Timestamp, Window};
+use purlin_model::{Timestamp, Window};
 use purlin_engine::{CollectionId, TransformKind, WindowFn};
 
 use crate::pipeline::{Op, Pipeline};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use purlin_coders::{Coder, WindowCoder};
+use purlin_model::{Coder, WindowCoder};
 use purlin_engine::{
     Accumulation, Collection, CollectionId, Environment, EnvironmentId, Graph, PaneEmission, SideInput,
     SideInputAccess, TimeDomain, TimerFamily, TimestampCombiner, Transform, TransformId, TransformKind,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use purlin_coders::{Timestamp, wire};
+use purlin_model::{Timestamp, wire};
 use purlin_engine::{Accumulation, CollectionId, TestStream, TestStreamEvent, TransformKind, Trigger};
 
 use crate::oracle::{Element, fixed};

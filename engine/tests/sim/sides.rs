@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use purlin_coders::{Coder, Timestamp, Window, wire};
+use purlin_model::{Coder, Timestamp, Window, wire};
 use purlin_engine::{
     Accumulation, SideInputAccess, TestStream, TestStreamEvent, Transform, TransformKind, Trigger, WindowFn,
 };

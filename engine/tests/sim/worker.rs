@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use purlin_coders::windowed::encode_header;
-use purlin_coders::{Coder, PaneInfo, Timer, TimerCoder, TimerFiring, Timestamp, Window, Windows, wire};
+use purlin_model::windowed::encode_header;
+use purlin_model::{Coder, PaneInfo, Timer, TimerCoder, TimerFiring, Timestamp, Window, Windows, wire};
 use purlin_engine::{
     BundleId, BundleResult, Chunk, CollectionFormat, CollectionId, Engine, Residual, SideInputKey,
     SideInputPart, Stage, StateKey, StatePart, TransformId,
@@ -502,7 +502,7 @@ impl<'a> Run<'a> {
     pub fn timers(&mut self, id: TransformId, data: &[u8]) {
         let format = self.engine.format(self.stage.input).unwrap().clone();
         let coder = TimerCoder {
-            key: purlin_coders::Coder::VarInt,
+            key: purlin_model::Coder::VarInt,
             window: format.window,
         };
         for timer in coder.decode_all(data) {

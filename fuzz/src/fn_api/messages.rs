@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use prost::Message as _;
-use purlin_coders::spec::no_schemas;
-use purlin_coders::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Windows, wire};
+use purlin_model::spec::no_schemas;
+use purlin_model::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Windows, wire};
 use purlin_proto::fn_execution::{
     self as fnapi, RemoteGrpcPort, instruction_response::Response as Answer, state_key, state_request,
 };

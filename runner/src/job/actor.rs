@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use purlin_coders::{Timestamp, Window};
+use purlin_model::{Timestamp, Window};
 use purlin_engine::{Action, BundleId, Event, Outcome, RequestId, Split, StageId};
 use purlin_proto::pipeline::MonitoringInfo;
 use tokio::sync::mpsc;

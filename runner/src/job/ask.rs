@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_coders::{Coder, DecodeError, Header, Window, WindowCoder, wire};
+use purlin_model::{Coder, DecodeError, Header, Window, WindowCoder, wire};
 use purlin_proto::fn_execution as fnapi;
 
 use super::Shared;
@@ -86,7 +86,7 @@ fn read_merged(output: &[u8], coder: &WindowCoder) -> Result<Vec<(Window, Vec<Wi
 }
 
 fn skip_header(rest: &mut &[u8]) -> Result<(), DecodeError> {
-    let coder = purlin_coders::WindowedValueCoder {
+    let coder = purlin_model::WindowedValueCoder {
         value: Coder::Bytes,
         window: WindowCoder::Global,
     };

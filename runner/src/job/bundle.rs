@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 use purlin_engine::{
     Bundle, BundleId, BundleInput, BundleResult, Chunk, CollectionFormat, CollectionId, Residual, Split,
 };

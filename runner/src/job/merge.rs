@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use prost::Message as _;
-use purlin_coders::wire;
+use purlin_model::wire;
 use purlin_proto::pipeline::{BoundedTrie, BoundedTrieNode, HistogramValue};
 use purlin_proto::urns::metric_types as types;
 

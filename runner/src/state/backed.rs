@@ -4,7 +4,7 @@
 //! often as it iterates. Nothing but the input itself, which the runner keeps until the bundle ends, is held for that.
 
 use bytes::Bytes;
-use purlin_coders::{Coder, wire};
+use purlin_model::{Coder, wire};
 use purlin_engine::{BundleId, CollectionFormat};
 use purlin_proto::fn_execution::{self as fnapi, state_response};
 
@@ -169,7 +169,7 @@ impl Iterables {
 
 #[cfg(test)]
 mod tests {
-    use purlin_coders::{Header, WindowCoder};
+    use purlin_model::{Header, WindowCoder};
 
     use super::*;
 
@@ -202,7 +202,7 @@ mod tests {
     fn values(iterables: &Iterables, piece: &[u8]) -> Vec<Vec<u8>> {
         let coder = Coder::kv(Coder::Bytes, Coder::StateBackedIterable(Box::new(Coder::Bytes)));
         let values = coder.as_kv().unwrap().1;
-        let mut elements = purlin_coders::Walker::new(&WindowCoder::Global, &coder, piece);
+        let mut elements = purlin_model::Walker::new(&WindowCoder::Global, &coder, piece);
         let element = elements.next().unwrap().unwrap();
         assert!(elements.next().is_none());
         let (_, encoded) = coder.split_kv(&piece[element.value()]).unwrap();

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_coders::spec::no_schemas;
-use purlin_coders::{Coder, WindowCoder};
+use purlin_model::spec::no_schemas;
+use purlin_model::{Coder, WindowCoder};
 use purlin_proto::pipeline;
 use purlin_proto::urns::coders as urns;
 
@@ -336,7 +336,7 @@ impl Coders {
             return rest.is_empty().then(|| out.into());
         }
         if matches!(wire.coder, Coder::LengthPrefix(_)) {
-            purlin_coders::wire::write_bytes(outer, &mut out, true);
+            purlin_model::wire::write_bytes(outer, &mut out, true);
             return Some(out.into());
         }
         // A pair: its key is nested already.
@@ -385,7 +385,7 @@ impl Coders {
             return self.nest(id, element);
         }
         let mut out = Vec::with_capacity(element.len() + 4);
-        purlin_coders::wire::write_bytes(element, &mut out, true);
+        purlin_model::wire::write_bytes(element, &mut out, true);
         Some(out.into())
     }
 
@@ -397,7 +397,7 @@ impl Coders {
         if wire.id != id && !(self.nested && urn(proto) == GO_CUSTOM) {
             if urn(proto) == urns::ROW {
                 let row = take_row(&payload(proto), rest)?;
-                purlin_coders::wire::write_bytes(row, out, true);
+                purlin_model::wire::write_bytes(row, out, true);
                 return Some(());
             }
             if let Some((key, value)) = self.kv(id) {
@@ -422,13 +422,13 @@ fn take_row<'a>(payload: &Bytes, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 /// Rewrites a value of the outer context to the nested one.
 fn nest_known(coder: &Coder, rest: &mut &[u8], out: &mut Vec<u8>) -> Option<()> {
     match coder {
-        Coder::Bytes | Coder::Utf8 => purlin_coders::wire::write_bytes(std::mem::take(rest), out, true),
+        Coder::Bytes | Coder::Utf8 => purlin_model::wire::write_bytes(std::mem::take(rest), out, true),
         Coder::Kv(kv) => {
             out.extend_from_slice(kv.0.take(rest, true).ok()?);
             nest_known(&kv.1, rest, out)?;
         }
         Coder::Nullable(inner) => {
-            let mark = purlin_coders::wire::read_bool(rest, "the mark of a nullable value").ok()?;
+            let mark = purlin_model::wire::read_bool(rest, "the mark of a nullable value").ok()?;
             out.push(u8::from(mark));
             if mark {
                 nest_known(inner, rest, out)?;
@@ -458,7 +458,7 @@ fn payload(coder: &pipeline::Coder) -> Bytes {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
-    use purlin_coders::wire::write_bytes;
+    use purlin_model::wire::write_bytes;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use prost::Message as _;
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 use purlin_engine as engine;
 use purlin_engine::{CollectionId, EnvironmentId, TransformId};
 use purlin_proto::pipeline::{self, FunctionSpec, PTransform, test_stream_payload};
@@ -27,7 +27,7 @@ pub(super) struct Format {
     /// Id of its windows' coder.
     pub window_id: String,
     /// Its windows' coder.
-    pub window: purlin_coders::WindowCoder,
+    pub window: purlin_model::WindowCoder,
 }
 
 /// Translation's work in progress.

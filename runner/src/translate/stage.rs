@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use prost::Message as _;
-use purlin_coders::Coder;
+use purlin_model::Coder;
 use purlin_engine::{CollectionId, Stage};
 use purlin_proto::fn_execution::{ProcessBundleDescriptor, RemoteGrpcPort};
 use purlin_proto::pipeline::{self, FunctionSpec, PTransform, ParDoPayload, StateSpec, state_spec};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message as _;
-use purlin_coders::WindowCoder;
+use purlin_model::WindowCoder;
 use purlin_engine::{CollectionId, TransformId};
 use purlin_proto::fn_execution::ProcessBundleDescriptor;
 use purlin_proto::pipeline::{

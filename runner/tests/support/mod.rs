@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use prost::Message as _;
-use purlin_coders::spec::no_schemas;
-use purlin_coders::{Coder, Header, Timer, TimerCoder, WindowedValueCoder, Windows};
+use purlin_model::spec::no_schemas;
+use purlin_model::{Coder, Header, Timer, TimerCoder, WindowedValueCoder, Windows};
 use purlin_proto::fn_execution::{
     self as fnapi, BundleApplication, DelayedBundleApplication, ProcessBundleDescriptor, RemoteGrpcPort,
 };

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
-use purlin_coders::{Element, Header};
+use purlin_model::{Element, Header};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinError, JoinSet};
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use purlin_coders::{Element, Header, PaneInfo, Timestamp, Window, Windows};
+use purlin_model::{Element, Header, PaneInfo, Timestamp, Window, Windows};
 
 use super::OutputTag;
 use crate::error::{BoxError, DoFnResult};

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::{Context, FinishContext};
 use crate::error::DoFnResult;

@@ -6,7 +6,7 @@ mod func;
 mod keyed;
 mod tag;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 pub use async_fn::AsyncDoFn;
 pub(crate) use async_fn::{AsyncMapFn, Waits};

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, BuildHasherDefault};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 use rustc_hash::FxHasher;
 
 use crate::harness::{AnyEdge, ElementType, Failure, StepBuilder};

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use purlin_coders::{Coder, DecodeError, backed, wire};
+use purlin_model::{Coder, DecodeError, backed, wire};
 
 use super::bundle::BundleCell;
 use super::pages::Pages;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use purlin_coders::{CoderSpec, DecodeError, Element, Header, WindowCoder, urns, wire};
+use purlin_model::{CoderSpec, DecodeError, Element, Header, WindowCoder, urns, wire};
 use purlin_proto::fn_execution::{StateGetResponse, StateRequest, StateResponse, state_response};
 use purlin_runner::translate::{PlanOptions, plan};
 use purlin_runner::worker::StateHandler;

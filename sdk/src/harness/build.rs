@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use prost::Message;
-use purlin_coders::spec::no_schemas;
-use purlin_coders::{Coder, CoderSpec, WindowCoder, urns as coder_urns};
+use purlin_model::spec::no_schemas;
+use purlin_model::{Coder, CoderSpec, WindowCoder, urns as coder_urns};
 use purlin_proto::fn_execution::{ProcessBundleDescriptor, RemoteGrpcPort};
 use purlin_proto::pipeline::{
     CombinePayload, FunctionSpec, PTransform, ParDoPayload, WindowIntoPayload, output_time,

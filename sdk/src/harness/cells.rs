@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use purlin_coders::{DecodeError, wire};
+use purlin_model::{DecodeError, wire};
 use purlin_proto::fn_execution::{OrderedListRange, state_key};
 use rustc_hash::FxHashMap;
 

@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
-use purlin_coders::{Element, Header, PaneInfo, Timestamp, Window, Windows};
+use purlin_model::{Element, Header, PaneInfo, Timestamp, Window, Windows};
 use purlin_proto::urns::transforms;
 use rustc_hash::FxHashMap;
 

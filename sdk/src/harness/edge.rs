@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use purlin_coders::{Element, Header};
+use purlin_model::{Element, Header};
 
 use super::failure::Failure;
 

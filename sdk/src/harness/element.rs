@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_coders::{Coder, CoderSpec, DecodeError, Element, WindowCoder, urns};
+use purlin_model::{Coder, CoderSpec, DecodeError, Element, WindowCoder, urns};
 
 use super::backed;
 use super::edge::{AnyReceiver, Edge, ElementCount, Receiver, Shared};

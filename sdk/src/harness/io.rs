@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use purlin_coders::{DecodeError, Element, Header, WindowCoder, wire};
+use purlin_model::{DecodeError, Element, Header, WindowCoder, wire};
 
 use super::edge::{Edge, Receiver};
 use super::failure::Failure;
@@ -338,7 +338,7 @@ impl<T: Element, R: ReadValue<T>> Source for TypedSource<T, R> {
 
 #[cfg(test)]
 mod tests {
-    use purlin_coders::Timestamp;
+    use purlin_model::Timestamp;
 
     use super::super::edge::ElementCount;
     use super::*;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use purlin_coders::{DecodeError, Element, Header, Timer, Window, WindowCoder, Windows};
+use purlin_model::{DecodeError, Element, Header, Timer, Window, WindowCoder, Windows};
 use purlin_proto::urns::transforms;
 
 use super::edge::{AnyReceiver, Receiver};

@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_coders::timer::{Timer as WireTimer, TimerFiring};
-use purlin_coders::{PaneInfo, Timestamp, Window};
+use purlin_model::timer::{Timer as WireTimer, TimerFiring};
+use purlin_model::{PaneInfo, Timestamp, Window};
 use rustc_hash::FxHashMap;
 
 use super::bundle::BundleCell;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use prost::Message;
-use purlin_coders::{Element, WindowCoder};
+use purlin_model::{Element, WindowCoder};
 use purlin_proto::pipeline::FunctionSpec;
 use rustc_hash::FxHashMap;
 

@@ -1,6 +1,6 @@
 //! Steps without user code.
 
-use purlin_coders::{Element, Header};
+use purlin_model::{Element, Header};
 
 use super::edge::{Edge, Receiver};
 use super::failure::Failure;

@@ -1,6 +1,6 @@
 //! `beam:transform:pardo:v1` with a [`DoFn`].
 
-use purlin_coders::{Header, Windows};
+use purlin_model::{Header, Windows};
 use purlin_proto::urns::transforms;
 
 use super::edge::{AnyReceiver, Receiver};
@@ -88,7 +88,7 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Arc;
 
-    use purlin_coders::Timestamp;
+    use purlin_model::Timestamp;
 
     use super::super::bundle::BundleCell;
     use super::super::edge::{Edge, ElementCount};

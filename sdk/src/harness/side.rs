@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use purlin_coders::Window;
+use purlin_model::Window;
 use purlin_proto::fn_execution::state_key;
 
 use super::bundle::BundleCell;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use purlin_coders::{Element, Header, Timestamp, Windows, wire};
+use purlin_model::{Element, Header, Timestamp, Windows, wire};
 use purlin_proto::fn_execution::{BundleApplication, DelayedBundleApplication};
 use purlin_proto::pipeline::is_bounded;
 use purlin_proto::urns::transforms;

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use purlin_coders::{Element, Header, WindowCoder};
+use purlin_model::{Element, Header, WindowCoder};
 use purlin_proto::fn_execution::process_bundle_split_request::DesiredSplit;
 use purlin_proto::fn_execution::{
     ProcessBundleDescriptor, ProcessBundleSplitRequest, ProcessBundleSplitResponse, StateRequest,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message;
-use purlin_coders::Window;
+use purlin_model::Window;
 use purlin_proto::fn_execution::{StateKey, state_key};
 use rustc_hash::FxHashMap;
 

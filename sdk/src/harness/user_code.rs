@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use purlin_coders::{Element, Header};
+use purlin_model::{Element, Header};
 
 use super::element::ElementType;
 use super::failure::Failure;

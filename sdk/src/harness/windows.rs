@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use purlin_coders::{DecodeError, PaneInfo, Timestamp, Window, WindowCoder, wire};
+use purlin_model::{DecodeError, PaneInfo, Timestamp, Window, WindowCoder, wire};
 
 use super::failure::Failure;
 use super::io::{ReadIndex, SinkBuffer, Source, SourceError};

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

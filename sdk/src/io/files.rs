@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use purlin_coders::{CoderSpec, DecodeError, Element, typed};
+use purlin_model::{CoderSpec, DecodeError, Element, typed};
 use serde::{Deserialize, Serialize};
 
 use super::fs;

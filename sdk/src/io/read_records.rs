@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::files::{EmptyMatch, FileMetadata, find};
 use super::{Compression, fs};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::files::{EmptyMatch, FileMetadata, find};
 use super::lines::Lines;

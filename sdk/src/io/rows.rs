@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use purlin_coders::schema::FieldKind;
-use purlin_coders::{Coder, Value};
+use purlin_model::schema::FieldKind;
+use purlin_model::{Coder, Value};
 
 use crate::error::BoxError;
 use crate::schema::{RowSchema, Schema};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use purlin_coders::wire;
+use purlin_model::wire;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metric_types, metrics};
 use rustc_hash::FxHashMap;

@@ -1,6 +1,6 @@
 //! Results of metrics, read from a runner's monitoring infos.
 
-use purlin_coders::wire;
+use purlin_model::wire;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metrics};
 use rustc_hash::FxHashMap;

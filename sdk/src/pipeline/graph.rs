@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use purlin_coders::CoderSpec;
+use purlin_model::CoderSpec;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::harness::Node;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use purlin_coders::{CoderSpec, Element};
+use purlin_model::{CoderSpec, Element};
 use purlin_proto::pipeline as beam;
 
 pub use apply::{Apply, PTransform};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use prost::Message;
-use purlin_coders::{CoderSpec, urns as coder_urns};
+use purlin_model::{CoderSpec, urns as coder_urns};
 use purlin_proto::pipeline::{self as beam, is_bounded};
 use purlin_proto::urns::{protocols, requirements, transforms};
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::ParDo;
 use crate::dofn::{AsyncDoFn, AsyncMapFn, Waits};

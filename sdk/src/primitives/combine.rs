@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use purlin_coders::Element;
+use purlin_model::Element;
 use purlin_proto::pipeline::CombinePayload;
 use purlin_proto::urns::transforms;
 

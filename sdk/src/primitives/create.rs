@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::Impulse;
 use crate::dofn::{Context, DoFn};

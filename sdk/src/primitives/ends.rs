@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
-use purlin_coders::Element;
+use purlin_model::Element;
 use purlin_proto::pipeline::{FunctionSpec, ParDoPayload, SideInput as SideInputProto};
 use purlin_proto::urns::{side_inputs, transforms};
 

@@ -1,6 +1,6 @@
 //! `beam:transform:flatten:v1`.
 
-use purlin_coders::Element;
+use purlin_model::Element;
 use purlin_proto::urns::transforms;
 
 use crate::pipeline::{Apply, PCollection, PTransform, PValue};

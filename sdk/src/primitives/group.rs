@@ -1,6 +1,6 @@
 //! `beam:transform:group_by_key:v1`.
 
-use purlin_coders::Element;
+use purlin_model::Element;
 use purlin_proto::urns::transforms;
 
 use crate::error::BoxError;

@@ -1,6 +1,6 @@
 //! Pairs, as the transforms by key want them.
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use crate::pipeline::PCollection;
 

@@ -1,6 +1,6 @@
 //! `beam:transform:reshuffle:v1`.
 
-use purlin_coders::{Element, Timestamp};
+use purlin_model::{Element, Timestamp};
 use purlin_proto::urns::transforms;
 
 use super::{GroupByKey, ParDo};

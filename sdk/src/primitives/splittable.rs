@@ -1,6 +1,6 @@
 //! `beam:transform:pardo:v1` with a splittable DoFn.
 
-use purlin_coders::Element;
+use purlin_model::Element;
 use purlin_proto::pipeline::ParDoPayload;
 
 use super::ends::{Sides, SomeTags, add_step, user_code_transform};

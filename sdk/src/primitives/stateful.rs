@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use purlin_coders::{CoderSpec, Element, urns as coder_urns};
+use purlin_model::{CoderSpec, Element, urns as coder_urns};
 use purlin_proto::pipeline::{self as beam, FunctionSpec, ParDoPayload, state_spec, time_domain};
 use purlin_proto::urns::user_states;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use purlin_coders::schema::{FieldKind, FieldType};
+use purlin_model::schema::{FieldKind, FieldType};
 
 use super::RowSchema;
 
@@ -169,7 +169,7 @@ impl FieldPath {
         &self,
         schema: &RowSchema,
         row: &[Option<&'a [u8]>],
-    ) -> Result<Option<&'a [u8]>, purlin_coders::DecodeError> {
+    ) -> Result<Option<&'a [u8]>, purlin_model::DecodeError> {
         let Some((first, rest)) = self.indices.split_first() else {
             return Ok(None);
         };

@@ -1,7 +1,7 @@
 //! Logical types: known by URN and encoded as another type.
 
-use purlin_coders::schema::{Field, FieldKind, LogicalArgument, LogicalType};
-use purlin_coders::{DecodeError, Timestamp, urns, wire};
+use purlin_model::schema::{Field, FieldKind, LogicalArgument, LogicalType};
+use purlin_model::{DecodeError, Timestamp, urns, wire};
 use purlin_proto::pipeline as beam;
 
 use super::decimal::Decimal;

@@ -56,13 +56,13 @@ use std::sync::Arc;
 pub use decimal::{Decimal, DecimalError};
 pub use fields::{FieldError, FieldPath};
 pub use logical::{Date, ENUMERATION, FIXED_BYTES, MicrosInstant, ONE_OF};
-pub use purlin_coders::schema::{Field, FieldKind, FieldType, LogicalType};
-use purlin_coders::{DecodeError, Element};
+pub use purlin_model::schema::{Field, FieldKind, FieldType, LogicalType};
+use purlin_model::{DecodeError, Element};
 pub use purlin_runner::schemas::{ParseSchemaError, parse_schema};
 pub use types::{SchemaItem, SchemaKey};
 
 /// The fields of a row: what [`Schema::schema`] gives.
-pub type RowSchema = purlin_coders::Schema;
+pub type RowSchema = purlin_model::Schema;
 
 /// A type whose values are rows, or one-ofs. Derive it.
 #[diagnostic::on_unimplemented(
@@ -87,7 +87,7 @@ pub trait Schema: SchemaType + Element {
     /// When the bytes are not a row of this schema.
     fn from_row(mut row: &[u8]) -> Result<Self, DecodeError> {
         let value = Self::read(&mut row)?;
-        purlin_coders::wire::expect_end(row)?;
+        purlin_model::wire::expect_end(row)?;
         Ok(value)
     }
 }

@@ -1,7 +1,7 @@
 //! Schemas as Beam's proto. The runner reads them.
 
 use prost::Message;
-use purlin_coders::schema::{FieldKind, FieldType};
+use purlin_model::schema::{FieldKind, FieldType};
 use purlin_proto::pipeline::{self as beam, AtomicType, field_type::TypeInfo};
 use sha2::{Digest, Sha256};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 pub use bytes::Bytes;
 use prost::Message;
-use purlin_coders::schema::{Field, FieldKind, is_null};
-use purlin_coders::{CoderSpec, DecodeError, urns, wire};
+use purlin_model::schema::{Field, FieldKind, is_null};
+use purlin_model::{CoderSpec, DecodeError, urns, wire};
 
 use super::proto::schema_proto;
 use super::{RowSchema, SchemaField, SchemaType, logical};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
 
 use bytes::Bytes;
-use purlin_coders::schema::FieldKind;
-use purlin_coders::{DecodeError, wire};
+use purlin_model::schema::FieldKind;
+use purlin_model::{DecodeError, wire};
 
 use super::{SchemaField, SchemaType};
 

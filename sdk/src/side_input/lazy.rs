@@ -4,8 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::{Buf, Bytes};
-use purlin_coders::backed::EncodedIterable;
-use purlin_coders::{CoderSpec, DecodeError, Element, urns, wire};
+use purlin_model::backed::EncodedIterable;
+use purlin_model::{CoderSpec, DecodeError, Element, urns, wire};
 
 use crate::error::BoxError;
 use crate::harness::{PageIter, Pages, backed_pages};

@@ -28,7 +28,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_coders::Element;
+use purlin_model::Element;
 use rustc_hash::FxHashMap;
 
 pub use lazy::{Elements, ElementsIter};

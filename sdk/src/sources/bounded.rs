@@ -1,6 +1,6 @@
 //! Sources with an end.
 
-use purlin_coders::{Element, Timestamp};
+use purlin_model::{Element, Timestamp};
 
 use crate::error::BoxError;
 use crate::pipeline::{PBegin, PCollection, PTransform};

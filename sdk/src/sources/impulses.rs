@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 use super::now;
 use crate::error::BoxError;

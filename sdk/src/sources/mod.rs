@@ -12,7 +12,7 @@ pub use unbounded::{Next, ReadUnbounded, UnboundedReader, UnboundedSource};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 /// The clock.
 pub(crate) fn now() -> Timestamp {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use purlin_coders::{Element, Timestamp};
+use purlin_model::{Element, Timestamp};
 
 use crate::error::{BoxError, DoFnResult};
 use crate::pipeline::{PBegin, PCollection, PTransform};

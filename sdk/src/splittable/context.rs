@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use purlin_coders::{Element, PaneInfo, Timestamp, Window};
+use purlin_model::{Element, PaneInfo, Timestamp, Window};
 
 use super::{RestrictionOf, RestrictionTracker, SplittableDoFn, WatermarkEstimator};
 use crate::dofn::{Context, OutputTag};

@@ -47,7 +47,7 @@ mod watermark;
 
 use std::time::Duration;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 pub(crate) use context::Live;
 pub use context::SplitContext;

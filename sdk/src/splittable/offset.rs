@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use purlin_coders::{CoderSpec, DecodeError, Element};
+use purlin_model::{CoderSpec, DecodeError, Element};
 
 use super::{Progress, RestrictionTracker};
 

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use purlin_coders::{Element, Timestamp};
+use purlin_model::{Element, Timestamp};
 
 /// Tells a lower bound of the timestamps of outputs to come.
 pub trait WatermarkEstimator: Send + 'static {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::{Field, FieldKind, FieldSpec, Keyed, field_id, handle};
 use crate::combine::CombineFn;

@@ -1,6 +1,6 @@
 //! States by a key of their own: maps and multimaps.
 
-use purlin_coders::{DecodeError, Element};
+use purlin_model::{DecodeError, Element};
 
 use super::{Field, FieldKind, FieldSpec, Keyed, handle};
 use crate::error::{BoxError, DoFnResult};

@@ -47,7 +47,7 @@ use std::any::TypeId;
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::Arc;
 
-use purlin_coders::CoderSpec;
+use purlin_model::CoderSpec;
 use rustc_hash::FxHasher;
 
 pub use bags::{BagState, CombiningState, SetState, ValueState};

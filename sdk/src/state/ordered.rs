@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::{Field, FieldKind, FieldSpec, Keyed, handle};
 use crate::error::{BoxError, DoFnResult};

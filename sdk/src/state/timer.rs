@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 use super::{Field, FieldKind, FieldSpec, Keyed, field_id};
 use crate::error::{BoxError, DoFnResult};

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Write};
 use std::marker::PhantomData;
 use std::panic::Location;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 use rustc_hash::FxHashMap;
 
 use crate::dofn::{Context, DoFn};

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use purlin_coders::pane::Timing;
-use purlin_coders::{Element, PaneInfo, Window};
+use purlin_model::pane::Timing;
+use purlin_model::{Element, PaneInfo, Window};
 
 use crate::dofn::{Context, DoFn};
 use crate::error::DoFnResult;
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn windows_of_the_users_own_are_known_without_their_largest_timestamps() {
         let custom = |max: i64| Window::Custom {
-            max_timestamp: purlin_coders::Timestamp(max),
+            max_timestamp: purlin_model::Timestamp(max),
             encoded: vec![1, 7].into(),
         };
         let scope = Scope::new(custom(5), Panes::All);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use purlin_coders::{Element, Timestamp};
+use purlin_model::{Element, Timestamp};
 use purlin_proto::pipeline::TestStreamPayload;
 use purlin_proto::pipeline::test_stream_payload::event::{
     AddElements, AdvanceProcessingTime, AdvanceWatermark, Event as Kind,

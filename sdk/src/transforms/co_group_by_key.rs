@@ -1,6 +1,6 @@
 //! Grouping several collections by one key.
 
-use purlin_coders::{CoderSpec, DecodeError, Element, urns, wire};
+use purlin_model::{CoderSpec, DecodeError, Element, urns, wire};
 
 use crate::pipeline::{Apply, PCollection, PTransform};
 use crate::primitives::Flatten;

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::Count;
 use crate::pipeline::{PCollection, PTransform};

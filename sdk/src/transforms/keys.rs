@@ -1,6 +1,6 @@
 //! Keys and values of pairs.
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use crate::pipeline::{PCollection, PTransform};
 use crate::primitives::Pair;

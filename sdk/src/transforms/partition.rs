@@ -1,6 +1,6 @@
 //! Splitting a collection into several.
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use crate::dofn::{Context, OutputTag, OutputTags, TagSpec};
 use crate::pipeline::{PCollection, PTransform, Pipeline};

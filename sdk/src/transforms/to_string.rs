@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use crate::pipeline::{PCollection, PTransform};
 

@@ -1,6 +1,6 @@
 //! Windows that are days, weeks, months or years.
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 use super::custom::{CustomWindowFn, IntervalWindow};
 

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_coders::{CoderSpec, DecodeError, Element, Timestamp, Window, WindowCoder, Windows, urns, wire};
+use purlin_model::{CoderSpec, DecodeError, Element, Timestamp, Window, WindowCoder, Windows, urns, wire};
 
 /// A type of windows: any [`Element`] that knows the largest timestamp in it. Two windows are the same if they are
 /// encoded alike.

@@ -1,7 +1,7 @@
 //! `beam:transform:window_into:v1`.
 
 use prost::Message;
-use purlin_coders::Element;
+use purlin_model::Element;
 use purlin_proto::pipeline::WindowIntoPayload;
 use purlin_proto::urns::transforms;
 

@@ -20,7 +20,7 @@ mod trigger;
 use std::fmt;
 use std::time::Duration;
 
-use purlin_coders::{CoderSpec, Timestamp, Window, Windows, urns};
+use purlin_model::{CoderSpec, Timestamp, Window, Windows, urns};
 
 pub use calendar::CalendarWindows;
 pub use custom::{CustomFn, CustomWindowFn, IntervalWindow, IntoWindow, Merged, WindowType};

@@ -1,7 +1,7 @@
 //! Merging windows: sessions, and custom ones that an SDK merges.
 
 use expect_test::expect;
-use purlin_coders::{Timestamp, Window};
+use purlin_model::{Timestamp, Window};
 
 use super::{Subject, check, fixed, show};
 use crate::graph::{Accumulation, TimestampCombiner, WindowFn, Windowing};

@@ -8,7 +8,7 @@ mod windows;
 
 use std::fmt::Write;
 
-use purlin_coders::{Coder, Header, PaneInfo, Timestamp, Timing, Walker, Window, WindowCoder, wire};
+use purlin_model::{Coder, Header, PaneInfo, Timestamp, Timing, Walker, Window, WindowCoder, wire};
 
 use super::{Grouper, window_fn};
 use crate::chunk::Chunk;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use purlin_coders::{Timestamp, Timing, Window};
+use purlin_model::{Timestamp, Timing, Window};
 
 use super::{Fired, Subject, fixed};
 use crate::graph::{

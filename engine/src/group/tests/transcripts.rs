@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use purlin_coders::{Timestamp, Timing, Window};
+use purlin_model::{Timestamp, Timing, Window};
 use serde_yaml_ng::{Deserializer, Value};
 
 use super::{Fired, Subject, fixed, parse_trigger};

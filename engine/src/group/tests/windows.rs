@@ -1,7 +1,7 @@
 //! Windows, timestamps and holds, one script each.
 
 use expect_test::expect;
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 use super::{Subject, check, fixed};
 use crate::graph::{TimestampCombiner, WindowFn, Windowing};

@@ -5,7 +5,7 @@
 
 mod run;
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 use crate::graph::{TimestampTransform, Trigger};
 

@@ -1,6 +1,6 @@
 //! The steps of each trigger.
 
-use purlin_coders::Timestamp;
+use purlin_model::Timestamp;
 
 use super::{Kind, TriggerClock, TriggerMachine, TriggerState, UNSET};
 use crate::graph::TimestampTransform;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use purlin_coders::{Element, Header};
+use purlin_model::{Element, Header};
 use purlin_proto::fn_execution::{self as fnapi, elements, instruction_request, instruction_response};
 use purlin_proto::fn_execution::{
     beam_fn_control_server, beam_fn_data_server, beam_fn_logging_server, beam_fn_state_server,

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use apache_avro::schema::{InnerDecimalSchema, Schema as Avro, SchemaKind, UuidSchema};
 use apache_avro::types::Value as AvroValue;
 use bytes::Bytes;
-use purlin_coders::schema::{FieldKind, FieldType};
-use purlin_coders::{Timestamp, Value};
+use purlin_model::schema::{FieldKind, FieldType};
+use purlin_model::{Timestamp, Value};
 
 use crate::error::BoxError;
 use crate::io::read_records::{FileSource, ReadRecords, SourceFile};

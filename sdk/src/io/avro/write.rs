@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use purlin_coders::schema::{FieldKind, FieldType};
-use purlin_coders::{Coder, Value};
+use purlin_model::schema::{FieldKind, FieldType};
+use purlin_model::{Coder, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::BoxError;
@@ -131,7 +131,7 @@ impl<T, D> WriteFiles<AvroSink<T>, D> {
 }
 
 fn long(value: i64, out: &mut Vec<u8>) {
-    purlin_coders::wire::write_varint(((value << 1) ^ (value >> 63)) as u64, out);
+    purlin_model::wire::write_varint(((value << 1) ^ (value >> 63)) as u64, out);
 }
 
 fn bytes(value: &[u8], out: &mut Vec<u8>) {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::{Type, TypePtr};
-use purlin_coders::schema::{FieldKind, FieldType};
-use purlin_coders::{Timestamp, Value};
+use purlin_model::schema::{FieldKind, FieldType};
+use purlin_model::{Timestamp, Value};
 
 use crate::error::BoxError;
 use crate::io::read_records::{FileSource, ReadRecords, SourceFile};

@@ -9,8 +9,8 @@ use parquet::basic::{ConvertedType, Repetition, Type as Physical};
 use parquet::data_type::{ByteArray, FixedLenByteArray};
 use parquet::errors::ParquetError;
 use parquet::schema::types::{Type, TypePtr};
-use purlin_coders::Value;
-use purlin_coders::schema::{FieldKind, FieldType};
+use purlin_model::Value;
+use purlin_model::schema::{FieldKind, FieldType};
 
 use crate::error::BoxError;
 use crate::io::rows::{self, Form, PRECISION, SCALE};

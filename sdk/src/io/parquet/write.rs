@@ -10,7 +10,7 @@ use parquet::data_type::{
 };
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
-use purlin_coders::Coder;
+use purlin_model::Coder;
 
 use super::shred::{self, Column, Values};
 use crate::error::BoxError;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use purlin_coders::{Element, Timestamp, Window};
+use purlin_model::{Element, Timestamp, Window};
 use rustc_hash::FxHashMap;
 
 use super::sink::{DestinationFn, FileSink};

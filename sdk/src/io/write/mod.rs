@@ -25,7 +25,7 @@ mod target;
 use std::io;
 use std::time::Instant;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use self::bundles::{Part, WriteBundle, WriteShard};
 pub use self::sink::{DestinationFn, FileSink, KeyedBy, OneDestination, TextSink};

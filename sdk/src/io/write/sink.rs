@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use crate::error::BoxError;
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use purlin_coders::{Element, PaneInfo, Window};
+use purlin_model::{Element, PaneInfo, Window};
 
 use self::estimator::{Estimator, Limits, Turn};
 use crate::dofn::{Context, DoFn, FinishContext};

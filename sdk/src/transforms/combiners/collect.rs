@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::marker::PhantomData;
 
-use purlin_coders::{CoderSpec, DecodeError, Element, typed, urns, wire};
+use purlin_model::{CoderSpec, DecodeError, Element, typed, urns, wire};
 use rustc_hash::FxHashSet;
 
 use super::numbers::unit_combiner;

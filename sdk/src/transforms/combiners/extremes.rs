@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::numbers::unit_traits;
 use super::{GloballyIfAny, PerKey};

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::marker::PhantomData;
 
-use purlin_coders::{Element, Timestamp};
+use purlin_model::{Element, Timestamp};
 
 use super::numbers::unit_traits;
 use crate::combine::{CombineFn, CombineGlobally};

@@ -10,7 +10,7 @@ mod top;
 
 use std::hash::Hash;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 pub use collect::{SetAccumulator, ToList, ToSet};
 pub use extremes::{Max, Min};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::{Globally, PerKey};
 use crate::combine::CombineFn;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::{Globally, PerKey};
 use crate::combine::CombineFn;

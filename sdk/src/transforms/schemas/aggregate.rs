@@ -1,7 +1,7 @@
 //! Several aggregations at once.
 
-use purlin_coders::schema::FieldType;
-use purlin_coders::{DecodeError, Element};
+use purlin_model::schema::FieldType;
+use purlin_model::{DecodeError, Element};
 
 use crate::combine::CombineFn;
 use crate::schema::{FieldPath, RowSchema, Schema, SchemaField};

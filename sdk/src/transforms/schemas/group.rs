@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use purlin_coders::{DecodeError, Element};
+use purlin_model::{DecodeError, Element};
 
 use super::aggregate::{AggregateValue, Aggregates, Binding, FieldAggregate, FnAggregate};
 use super::select::{Projection, assemble};

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::marker::PhantomData;
 
-use purlin_coders::Element;
+use purlin_model::Element;
 
 use super::select::Projection;
 use crate::dofn::Context;

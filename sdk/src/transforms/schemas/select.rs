@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use purlin_coders::DecodeError;
+use purlin_model::DecodeError;
 
 use crate::pipeline::{PCollection, PTransform, Pipeline};
 use crate::schema::fields::{nearest, type_name};

@@ -14,7 +14,7 @@ use crate::windowed::{Header, WindowedValueCoder};
 /// The buffer is an element's boundary at both ends: Beam never splits an element between Data messages.
 ///
 /// ```
-/// use purlin_coders::{Coder, Header, Walker, WindowCoder};
+/// use purlin_model::{Coder, Header, Walker, WindowCoder};
 ///
 /// let mut data = Vec::new();
 /// for value in [b"\x01a", b"\x01b"] {
@@ -26,7 +26,7 @@ use crate::windowed::{Header, WindowedValueCoder};
 ///     values.push(&data[element?.value()]);
 /// }
 /// assert_eq!(values, [b"\x01a", b"\x01b"]);
-/// # Ok::<(), purlin_coders::DecodeError>(())
+/// # Ok::<(), purlin_model::DecodeError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Walker<'a> {

@@ -1,11 +1,11 @@
 //! How many small elements per second the walker finds, and how fast typed elements are written and read.
 //!
-//! `cargo bench -p purlin-coders`
+//! `cargo bench -p purlin-model`
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use purlin_coders::{Coder, Element, Header, Walker, WindowCoder};
+use purlin_model::{Coder, Element, Header, Walker, WindowCoder};
 
 const ELEMENTS: usize = 2_000_000;
 

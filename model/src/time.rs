@@ -90,7 +90,7 @@ fn millis(duration: Duration) -> i64 {
 ///
 /// ```
 /// use std::time::Duration;
-/// use purlin_coders::Timestamp;
+/// use purlin_model::Timestamp;
 ///
 /// let noon = Timestamp::from_millis(43_200_000);
 /// assert_eq!(noon + Duration::from_secs(1), Timestamp::from_millis(43_201_000));

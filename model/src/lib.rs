@@ -14,7 +14,7 @@
 //! inside another coder except the last component of a pair are nested.
 //!
 //! ```
-//! use purlin_coders::{Coder, Element};
+//! use purlin_model::{Coder, Element};
 //!
 //! let mut encoded = Vec::new();
 //! ("abc".to_string(), 10i64).encode(&mut encoded, true);
@@ -23,7 +23,7 @@
 //! let coder = Coder::kv(Coder::Utf8, Coder::VarInt);
 //! let (key, value) = coder.split_kv(&encoded)?;
 //! assert_eq!((key, value), (&b"\x03abc"[..], &b"\x0a"[..]));
-//! # Ok::<(), purlin_coders::DecodeError>(())
+//! # Ok::<(), purlin_model::DecodeError>(())
 //! ```
 
 #![forbid(unsafe_code)]

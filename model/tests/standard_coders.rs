@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use purlin_coders::schema::{Field, FieldKind, FieldType, LogicalType, Schema};
-use purlin_coders::{
+use purlin_model::schema::{Field, FieldKind, FieldType, LogicalType, Schema};
+use purlin_model::{
     Coder, DecodeError, Header, PaneInfo, Timer, TimerFiring, Timestamp, Timing, Value, Walker, Window,
     WindowCoder, Windows,
 };

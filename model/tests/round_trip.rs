@@ -6,10 +6,10 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::SizeRange;
-use purlin_coders::schema::{Field, FieldKind, FieldType, LogicalType, Schema};
-use purlin_coders::spec::no_schemas;
-use purlin_coders::window::{WindowCoder, Windows};
-use purlin_coders::{
+use purlin_model::schema::{Field, FieldKind, FieldType, LogicalType, Schema};
+use purlin_model::spec::no_schemas;
+use purlin_model::window::{WindowCoder, Windows};
+use purlin_model::{
     Coder, Element, Header, PaneInfo, Serde, Timer, TimerCoder, TimerFiring, Timestamp, Timing, Value,
     Walker, Window, walk, wire,
 };

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_coders::schema::{Field, FieldKind, LogicalType, Schema};
-use purlin_coders::spec::no_schemas;
-use purlin_coders::{
+use purlin_model::schema::{Field, FieldKind, LogicalType, Schema};
+use purlin_model::spec::no_schemas;
+use purlin_model::{
     Coder, CoderError, DecodeError, Element, EncodeError, SchemaError, Serde, Timestamp, Value, Walker,
     Window, WindowCoder,
 };
