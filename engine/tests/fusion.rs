@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use expect_test::{Expect, expect};
-use purlin_model::Coder;
 use purlin_engine::*;
+use purlin_model::Coder;
 
 fn check(build: Build, expected: Expect) {
     match Engine::new(build.graph, EngineConfig::default()) {

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use purlin_model::Coder;
 use purlin_engine::{BundleId, SideInputKey, SideInputPart, StateKey, StatePart, TransformId};
+use purlin_model::Coder;
 use purlin_proto::fn_execution::{self as fnapi, state_key, state_request, state_response};
 
 pub(crate) use backed::Iterables;

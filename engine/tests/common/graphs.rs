@@ -1,8 +1,8 @@
 //! Graphs that several tests start from, and their elements.
 
 use bytes::Bytes;
-use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
+use purlin_model::{Coder, Timestamp, Window};
 
 use super::*;
 

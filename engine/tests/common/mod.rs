@@ -5,9 +5,9 @@
 mod graphs;
 
 use bytes::Bytes;
+use purlin_engine::*;
 use purlin_model::windowed::encode_header;
 use purlin_model::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Window, WindowCoder, Windows, wire};
-use purlin_engine::*;
 
 #[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use graphs::*;

@@ -1,8 +1,8 @@
 //! Bundles: composition, attempts, failures, the end of a job.
 
 use bytes::Bytes;
-use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
+use purlin_model::{Coder, Timestamp, Window};
 
 use crate::common::*;
 

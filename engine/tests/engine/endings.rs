@@ -1,7 +1,7 @@
 //! Loops of timers come to an end with their window, or with a drain.
 
-use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
+use purlin_model::{Coder, Timestamp, Window};
 
 use crate::common::*;
 use crate::timers::grouped_timers;

@@ -1,9 +1,9 @@
 //! Side inputs whose windows fire several times, or late.
 
 use bytes::Bytes;
+use purlin_engine::*;
 use purlin_model::windowed::encode_header;
 use purlin_model::{Coder, PaneInfo, Timestamp, Timing, Window};
-use purlin_engine::*;
 
 use crate::common::*;
 

@@ -1,8 +1,8 @@
 //! Side inputs: readiness, tokens, window mapping.
 
 use bytes::Bytes;
-use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
+use purlin_model::{Coder, Timestamp, Window};
 
 use crate::common::*;
 

@@ -1,8 +1,8 @@
 //! Splittable DoFns: residuals, splits, drain and truncation.
 
 use bytes::Bytes;
-use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
+use purlin_model::{Coder, Timestamp, Window};
 
 use crate::common::*;
 

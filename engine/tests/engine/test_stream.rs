@@ -1,7 +1,7 @@
 //! TestStreams.
 
-use purlin_model::{Coder, Timestamp, Window, wire};
 use purlin_engine::*;
+use purlin_model::{Coder, Timestamp, Window, wire};
 
 use crate::common::*;
 

@@ -1,8 +1,8 @@
 //! State, timers, and the expiration of windows.
 
 use bytes::Bytes;
-use purlin_model::{Coder, Timestamp, Window};
 use purlin_engine::*;
+use purlin_model::{Coder, Timestamp, Window};
 
 use crate::common::{self, *};
 

@@ -1,8 +1,8 @@
 //! GroupByKey as the engine drives it: merging windows, bounded inputs, timestamps of panes.
 
+use purlin_engine::*;
 use purlin_model::windowed::encode_header;
 use purlin_model::{Coder, PaneInfo, Timestamp, Window};
-use purlin_engine::*;
 
 use crate::common::*;
 

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use purlin_model::{PaneInfo, Timestamp, Window};
 use purlin_engine::{
     Action, Bundle, BundleId, BundleInput, Engine, EngineConfig, Event, Outcome, Residual, Split,
     TransformKind,
 };
+use purlin_model::{PaneInfo, Timestamp, Window};
 
 use crate::oracle::{Element, side_window};
 use crate::pipeline::{Op, Pipeline, UNIT, range_key};

@@ -1,11 +1,11 @@
 //! A worker, or runner, that sends whatever it likes.
 
 use bytes::Bytes;
-use purlin_model::{Timestamp, Window, WindowCoder};
 use purlin_engine::{
     Action, BundleId, BundleResult, Chunk, CollectionId, Engine, EngineConfig, Event, RequestId, Residual,
     SideInputKey, SideInputPart, Split, StateKey, StatePart, TestStreamEvent, TransformId,
 };
+use purlin_model::{Timestamp, Window, WindowCoder};
 
 use crate::oracle::Element;
 use crate::pipeline::{self, Pipeline};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use purlin_model::{Timestamp, Window};
 use purlin_engine::{CollectionId, TransformKind, WindowFn};
+use purlin_model::{Timestamp, Window};
 
 use crate::pipeline::{Op, Pipeline};
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use purlin_model::{Coder, WindowCoder};
 use purlin_engine::{
     Accumulation, Collection, CollectionId, Environment, EnvironmentId, Graph, PaneEmission, SideInput,
     SideInputAccess, TimeDomain, TimerFamily, TimestampCombiner, Transform, TransformId, TransformKind,
     Trigger, UserTransform, WindowFn, WindowMapping, Windowing,
 };
+use purlin_model::{Coder, WindowCoder};
 
 use crate::rng::Rng;
 

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use purlin_model::{Timestamp, wire};
 use purlin_engine::{Accumulation, CollectionId, TestStream, TestStreamEvent, TransformKind, Trigger};
+use purlin_model::{Timestamp, wire};
 
 use crate::oracle::{Element, fixed};
 use crate::pipeline::{Builder, Op, Pipeline, pair, user};

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use purlin_model::{Coder, Timestamp, Window, wire};
 use purlin_engine::{
     Accumulation, SideInputAccess, TestStream, TestStreamEvent, Transform, TransformKind, Trigger, WindowFn,
 };
+use purlin_model::{Coder, Timestamp, Window, wire};
 
 use crate::oracle::{Element, fixed, side_window, sliding};
 use crate::pipeline::{Builder, Op, Pipeline, pair, user};

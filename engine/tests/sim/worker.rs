@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use purlin_model::windowed::encode_header;
-use purlin_model::{Coder, PaneInfo, Timer, TimerCoder, TimerFiring, Timestamp, Window, Windows, wire};
 use purlin_engine::{
     BundleId, BundleResult, Chunk, CollectionFormat, CollectionId, Engine, Residual, SideInputKey,
     SideInputPart, Stage, StateKey, StatePart, TransformId,
 };
+use purlin_model::windowed::encode_header;
+use purlin_model::{Coder, PaneInfo, Timer, TimerCoder, TimerFiring, Timestamp, Window, Windows, wire};
 
 use crate::oracle::{Element, fixed, loops, session, side_window, sliding};
 use crate::pipeline::{Op, Pipeline, UNIT, is_sized, range_key};

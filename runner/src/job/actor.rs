@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use purlin_model::{Timestamp, Window};
 use purlin_engine::{Action, BundleId, Event, Outcome, RequestId, Split, StageId};
+use purlin_model::{Timestamp, Window};
 use purlin_proto::pipeline::MonitoringInfo;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use purlin_model::Timestamp;
 use purlin_engine::{
     Bundle, BundleId, BundleInput, BundleResult, Chunk, CollectionFormat, CollectionId, Residual, Split,
 };
+use purlin_model::Timestamp;
 use purlin_proto::fn_execution::{
     self as fnapi, BundleApplication, DelayedBundleApplication, ProcessBundleSplitResponse,
     process_bundle_request,

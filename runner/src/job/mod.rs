@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
-use purlin_model::Coder;
 use purlin_engine::{CollectionId, Engine, TransformId};
+use purlin_model::Coder;
 use purlin_proto::fn_execution::{SampleDataRequest, SampleDataResponse};
 use tokio::sync::{mpsc, watch};
 

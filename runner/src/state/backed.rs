@@ -4,8 +4,8 @@
 //! often as it iterates. Nothing but the input itself, which the runner keeps until the bundle ends, is held for that.
 
 use bytes::Bytes;
-use purlin_model::{Coder, wire};
 use purlin_engine::{BundleId, CollectionFormat};
+use purlin_model::{Coder, wire};
 use purlin_proto::fn_execution::{self as fnapi, state_response};
 
 use super::PAGE_BYTES;

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use prost::Message as _;
-use purlin_model::Timestamp;
 use purlin_engine as engine;
 use purlin_engine::{CollectionId, EnvironmentId, TransformId};
+use purlin_model::Timestamp;
 use purlin_proto::pipeline::{self, FunctionSpec, PTransform, test_stream_payload};
 use purlin_proto::urns::transforms as urns;
 use purlin_proto::urns::{coders as coder_urns, side_inputs};

@@ -16,8 +16,8 @@ mod windows;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use purlin_model::Coder;
 use purlin_engine::{CollectionId, Engine, EngineConfig, TransformId};
+use purlin_model::Coder;
 use purlin_proto::pipeline::{ApiServiceDescriptor, Components, Pipeline};
 use purlin_proto::urns::requirements;
 

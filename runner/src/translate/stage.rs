@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use prost::Message as _;
-use purlin_model::Coder;
 use purlin_engine::{CollectionId, Stage};
+use purlin_model::Coder;
 use purlin_proto::fn_execution::{ProcessBundleDescriptor, RemoteGrpcPort};
 use purlin_proto::pipeline::{self, FunctionSpec, PTransform, ParDoPayload, StateSpec, state_spec};
 use purlin_proto::urns::{coders as coder_urns, runner_transforms, transforms as urns};

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message as _;
-use purlin_model::WindowCoder;
 use purlin_engine::{CollectionId, TransformId};
+use purlin_model::WindowCoder;
 use purlin_proto::fn_execution::ProcessBundleDescriptor;
 use purlin_proto::pipeline::{
     FunctionSpec, PCollection, PTransform, Trigger, WindowingStrategy, accumulation_mode, closing_behavior,
