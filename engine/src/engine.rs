@@ -13,7 +13,7 @@ use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, St
 use crate::fuse::{self, GraphProblem, Native, Plan, PlanNode, Stage};
 use crate::graph::{CollectionId, Graph, Transform, TransformId, TransformKind};
 use crate::group::{GroupMergeId, Grouper};
-use crate::side_input::{counts_elements, fires_early, grouping_of};
+use crate::side_input::grouping_of;
 use crate::stage::{Queue, Room, StageState};
 use crate::state::StateError;
 use crate::test_stream::TestStreams;
@@ -361,7 +361,7 @@ impl Engine {
                 let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
                 let scripted = self.graph.transforms.iter().any(scripted);
                 let bounded = collection.bounded && !scripted;
-                let early = fires_early(&collection.windowing.trigger);
+                let early = collection.windowing.trigger.fires_early();
                 let waits_for_all = bounded && early;
                 let refires = (early && !bounded) || collection.windowing.allowed_lateness_ms > 0;
                 self.groups.push(GroupState {
@@ -371,7 +371,7 @@ impl Engine {
                     output,
                     watermark,
                     waits_for_all,
-                    one_by_one: scripted && counts_elements(&collection.windowing.trigger),
+                    one_by_one: scripted && collection.windowing.trigger.counts_elements(),
                     changed: true,
                     refires,
                     views: Vec::new(),

@@ -3,7 +3,8 @@
 //! The runner builds a [`Graph`] from a pipeline; [`crate::Engine::new`] fuses it into stages.
 
 use bytes::Bytes;
-use purlin_model::{Coder, Timestamp, WindowCoder};
+pub use purlin_model::{Accumulation, PaneEmission, TimestampCombiner, TimestampTransform, Trigger};
+use purlin_model::{Coder, CustomWindows, Timestamp, WindowCoder};
 
 /// Index of a transform in [`Graph::transforms`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -176,113 +177,19 @@ pub struct Windowing {
 }
 
 /// A window function, as far as the engine needs it: merging and side-input mapping.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WindowFn {
-    /// One window.
-    Global,
-    /// Fixed windows: size and offset in milliseconds.
-    Fixed {
-        /// Length of a window.
-        size_ms: i64,
-        /// Start of the windows, modulo the size.
-        offset_ms: i64,
-    },
-    /// Sliding windows: size, period and offset in milliseconds.
-    Sliding {
-        /// Length of a window.
-        size_ms: i64,
-        /// Distance of the windows' starts.
-        period_ms: i64,
-        /// Start of the windows, modulo the period.
-        offset_ms: i64,
-    },
-    /// Sessions, merged by the engine.
-    Sessions {
-        /// Smallest gap between two sessions.
-        gap_ms: i64,
-    },
-    /// Known to an SDK only.
-    Custom {
-        /// Whether its windows merge (by [`crate::Action::MergeWindows`]).
-        merging: bool,
-    },
+pub type WindowFn = purlin_model::WindowFn<SdkWindows>;
+
+/// Windows that only an SDK knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SdkWindows {
+    /// Whether they merge (by [`crate::Action::MergeWindows`]).
+    pub merging: bool,
 }
 
-/// When panes fire: Beam's trigger algebra.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Trigger {
-    /// At the watermark, then for each late element.
-    Default,
-    /// At the watermark, with firings before and after.
-    AfterEndOfWindow {
-        /// Before the watermark passes the end of the window, repeatedly.
-        early: Option<Box<Trigger>>,
-        /// After it, repeatedly.
-        late: Option<Box<Trigger>>,
-    },
-    /// After this many elements.
-    ElementCount(u32),
-    /// After processing time passed, by the first element's arrival and these transforms.
-    AfterProcessingTime(Vec<TimestampTransform>),
-    /// After synchronized processing time.
-    AfterSynchronizedProcessingTime,
-    /// One after the other.
-    AfterEach(Vec<Trigger>),
-    /// All of them.
-    AfterAll(Vec<Trigger>),
-    /// Any of them.
-    AfterAny(Vec<Trigger>),
-    /// The main trigger until the other one finishes.
-    OrFinally(Box<Trigger>, Box<Trigger>),
-    /// Again and again.
-    Repeat(Box<Trigger>),
-    /// For each element.
-    Always,
-    /// Only when the window closes.
-    Never,
-}
-
-/// A step from a timestamp to the timestamp that a processing-time trigger waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampTransform {
-    /// Add milliseconds.
-    Delay(i64),
-    /// Round up to a multiple of the period, counted from the offset, in milliseconds.
-    AlignTo {
-        /// Multiples of this.
-        period_ms: i64,
-        /// Counted from this.
-        offset_ms: i64,
-    },
-}
-
-/// Whether fired panes keep their elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accumulation {
-    /// A pane has what came since the last one.
-    Discarding,
-    /// A pane has all that came so far.
-    Accumulating,
-}
-
-/// Whether an empty pane is emitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PaneEmission {
-    /// Also when empty.
-    Always,
-    /// Only with elements.
-    IfNonEmpty,
-}
-
-/// What timestamp a pane's output bears.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampCombiner {
-    /// The window's maximum timestamp.
-    EndOfWindow,
-    /// The earliest of the elements that are not late.
-    Earliest,
-    /// The latest of the elements.
-    Latest,
+impl CustomWindows for SdkWindows {
+    fn merges(&self) -> bool {
+        self.merging
+    }
 }
 
 /// A scripted source that drives watermark and processing time.

@@ -7,16 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
-use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Timing, WalkedElement, Window, Windows};
+use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Timing, WalkedElement, Window, Windows, expiry};
 use rustc_hash::{FxHashSet, FxHasher};
 
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::event::SideInputPart;
 use crate::graph::{
-    Collection, CollectionId, Graph, SideInput, SideInputAccess, TransformId, TransformKind, Trigger,
-    WindowFn, WindowMapping, Windowing,
+    Collection, CollectionId, Graph, SideInput, SideInputAccess, TransformId, TransformKind, WindowFn,
+    WindowMapping, Windowing,
 };
-use crate::group::window_fn::{expiry, side_input_window};
 use crate::side_content::ByKey;
 use crate::state::StateError;
 
@@ -77,56 +76,6 @@ fn stands_for_no_key(coder: &Coder, key: &[u8]) -> bool {
     }
 }
 
-/// Whether the trigger may fire before the watermark passes the end of the window.
-pub(crate) fn fires_early(trigger: &Trigger) -> bool {
-    match trigger {
-        Trigger::Default | Trigger::Never => false,
-        Trigger::AfterEndOfWindow { early, .. } => early.is_some(),
-        Trigger::AfterAll(all) => all.iter().all(fires_early),
-        Trigger::AfterEach(each) => each.first().is_some_and(fires_early),
-        Trigger::AfterAny(any) => any.iter().any(fires_early),
-        Trigger::OrFinally(main, until) => fires_early(main) || fires_early(until),
-        Trigger::Repeat(inner) => fires_early(inner),
-        Trigger::ElementCount(_)
-        | Trigger::AfterProcessingTime(_)
-        | Trigger::AfterSynchronizedProcessingTime
-        | Trigger::Always => true,
-    }
-}
-
-/// Whether the trigger may fire before its window expires.
-fn fires_open(trigger: &Trigger) -> bool {
-    match trigger {
-        Trigger::Never => false,
-        Trigger::AfterAll(all) => all.iter().all(fires_open),
-        Trigger::AfterEach(each) => each.first().is_some_and(fires_open),
-        Trigger::AfterAny(any) => any.iter().any(fires_open),
-        Trigger::OrFinally(main, until) => fires_open(main) || fires_open(until),
-        Trigger::Repeat(inner) => fires_open(inner),
-        _ => true,
-    }
-}
-
-/// Whether the trigger looks at how many elements have come.
-pub(crate) fn counts_elements(trigger: &Trigger) -> bool {
-    match trigger {
-        Trigger::ElementCount(_) | Trigger::Always => true,
-        Trigger::AfterEndOfWindow { early, late } => [early, late]
-            .into_iter()
-            .flatten()
-            .any(|inner| counts_elements(inner)),
-        Trigger::AfterAll(inner) | Trigger::AfterEach(inner) | Trigger::AfterAny(inner) => {
-            inner.iter().any(counts_elements)
-        }
-        Trigger::OrFinally(main, until) => counts_elements(main) || counts_elements(until),
-        Trigger::Repeat(inner) => counts_elements(inner),
-        Trigger::Default
-        | Trigger::Never
-        | Trigger::AfterProcessingTime(_)
-        | Trigger::AfterSynchronizedProcessingTime => false,
-    }
-}
-
 /// The GroupByKey whose panes the elements of a collection bear: the nearest one upstream, with the same windows all the
 /// way. `None` where there is none, or more than one. `producers`: by collection, who makes it.
 pub(crate) fn grouping_of(
@@ -174,7 +123,7 @@ impl SideView {
             allowed_lateness_ms,
             ..
         } = &collection.windowing;
-        let custom = matches!(window_fn, WindowFn::Custom { .. });
+        let custom = matches!(window_fn, WindowFn::Custom(_));
         SideView {
             transform,
             index,
@@ -189,10 +138,10 @@ impl SideView {
             window_fn: window_fn.clone(),
             // As Beam's model has it, a window is ready as soon as its trigger has fired. Where all of a window is sure to come
             // it is waited for: what is bounded is complete soon, and Beam's tests want a script's windows whole.
-            early: fires_early(trigger) && !collection.bounded && !scripted,
+            early: trigger.fires_early() && !collection.bounded && !scripted,
             // For the end of the global window nobody can wait.
-            early_global: fires_early(trigger),
-            fires_open: fires_open(trigger),
+            early_global: trigger.fires_early(),
+            fires_open: trigger.fires_open(),
             allowed_lateness_ms: *allowed_lateness_ms,
             format: CollectionFormat::from(collection),
             token: 0,
@@ -322,7 +271,7 @@ impl SideView {
             return true;
         }
         let window = match &self.mapping {
-            WindowMapping::Standard => side_input_window(&self.window_fn, main),
+            WindowMapping::Standard => self.window_fn.side_input_window(main),
             WindowMapping::Sdk => {
                 let mapped = self.mapped.get(main).cloned();
                 if mapped.is_none() && self.asked.insert(main.clone()) {

@@ -1,4 +1,4 @@
-//! Beam's coders: timestamps, windows, panes, windowed values, timers, standard coders and row schemas.
+//! What engine, runner and SDK must agree on: time, windows, window functions, triggers, panes and Beam's coders.
 //!
 //! Everything here is pure: bytes in, bytes out. There are two views of an encoding:
 //!
@@ -34,13 +34,16 @@ pub mod error;
 pub mod pane;
 pub mod schema;
 pub mod spec;
+pub mod strategy;
 pub mod time;
 pub mod timer;
+pub mod trigger;
 pub mod typed;
 pub mod urns;
 pub mod value;
 pub mod walk;
 pub mod window;
+pub mod window_fn;
 pub mod windowed;
 pub mod wire;
 
@@ -49,10 +52,13 @@ pub use error::{CoderError, DecodeError, EncodeError, SchemaError};
 pub use pane::{PaneInfo, Timing};
 pub use schema::{Field, FieldKind, FieldType, LogicalArgument, LogicalType, Schema};
 pub use spec::CoderSpec;
+pub use strategy::{Accumulation, PaneEmission, TimestampCombiner};
 pub use time::Timestamp;
 pub use timer::{Timer, TimerCoder, TimerFiring};
+pub use trigger::{AfterEndOfWindow, TimestampTransform, Trigger};
 pub use typed::{Element, Serde};
 pub use value::Value;
 pub use walk::{WalkedElement, Walker};
 pub use window::{Window, WindowCoder, Windows};
+pub use window_fn::{CustomWindows, WindowFn, expiry};
 pub use windowed::{Header, ParamWindowedValueCoder, WindowedValueCoder, WindowedValueRef};

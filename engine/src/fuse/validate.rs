@@ -3,7 +3,9 @@
 use thiserror::Error;
 
 use super::plan::collection_name;
-use crate::graph::{CollectionId, Graph, SideInputAccess, Transform, TransformId, TransformKind, WindowFn};
+use crate::graph::{
+    CollectionId, Graph, SdkWindows, SideInputAccess, Transform, TransformId, TransformKind, WindowFn,
+};
 
 /// Why a graph cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -261,8 +263,10 @@ fn check_transform(
             transform.inputs.iter().for_each(|id| keyed(*id, problems));
             for id in transform.inputs.iter().filter(|id| known(**id)) {
                 let collection = &graph.collections[id.0 as usize];
-                if matches!(collection.windowing.window_fn, WindowFn::Custom { merging: true })
-                    && collection.windowing.environment.is_none()
+                if matches!(
+                    collection.windowing.window_fn,
+                    WindowFn::Custom(SdkWindows { merging: true })
+                ) && collection.windowing.environment.is_none()
                 {
                     problems.push(GraphProblem::NoMerger {
                         collection: collection.name.clone(),

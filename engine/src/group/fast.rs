@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use purlin_model::{PaneInfo, Timestamp, Window};
+use purlin_model::{PaneInfo, Timestamp, Window, expiry};
 
 use super::keyed::Keyed;
 use super::pane::{CHUNK_BYTES, Emitter, encode_header};
 use super::store::{Entry, KeyTable, Segments};
-use super::{Clock, Element, GroupError, fires_first_by_watermark, window_fn};
+use super::{Clock, Element, GroupError, fires_first_by_watermark};
 use crate::graph::{Accumulation, TimestampCombiner, Trigger, Windowing};
 
 /// Where the values of an element go, for one of its windows.
@@ -169,7 +169,7 @@ impl Fast {
         // Memory goes back while output grows.
         drop(table);
         let end = window.max_timestamp();
-        let expired = window_fn::expiry(&window, self.allowed_lateness_ms) < clock.input_watermark;
+        let expired = expiry(&window, self.allowed_lateness_ms) < clock.input_watermark;
         let pane = PaneInfo {
             is_last: expired || self.finishes,
             ..PaneInfo::ON_TIME_AND_ONLY

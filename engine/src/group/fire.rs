@@ -1,11 +1,11 @@
 //! Firing: which panes are due, what they tell, and what they wait for then.
 
-use purlin_model::{Timestamp, Timing};
+use purlin_model::{Timestamp, Timing, expiry};
 
+use super::Clock;
 use super::holds::PaneRef;
 use super::keyed::{Keyed, Pane, Slot};
 use super::pane::{CHUNK_BYTES, Emitter, encode_header, next_pane};
-use super::{Clock, window_fn};
 use crate::graph::{Accumulation, PaneEmission};
 
 impl Keyed {
@@ -75,7 +75,7 @@ impl Keyed {
             waiting.postponed.push(index);
             return;
         }
-        let expired = window_fn::expiry(&pane.window, lateness) < clock.input_watermark;
+        let expired = expiry(&pane.window, lateness) < clock.input_watermark;
         if expired {
             if !pane.closed {
                 self.emit(index, true, clock, emitter);
@@ -141,7 +141,7 @@ impl Keyed {
             return;
         };
         let end = pane.window.max_timestamp();
-        let expiry = window_fn::expiry(&pane.window, self.windowing.allowed_lateness_ms);
+        let expiry = expiry(&pane.window, self.windowing.allowed_lateness_ms);
         let open = end >= clock.input_watermark;
         let event = if open && !pane.closed { end } else { expiry };
         self.event_timers.set(&mut pane.event_timer, event, pane_ref);

@@ -23,13 +23,12 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod trigger;
-pub mod window_fn;
 
-use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Window, WindowCoder};
+use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Window, WindowCoder, expiry};
 use thiserror::Error;
 
 use crate::chunk::Chunk;
-use crate::graph::{Trigger, WindowFn, Windowing};
+use crate::graph::{SdkWindows, Trigger, WindowFn, Windowing};
 use fast::{Fast, Target};
 use keyed::Keyed;
 use pane::Emitter;
@@ -131,7 +130,7 @@ impl Grouper {
     /// A machine without elements. The input is windowed values of KV pairs of `key` and `value`, the output of
     /// pairs of `key` and iterables of `value`, both with windows of `window_coder`.
     pub fn new(key: Coder, value: Coder, window_coder: WindowCoder, windowing: Windowing) -> Grouper {
-        let machine = TriggerMachine::new(&windowing.trigger, window_fn::merges(&windowing.window_fn));
+        let machine = TriggerMachine::new(&windowing.trigger, windowing.window_fn.merges());
         let start = Timestamp::MIN;
         Grouper {
             layout: Layout {
@@ -222,7 +221,7 @@ impl Grouper {
         self.targets.clear();
         for window in self.layout.window.decode_windows(&mut &windows[..])?.as_slice() {
             let watermark = self.clock.input_watermark;
-            let target = if window_fn::expiry(window, self.allowed_lateness_ms) < watermark {
+            let target = if expiry(window, self.allowed_lateness_ms) < watermark {
                 Target::Expired
             } else {
                 match &mut self.fast {
@@ -329,7 +328,7 @@ impl Grouper {
 
 /// Whether nothing but the watermark's passing the end of the window can fire an open window for the first time.
 fn fires_first_by_watermark(windowing: &Windowing) -> bool {
-    !window_fn::merges(&windowing.window_fn)
+    !windowing.window_fn.merges()
         && match &windowing.trigger {
             Trigger::Default => true,
             Trigger::AfterEndOfWindow { early, .. } => {
@@ -343,5 +342,5 @@ fn fires_first_by_watermark(windowing: &Windowing) -> bool {
 
 /// Whether an SDK is asked how windows merge.
 fn merges_in_sdk(window_fn: &WindowFn) -> bool {
-    matches!(window_fn, WindowFn::Custom { merging: true })
+    matches!(window_fn, WindowFn::Custom(SdkWindows { merging: true }))
 }

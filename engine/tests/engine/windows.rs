@@ -13,7 +13,7 @@ fn custom_windows_are_merged_by_the_sdk() {
     let custom = |build: &mut Build, coder| {
         let id = build.fixed(coder, 10);
         let windowing = &mut build.graph.collections[id as usize].windowing;
-        windowing.window_fn = WindowFn::Custom { merging: true };
+        windowing.window_fn = WindowFn::Custom(SdkWindows { merging: true });
         windowing.environment = Some(EnvironmentId(0));
         id
     };

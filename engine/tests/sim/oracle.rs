@@ -153,7 +153,7 @@ fn collection(
         TransformKind::GroupByKey => {
             let windowing = &pipeline.graph.collections[transform.inputs[0].0 as usize].windowing;
             match windowing.window_fn {
-                WindowFn::Sessions { .. } | WindowFn::Custom { .. } => merge(input),
+                WindowFn::Sessions { .. } | WindowFn::Custom(_) => merge(input),
                 _ => input,
             }
         }

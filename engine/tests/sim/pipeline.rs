@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use purlin_engine::{
-    Accumulation, Collection, CollectionId, Environment, EnvironmentId, Graph, PaneEmission, SideInput,
-    SideInputAccess, TimeDomain, TimerFamily, TimestampCombiner, Transform, TransformId, TransformKind,
-    Trigger, UserTransform, WindowFn, WindowMapping, Windowing,
+    Accumulation, Collection, CollectionId, Environment, EnvironmentId, Graph, PaneEmission, SdkWindows,
+    SideInput, SideInputAccess, TimeDomain, TimerFamily, TimestampCombiner, Transform, TransformId,
+    TransformKind, Trigger, UserTransform, WindowFn, WindowMapping, Windowing,
 };
 use purlin_model::{Coder, WindowCoder};
 
@@ -299,7 +299,7 @@ impl<'a> Builder<'a> {
         if self.rng.chance(40) {
             // The same, but only the SDK knows how they merge.
             let windowing = &mut self.graph.collections[windowed.0 as usize].windowing;
-            windowing.window_fn = WindowFn::Custom { merging: true };
+            windowing.window_fn = WindowFn::Custom(SdkWindows { merging: true });
             windowing.environment = Some(EnvironmentId(0));
         }
         let sums = self.group(windowed);

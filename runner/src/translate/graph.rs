@@ -521,7 +521,7 @@ impl<'a> Builder<'a> {
         if strategy.is_some_and(|strategy| self.always_closes(strategy, made_in)) {
             windowing.closing = engine::PaneEmission::IfNonEmpty;
         }
-        if let engine::WindowFn::Custom { .. } = windowing.window_fn {
+        if let engine::WindowFn::Custom(_) = windowing.window_fn {
             let named = strategy.and_then(|s| self.environments.get(&s.environment_id));
             let only = (self.environments.list.len() == 1).then_some(0);
             windowing.environment = named
@@ -618,7 +618,7 @@ impl<'a> Builder<'a> {
         let strategy = self.pcollections.get(id).map(|c| &c.windowing_strategy_id);
         let strategy = strategy.and_then(|id| self.components.windowing_strategies.get(id));
         let custom = strategy.map(windowing::windowing).is_some_and(|windowing| {
-            windowing.is_ok_and(|w| matches!(w.window_fn, engine::WindowFn::Custom { .. }))
+            windowing.is_ok_and(|w| matches!(w.window_fn, engine::WindowFn::Custom(_)))
         });
         let mapping = if custom {
             engine::WindowMapping::Sdk

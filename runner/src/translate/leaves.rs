@@ -453,7 +453,7 @@ impl<'a> Flattener<'a> {
         // grouping has looked at each.
         let scripted = |transform: &PTransform| urn(transform) == urns::TEST_STREAM;
         if parts.accumulator.is_empty()
-            || !windowing::allows_lifting(&windowing.trigger)
+            || !windowing.trigger.allows_lifting()
             || self.components.transforms.values().any(scripted)
         {
             return false;

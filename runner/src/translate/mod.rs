@@ -181,7 +181,8 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
     let merges = builder.merges(&graph, &ids);
     let mappings = builder.mappings(&graph);
     for (number, collection) in graph.collections.iter().enumerate() {
-        let merging = collection.windowing.window_fn == (purlin_engine::WindowFn::Custom { merging: true });
+        let merging = collection.windowing.window_fn
+            == (purlin_engine::WindowFn::Custom(purlin_engine::SdkWindows { merging: true }));
         if merging && !merges.contains_key(&CollectionId(number as u32)) {
             let message =
                 "its windows merge by a function of an SDK, but no environment is known that can merge them";

@@ -2,7 +2,8 @@
 
 use prost::Message as _;
 use purlin_engine::{
-    Accumulation, PaneEmission, TimestampCombiner, TimestampTransform, Trigger, WindowFn, Windowing,
+    Accumulation, PaneEmission, SdkWindows, TimestampCombiner, TimestampTransform, Trigger, WindowFn,
+    Windowing,
 };
 use purlin_proto::pipeline::{self, trigger};
 use purlin_proto::urns::window_fns;
@@ -70,9 +71,9 @@ fn window_fn(strategy: &pipeline::WindowingStrategy) -> Result<WindowFn, String>
         .window_fn
         .as_ref()
         .ok_or("a windowing strategy has no window function")?;
-    let custom = WindowFn::Custom {
+    let custom = WindowFn::Custom(SdkWindows {
         merging: strategy.merge_status() == MergeStatus::NeedsMerge,
-    };
+    });
     let bad = |error: prost::DecodeError| {
         format!(
             "the payload of window function {} is malformed: {error}",
@@ -116,7 +117,7 @@ fn window_fn(strategy: &pipeline::WindowingStrategy) -> Result<WindowFn, String>
         window_fns::SESSION_WINDOWS => {
             let payload = pipeline::SessionWindowsPayload::decode(&spec.payload[..]).map_err(bad)?;
             if strategy.merge_status() == MergeStatus::AlreadyMerged {
-                return Ok(WindowFn::Custom { merging: false });
+                return Ok(WindowFn::Custom(SdkWindows { merging: false }));
             }
             match ceil_millis(payload.gap_size) {
                 Some(gap_ms) if gap_ms > 0 => WindowFn::Sessions { gap_ms },
@@ -212,25 +213,4 @@ fn trigger(proto: &pipeline::Trigger, depth: usize) -> Result<Trigger, String> {
         }
         Some(Proto::Repeat(t)) => Trigger::Repeat(one(&t.subtrigger, "repeat")?),
     })
-}
-
-/// Whether elements may be combined before the trigger sees them: it must not count them. Mirrors the rule of Beam's
-/// own translation for lifting combiners.
-pub(super) fn allows_lifting(trigger: &Trigger) -> bool {
-    match trigger {
-        Trigger::Default
-        | Trigger::Always
-        | Trigger::Never
-        | Trigger::AfterProcessingTime(_)
-        | Trigger::AfterSynchronizedProcessingTime
-        | Trigger::ElementCount(1) => true,
-        Trigger::AfterEndOfWindow { early, late } => {
-            early.as_deref().is_none_or(allows_lifting) && late.as_deref().is_none_or(allows_lifting)
-        }
-        Trigger::AfterAny(triggers) => triggers.iter().all(allows_lifting),
-        Trigger::Repeat(trigger) => allows_lifting(trigger),
-        Trigger::ElementCount(_) | Trigger::AfterEach(_) | Trigger::AfterAll(_) | Trigger::OrFinally(..) => {
-            false
-        }
-    }
 }

@@ -16,7 +16,7 @@ use super::user_code::{Prototype, UserStep};
 use crate::dofn::{EXPIRATION, KeyedContext, StatefulDoFn};
 use crate::error::DoFnResult;
 use crate::state::{FieldSpec, FiredTimer};
-use crate::windowing::WindowFn;
+use crate::windowing::{SdkWindowFn, WindowFn};
 
 /// What takes the timers of a step.
 pub(super) trait TimerSink {

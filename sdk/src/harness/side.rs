@@ -44,7 +44,7 @@ impl SideReaders {
         };
         let window = match (&reader.window_fn, main) {
             (WindowFn::Global, _) => Window::Global,
-            (window_fn, main) => window_fn.side_input_window(main),
+            (window_fn, main) => window_fn.side_input_window(main).unwrap_or(Window::Global),
         };
         let any = match &reader.last {
             Some((last, value)) if *last == window => value.clone(),

@@ -8,7 +8,7 @@ use purlin_model::{DecodeError, PaneInfo, Timestamp, Window, WindowCoder, wire};
 
 use super::failure::Failure;
 use super::io::{ReadIndex, SinkBuffer, Source, SourceError};
-use crate::windowing::WindowFn;
+use crate::windowing::{SdkWindowFn, WindowFn};
 
 /// What is asked of a window function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl WindowsSource {
             Question::Map => {
                 let main = self.asked.decode(input, true)?;
                 let fail = |text: String| SourceError::Failure(Failure::message(&*self.name, text));
-                let side = self.window_fn.try_side_input_window(&main);
+                let side = self.window_fn.side_input_window(&main);
                 let side = side.ok_or_else(|| {
                     fail(format!(
                         "window function \"{}\" has no side-input window for the main window {main}",

@@ -8,7 +8,7 @@ use purlin_model::CoderSpec;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::harness::Node;
-use crate::windowing::{CustomFn, Windowing};
+use crate::windowing::{CustomFn, SdkWindowFn, Windowing};
 
 /// Index of a PCollection in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,7 +11,7 @@ use purlin_proto::urns::{protocols, requirements, transforms};
 use super::graph::{Collection, Graph, TransformIndex};
 use crate::error::BuildError;
 use crate::harness::Registry;
-use crate::windowing::Windowing;
+use crate::windowing::{SdkWindowFn, Windowing};
 
 /// Id of the SDK's environment in every pipeline.
 pub(crate) const ENVIRONMENT: &str = "rust";

@@ -12,7 +12,7 @@ use crate::dofn::{OutputTag, OutputTags, TagSpec};
 use crate::harness::{CLOSURE_DO_FN, ClosurePayload, MAIN, Node, Prototype, SideSpec};
 use crate::pipeline::{CollectionId, PCollection, Pipeline};
 use crate::side_input::{SideInput, View};
-use crate::windowing::Windowing;
+use crate::windowing::{SdkWindowFn, Windowing};
 
 /// The side inputs of a transform.
 #[derive(Clone, Default)]

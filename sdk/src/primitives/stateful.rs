@@ -12,6 +12,7 @@ use crate::harness::{CLOSURE_COMBINE_FN, StatefulNode};
 use crate::pipeline::{PCollection, PTransform, Pipeline};
 use crate::side_input::{SideInput, View};
 use crate::state::{FieldKind, FieldSpec, Fields, TimeDomain};
+use crate::windowing::SdkWindowFn;
 
 /// Calls a [`StatefulDoFn`] for each value of each key.
 ///

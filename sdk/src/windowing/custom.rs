@@ -5,7 +5,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use purlin_model::{CoderSpec, DecodeError, Element, Timestamp, Window, WindowCoder, Windows, urns, wire};
+use purlin_model::{
+    CoderSpec, CustomWindows, DecodeError, Element, Timestamp, Window, WindowCoder, Windows, urns, wire,
+};
 
 /// A type of windows: any [`Element`] that knows the largest timestamp in it. Two windows are the same if they are
 /// encoded alike.
@@ -324,6 +326,30 @@ impl Eq for CustomFn {}
 impl Hash for CustomFn {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name().hash(state);
+    }
+}
+
+impl CustomWindows for CustomFn {
+    fn merges(&self) -> bool {
+        self.0.merges()
+    }
+
+    fn assigns_to_one_window(&self) -> bool {
+        self.0.assigns_to_one_window()
+    }
+
+    fn assign(&self, timestamp: Timestamp) -> Windows {
+        self.0.assign(timestamp)
+    }
+
+    fn side_input_window(&self, main: &Window) -> Option<Window> {
+        self.0.side_input_window(main)
+    }
+}
+
+impl fmt::Display for CustomFn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

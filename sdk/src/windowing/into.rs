@@ -5,7 +5,7 @@ use purlin_model::Element;
 use purlin_proto::pipeline::WindowIntoPayload;
 use purlin_proto::urns::transforms;
 
-use super::{Trigger, WindowFn, Windowing};
+use super::{SdkWindowFn, Trigger, WindowFn, Windowing};
 use crate::pipeline::{PCollection, PTransform};
 
 /// Gives the elements windows by their timestamps.

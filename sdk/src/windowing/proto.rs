@@ -1,7 +1,5 @@
 //! Windowing strategies as protos.
 
-use std::time::Duration;
-
 use prost::Message;
 use purlin_proto::pipeline::{
     self, FixedWindowsPayload, FunctionSpec, SessionWindowsPayload, SlidingWindowsPayload, accumulation_mode,
@@ -34,44 +32,43 @@ fn ms(seconds: i64, nanos: i32) -> i64 {
 /// URN of a window function that is found by its name.
 pub(crate) const CUSTOM_WINDOW_FN: &str = "purlin:window_fn:closure:v1";
 
-impl WindowFn {
-    pub(crate) fn to_spec(&self) -> FunctionSpec {
-        let (urn, payload) = match *self {
-            WindowFn::Global => (window_fns::GLOBAL_WINDOWS, Vec::new()),
-            WindowFn::Custom(ref custom) => (CUSTOM_WINDOW_FN, custom.payload().to_vec()),
-            WindowFn::Fixed { size_ms, offset_ms } => (
-                window_fns::FIXED_WINDOWS,
-                FixedWindowsPayload {
-                    size: duration(size_ms),
-                    offset: timestamp(offset_ms),
-                }
-                .encode_to_vec(),
-            ),
-            WindowFn::Sliding {
-                size_ms,
-                period_ms,
-                offset_ms,
-            } => (
-                window_fns::SLIDING_WINDOWS,
-                SlidingWindowsPayload {
-                    size: duration(size_ms),
-                    offset: timestamp(offset_ms),
-                    period: duration(period_ms),
-                }
-                .encode_to_vec(),
-            ),
-            WindowFn::Sessions { gap_ms } => (
-                window_fns::SESSION_WINDOWS,
-                SessionWindowsPayload {
-                    gap_size: duration(gap_ms),
-                }
-                .encode_to_vec(),
-            ),
-        };
-        FunctionSpec {
-            urn: urn.into(),
-            payload: payload.into(),
-        }
+/// A window function as pipelines describe it.
+pub(super) fn window_fn_to_spec(window_fn: &WindowFn) -> FunctionSpec {
+    let (urn, payload) = match *window_fn {
+        WindowFn::Global => (window_fns::GLOBAL_WINDOWS, Vec::new()),
+        WindowFn::Custom(ref custom) => (CUSTOM_WINDOW_FN, custom.payload().to_vec()),
+        WindowFn::Fixed { size_ms, offset_ms } => (
+            window_fns::FIXED_WINDOWS,
+            FixedWindowsPayload {
+                size: duration(size_ms),
+                offset: timestamp(offset_ms),
+            }
+            .encode_to_vec(),
+        ),
+        WindowFn::Sliding {
+            size_ms,
+            period_ms,
+            offset_ms,
+        } => (
+            window_fns::SLIDING_WINDOWS,
+            SlidingWindowsPayload {
+                size: duration(size_ms),
+                offset: timestamp(offset_ms),
+                period: duration(period_ms),
+            }
+            .encode_to_vec(),
+        ),
+        WindowFn::Sessions { gap_ms } => (
+            window_fns::SESSION_WINDOWS,
+            SessionWindowsPayload {
+                gap_size: duration(gap_ms),
+            }
+            .encode_to_vec(),
+        ),
+    };
+    FunctionSpec {
+        urn: urn.into(),
+        payload: payload.into(),
     }
 }
 
@@ -116,67 +113,64 @@ pub(crate) fn window_fn_from_spec(
     }
 }
 
-impl TimestampTransform {
-    fn to_proto(self) -> pipeline::TimestampTransform {
-        use pipeline::timestamp_transform::{AlignTo, Delay, TimestampTransform as T};
-        let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        let transform = match self {
-            TimestampTransform::Delay(delay) => T::Delay(Delay {
-                delay_millis: ms(delay),
-            }),
-            TimestampTransform::AlignTo { period, offset } => T::AlignTo(AlignTo {
-                period: ms(period),
-                offset: ms(offset),
-            }),
-        };
-        pipeline::TimestampTransform {
-            timestamp_transform: Some(transform),
-        }
+fn timestamp_transform_to_proto(transform: TimestampTransform) -> pipeline::TimestampTransform {
+    use pipeline::timestamp_transform::{AlignTo, Delay, TimestampTransform as T};
+    let transform = match transform {
+        TimestampTransform::Delay(delay_millis) => T::Delay(Delay { delay_millis }),
+        TimestampTransform::AlignTo { period_ms, offset_ms } => T::AlignTo(AlignTo {
+            period: period_ms,
+            offset: offset_ms,
+        }),
+    };
+    pipeline::TimestampTransform {
+        timestamp_transform: Some(transform),
     }
 }
 
-impl Trigger {
-    pub(crate) fn to_proto(&self) -> pipeline::Trigger {
-        use pipeline::trigger::{self as t, Trigger as T};
-        let all = |triggers: &[Trigger]| triggers.iter().map(Trigger::to_proto).collect::<Vec<_>>();
-        let boxed = |trigger: &Option<Box<Trigger>>| trigger.as_ref().map(|t| Box::new(t.to_proto()));
-        let trigger = match self {
-            Trigger::Default => T::Default(t::Default {}),
-            Trigger::AfterEndOfWindow { early, late } => T::AfterEndOfWindow(Box::new(t::AfterEndOfWindow {
-                early_firings: boxed(early),
-                late_firings: boxed(late),
-            })),
-            Trigger::ElementCount(count) => T::ElementCount(t::ElementCount {
-                element_count: i32::try_from(*count).unwrap_or(i32::MAX),
-            }),
-            Trigger::AfterProcessingTime(transforms) => T::AfterProcessingTime(t::AfterProcessingTime {
-                timestamp_transforms: transforms.iter().map(|t| t.to_proto()).collect(),
-            }),
-            Trigger::AfterSynchronizedProcessingTime => {
-                T::AfterSynchronizedProcessingTime(t::AfterSynchronizedProcessingTime {})
-            }
-            Trigger::AfterEach(triggers) => T::AfterEach(t::AfterEach {
-                subtriggers: all(triggers),
-            }),
-            Trigger::AfterAll(triggers) => T::AfterAll(t::AfterAll {
-                subtriggers: all(triggers),
-            }),
-            Trigger::AfterAny(triggers) => T::AfterAny(t::AfterAny {
-                subtriggers: all(triggers),
-            }),
-            Trigger::OrFinally(main, other) => T::OrFinally(Box::new(t::OrFinally {
-                main: Some(Box::new(main.to_proto())),
-                finally: Some(Box::new(other.to_proto())),
-            })),
-            Trigger::Repeat(trigger) => T::Repeat(Box::new(t::Repeat {
-                subtrigger: Some(Box::new(trigger.to_proto())),
-            })),
-            Trigger::Always => T::Always(t::Always {}),
-            Trigger::Never => T::Never(t::Never {}),
-        };
-        pipeline::Trigger {
-            trigger: Some(trigger),
+fn trigger_to_proto(trigger: &Trigger) -> pipeline::Trigger {
+    use pipeline::trigger::{self as t, Trigger as T};
+    let all = |triggers: &[Trigger]| triggers.iter().map(trigger_to_proto).collect::<Vec<_>>();
+    let boxed = |trigger: &Option<Box<Trigger>>| trigger.as_ref().map(|t| Box::new(trigger_to_proto(t)));
+    let trigger = match trigger {
+        Trigger::Default => T::Default(t::Default {}),
+        Trigger::AfterEndOfWindow { early, late } => T::AfterEndOfWindow(Box::new(t::AfterEndOfWindow {
+            early_firings: boxed(early),
+            late_firings: boxed(late),
+        })),
+        Trigger::ElementCount(count) => T::ElementCount(t::ElementCount {
+            element_count: i32::try_from(*count).unwrap_or(i32::MAX),
+        }),
+        Trigger::AfterProcessingTime(transforms) => T::AfterProcessingTime(t::AfterProcessingTime {
+            timestamp_transforms: transforms
+                .iter()
+                .copied()
+                .map(timestamp_transform_to_proto)
+                .collect(),
+        }),
+        Trigger::AfterSynchronizedProcessingTime => {
+            T::AfterSynchronizedProcessingTime(t::AfterSynchronizedProcessingTime {})
         }
+        Trigger::AfterEach(triggers) => T::AfterEach(t::AfterEach {
+            subtriggers: all(triggers),
+        }),
+        Trigger::AfterAll(triggers) => T::AfterAll(t::AfterAll {
+            subtriggers: all(triggers),
+        }),
+        Trigger::AfterAny(triggers) => T::AfterAny(t::AfterAny {
+            subtriggers: all(triggers),
+        }),
+        Trigger::OrFinally(main, other) => T::OrFinally(Box::new(t::OrFinally {
+            main: Some(Box::new(trigger_to_proto(main))),
+            finally: Some(Box::new(trigger_to_proto(other))),
+        })),
+        Trigger::Repeat(trigger) => T::Repeat(Box::new(t::Repeat {
+            subtrigger: Some(Box::new(trigger_to_proto(trigger))),
+        })),
+        Trigger::Always => T::Always(t::Always {}),
+        Trigger::Never => T::Never(t::Never {}),
+    };
+    pipeline::Trigger {
+        trigger: Some(trigger),
     }
 }
 
@@ -209,10 +203,10 @@ impl Windowing {
             false => on_time_behavior::Enum::FireIfNonempty,
         };
         pipeline::WindowingStrategy {
-            window_fn: Some(self.window_fn.to_spec()),
+            window_fn: Some(window_fn_to_spec(&self.window_fn)),
             merge_status: merge.into(),
             window_coder_id,
-            trigger: Some(self.trigger.to_proto()),
+            trigger: Some(trigger_to_proto(&self.trigger)),
             accumulation_mode: accumulation.into(),
             output_time: output_time.into(),
             closing_behavior: closing.into(),

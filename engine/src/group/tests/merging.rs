@@ -4,7 +4,7 @@ use expect_test::expect;
 use purlin_model::{Timestamp, Window};
 
 use super::{Subject, check, fixed, show};
-use crate::graph::{Accumulation, TimestampCombiner, WindowFn, Windowing};
+use crate::graph::{Accumulation, SdkWindows, TimestampCombiner, WindowFn, Windowing};
 use crate::group::{GroupError, GroupMergeId};
 
 fn sessions(trigger: &str) -> Windowing {
@@ -288,7 +288,7 @@ pub(super) fn answer_all(subject: &mut Subject) -> usize {
 
 fn custom(trigger: &str) -> Windowing {
     Windowing {
-        window_fn: WindowFn::Custom { merging: true },
+        window_fn: WindowFn::Custom(SdkWindows { merging: true }),
         ..fixed(trigger)
     }
 }

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use purlin_model::{Coder, Header, PaneInfo, Timestamp, Timing, Walker, Window, WindowCoder, wire};
 
-use super::{Grouper, window_fn};
+use super::Grouper;
 use crate::chunk::Chunk;
 use crate::graph::{
     Accumulation, PaneEmission, TimestampCombiner, TimestampTransform, Trigger, WindowFn, Windowing,
@@ -76,11 +76,11 @@ impl Subject {
         for &(value, timestamp) in elements {
             let windows = match self.window_fn {
                 // Stands for a function of some SDK: windows of one millisecond, to be merged by tens.
-                WindowFn::Custom { .. } => {
+                WindowFn::Custom(_) => {
                     let (start, end) = (Timestamp(timestamp), Timestamp(timestamp + 1));
                     vec![Window::Interval { start, end }]
                 }
-                _ => window_fn::assign(&self.window_fn, Timestamp(timestamp)),
+                _ => self.window_fn.assign(Timestamp(timestamp)).to_vec(),
             };
             let windows = windows.into_iter().collect();
             let pane = PaneInfo::NO_FIRING;

@@ -7,7 +7,8 @@ use purlin_model::{Timestamp, Timing, Window};
 
 use super::{Fired, Subject, fixed};
 use crate::graph::{
-    Accumulation, PaneEmission, TimestampCombiner, TimestampTransform, Trigger, WindowFn, Windowing,
+    Accumulation, PaneEmission, SdkWindows, TimestampCombiner, TimestampTransform, Trigger, WindowFn,
+    Windowing,
 };
 
 #[derive(Clone, Debug)]
@@ -146,9 +147,8 @@ fn run(windowing: &Windowing, steps: &[Step]) -> (Vec<Fired>, u64, u64) {
                         (value, timestamp)
                     })
                     .collect();
-                let windows = |&timestamp: &i64| {
-                    super::window_fn::assign(&windowing.window_fn, Timestamp(timestamp)).len() as u64
-                };
+                let windows =
+                    |&timestamp: &i64| windowing.window_fn.assign(Timestamp(timestamp)).len() as u64;
                 copies += timestamps.iter().map(windows).sum::<u64>();
                 subject.ingest(KEYS[*key], &elements);
             }
@@ -334,7 +334,7 @@ proptest! {
     fn custom_merging_can_make_fixed_windows(
         steps in prop::collection::vec((0..KEYS.len(), 0..60i64, 0..4u8), 0..40),
     ) {
-        let mut custom = Subject::new(Windowing { window_fn: WindowFn::Custom { merging: true }, ..fixed("Default") });
+        let mut custom = Subject::new(Windowing { window_fn: WindowFn::Custom(SdkWindows { merging: true }), ..fixed("Default") });
         let mut native = Subject::new(fixed("Default"));
         for (value, &(key, timestamp, event)) in (0..).zip(&steps) {
             custom.ingest(KEYS[key], &[(value, timestamp)]);

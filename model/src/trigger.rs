@@ -37,17 +37,17 @@ pub enum Trigger {
     Never,
 }
 
-/// A step from a timestamp to the one that a processing-time trigger waits for.
+/// A step from a timestamp to the timestamp that a processing-time trigger waits for, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampTransform {
     /// Add this.
-    Delay(Duration),
+    Delay(i64),
     /// Round up to a multiple of the period, counted from the offset.
     AlignTo {
         /// Multiples of this.
-        period: Duration,
+        period_ms: i64,
         /// Counted from this.
-        offset: Duration,
+        offset_ms: i64,
     },
 }
 
@@ -91,7 +91,8 @@ impl Trigger {
 
     /// This long after the first element came.
     pub fn after_processing_time(delay: Duration) -> Trigger {
-        Trigger::AfterProcessingTime(vec![TimestampTransform::Delay(delay)])
+        let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        Trigger::AfterProcessingTime(vec![TimestampTransform::Delay(delay_ms)])
     }
 
     /// Again and again.
@@ -107,7 +108,7 @@ impl Trigger {
     }
 
     /// The trigger behind a grouping that fires by this one: as soon as results come.
-    pub(crate) fn continuation(&self) -> Trigger {
+    pub fn continuation(&self) -> Trigger {
         let all = |triggers: &[Trigger]| triggers.iter().map(Trigger::continuation).collect::<Vec<_>>();
         let boxed = |trigger: &Option<Box<Trigger>>| trigger.as_ref().map(|t| Box::new(t.continuation()));
         match self {
@@ -133,10 +134,83 @@ impl Trigger {
     }
 
     /// Whether an unbounded collection in the global window would ever fire by it.
-    pub(crate) fn waits_for_the_window(&self) -> bool {
+    pub fn waits_for_the_window(&self) -> bool {
         matches!(
             self,
             Trigger::Default | Trigger::AfterEndOfWindow { early: None, .. } | Trigger::Never
         )
+    }
+
+    /// Whether the trigger may fire before the watermark passes the end of the window.
+    pub fn fires_early(&self) -> bool {
+        match self {
+            Trigger::Default | Trigger::Never => false,
+            Trigger::AfterEndOfWindow { early, .. } => early.is_some(),
+            Trigger::AfterAll(all) => all.iter().all(Trigger::fires_early),
+            Trigger::AfterEach(each) => each.first().is_some_and(Trigger::fires_early),
+            Trigger::AfterAny(any) => any.iter().any(Trigger::fires_early),
+            Trigger::OrFinally(main, until) => main.fires_early() || until.fires_early(),
+            Trigger::Repeat(inner) => inner.fires_early(),
+            Trigger::ElementCount(_)
+            | Trigger::AfterProcessingTime(_)
+            | Trigger::AfterSynchronizedProcessingTime
+            | Trigger::Always => true,
+        }
+    }
+
+    /// Whether the trigger may fire before its window expires.
+    pub fn fires_open(&self) -> bool {
+        match self {
+            Trigger::Never => false,
+            Trigger::AfterAll(all) => all.iter().all(Trigger::fires_open),
+            Trigger::AfterEach(each) => each.first().is_some_and(Trigger::fires_open),
+            Trigger::AfterAny(any) => any.iter().any(Trigger::fires_open),
+            Trigger::OrFinally(main, until) => main.fires_open() || until.fires_open(),
+            Trigger::Repeat(inner) => inner.fires_open(),
+            _ => true,
+        }
+    }
+
+    /// Whether the trigger looks at how many elements have come.
+    pub fn counts_elements(&self) -> bool {
+        match self {
+            Trigger::ElementCount(_) | Trigger::Always => true,
+            Trigger::AfterEndOfWindow { early, late } => [early, late]
+                .into_iter()
+                .flatten()
+                .any(|inner| inner.counts_elements()),
+            Trigger::AfterAll(inner) | Trigger::AfterEach(inner) | Trigger::AfterAny(inner) => {
+                inner.iter().any(Trigger::counts_elements)
+            }
+            Trigger::OrFinally(main, until) => main.counts_elements() || until.counts_elements(),
+            Trigger::Repeat(inner) => inner.counts_elements(),
+            Trigger::Default
+            | Trigger::Never
+            | Trigger::AfterProcessingTime(_)
+            | Trigger::AfterSynchronizedProcessingTime => false,
+        }
+    }
+
+    /// Whether elements may be combined before the trigger sees them: it must not count them. This is Beam's own
+    /// rule for lifting combiners.
+    pub fn allows_lifting(&self) -> bool {
+        match self {
+            Trigger::Default
+            | Trigger::Always
+            | Trigger::Never
+            | Trigger::AfterProcessingTime(_)
+            | Trigger::AfterSynchronizedProcessingTime
+            | Trigger::ElementCount(1) => true,
+            Trigger::AfterEndOfWindow { early, late } => {
+                early.as_deref().is_none_or(Trigger::allows_lifting)
+                    && late.as_deref().is_none_or(Trigger::allows_lifting)
+            }
+            Trigger::AfterAny(triggers) => triggers.iter().all(Trigger::allows_lifting),
+            Trigger::Repeat(trigger) => trigger.allows_lifting(),
+            Trigger::ElementCount(_)
+            | Trigger::AfterEach(_)
+            | Trigger::AfterAll(_)
+            | Trigger::OrFinally(..) => false,
+        }
     }
 }
