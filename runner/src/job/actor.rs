@@ -25,6 +25,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A bundle is asked again when it has taken twice as long, and after so long at most: each answer costs a worker
 /// more than many elements do.
 const MOST_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a worker that has finished a bundle may leave a request to split it unanswered. Until then it is not known
+/// how much of the work it did.
+const SPLIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is to be done after bundles may hold up the end of a job.
 const LAST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -71,6 +74,8 @@ struct Running {
     started: Instant,
     /// When the next one is due.
     ask_at: Instant,
+    /// Whether a request to split it is under way.
+    splitting: bool,
     task: AbortHandle,
 }
 
@@ -340,6 +345,9 @@ impl Actor {
                 metrics,
                 worker,
             } => {
+                if running.splitting {
+                    self.limit_split(bundle);
+                }
                 let undecided = Undecided {
                     stage: running.stage,
                     attempt: running.attempt,
@@ -544,6 +552,7 @@ impl Actor {
             asked: false,
             started: Instant::now(),
             ask_at: Instant::now() + PROGRESS_INTERVAL,
+            splitting: false,
             task,
         };
         self.running.insert(id, running);
@@ -554,6 +563,7 @@ impl Actor {
         let found = self.running.get_mut(&bundle).and_then(|running| {
             let stage = self.shared.stages.get(running.stage.0 as usize)?;
             let worker = running.worker.clone()?;
+            running.splitting = true;
             let request = bundle::split_request(stage, bundle, fraction, estimated);
             Some((running.stage, request, worker))
         });
@@ -568,7 +578,9 @@ impl Actor {
             let response = worker.worker.split(request).await;
             let split = match (response, shared.stages.get(stage.0 as usize)) {
                 (Ok(response), Some(stage)) => bundle::split(stage, response),
-                // A split is a wish; a worker that is gone is told of elsewhere.
+                // No answer. The bundle fails with its worker, unless it has finished before.
+                (Err(WorkerError::Lost { .. }), _) => return,
+                // A split is a wish.
                 (Err(error), _) => {
                     tracing::debug!(%bundle, "the worker did not split the bundle: {error}");
                     Ok(bundle::declined())
@@ -579,7 +591,24 @@ impl Actor {
         });
     }
 
+    /// A worker that gave up a part of a bundle says so in its answer. Without one nobody knows what a finished bundle has
+    /// left, so that it counts no more than with an answer that cannot be used. (Once the engine has decided about the
+    /// bundle, this tells it nothing.)
+    fn limit_split(&mut self, bundle: BundleId) {
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            tokio::time::sleep(SPLIT_TIMEOUT).await;
+            let seconds = SPLIT_TIMEOUT.as_secs();
+            let error = format!("there is none, {seconds} s after the end of the bundle");
+            let split = Err(error);
+            let _ = inputs.send(Input::Split { bundle, split });
+        });
+    }
+
     fn split_answer(&mut self, bundle: BundleId, split: Result<Split, String>) {
+        if let Some(running) = self.running.get_mut(&bundle) {
+            running.splitting = false;
+        }
         self.feed(match split {
             Ok(split) => Event::BundleSplit { bundle, split },
             Err(error) => Event::SplitUnusable { bundle, error },
