@@ -74,8 +74,8 @@ struct Running {
     started: Instant,
     /// When the next one is due.
     ask_at: Instant,
-    /// Whether a request to split it is under way.
-    splitting: bool,
+    /// The request to split it that is under way.
+    splitting: Option<AbortHandle>,
     task: AbortHandle,
 }
 
@@ -345,8 +345,8 @@ impl Actor {
                 metrics,
                 worker,
             } => {
-                if running.splitting {
-                    self.limit_split(bundle);
+                if let Some(request) = running.splitting {
+                    self.limit_split(bundle, request);
                 }
                 let undecided = Undecided {
                     stage: running.stage,
@@ -552,7 +552,7 @@ impl Actor {
             asked: false,
             started: Instant::now(),
             ask_at: Instant::now() + PROGRESS_INTERVAL,
-            splitting: false,
+            splitting: None,
             task,
         };
         self.running.insert(id, running);
@@ -560,10 +560,9 @@ impl Actor {
     }
 
     fn split(&mut self, bundle: BundleId, fraction: f64, estimated: u64) {
-        let found = self.running.get_mut(&bundle).and_then(|running| {
+        let found = self.running.get(&bundle).and_then(|running| {
             let stage = self.shared.stages.get(running.stage.0 as usize)?;
             let worker = running.worker.clone()?;
-            running.splitting = true;
             let request = bundle::split_request(stage, bundle, fraction, estimated);
             Some((running.stage, request, worker))
         });
@@ -574,7 +573,7 @@ impl Actor {
             return;
         };
         let (shared, inputs) = (Arc::clone(&self.shared), self.inputs.clone());
-        self.tasks.spawn(async move {
+        let request = self.tasks.spawn(async move {
             let response = worker.worker.split(request).await;
             let split = match (response, shared.stages.get(stage.0 as usize)) {
                 (Ok(response), Some(stage)) => bundle::split(stage, response),
@@ -589,15 +588,20 @@ impl Actor {
             };
             let _ = inputs.send(Input::Split { bundle, split });
         });
+        if let Some(running) = self.running.get_mut(&bundle) {
+            running.splitting = Some(request);
+        }
     }
 
     /// A worker that gave up a part of a bundle says so in its answer. Without one nobody knows what a finished bundle has
     /// left, so that it counts no more than with an answer that cannot be used. (Once the engine has decided about the
     /// bundle, this tells it nothing.)
-    fn limit_split(&mut self, bundle: BundleId) {
+    fn limit_split(&mut self, bundle: BundleId, request: AbortHandle) {
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             tokio::time::sleep(SPLIT_TIMEOUT).await;
+            // It holds the worker.
+            request.abort();
             let seconds = SPLIT_TIMEOUT.as_secs();
             let error = format!("there is none, {seconds} s after the end of the bundle");
             let split = Err(error);
@@ -607,7 +611,7 @@ impl Actor {
 
     fn split_answer(&mut self, bundle: BundleId, split: Result<Split, String>) {
         if let Some(running) = self.running.get_mut(&bundle) {
-            running.splitting = false;
+            running.splitting = None;
         }
         self.feed(match split {
             Ok(split) => Event::BundleSplit { bundle, split },
