@@ -57,7 +57,9 @@ impl From<JobError> for Status {
             JobError::Unknown { .. } | JobError::Forgotten { .. } => Status::not_found(message),
             JobError::RunTwice { .. } | JobError::NotRun { .. } => Status::failed_precondition(message),
             JobError::Invalid { .. } | JobError::Option { .. } => Status::invalid_argument(message),
-            JobError::OwnMachine { .. } | JobError::UnknownEnvironment { .. } => Status::permission_denied(message),
+            JobError::OwnMachine { .. } | JobError::UnknownEnvironment { .. } => {
+                Status::permission_denied(message)
+            }
             JobError::Full { .. } => Status::resource_exhausted(message),
             JobError::Ending => Status::unavailable(message),
         }
