@@ -15,6 +15,7 @@
 mod command;
 mod folder;
 mod group;
+mod options;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod tree;
 pub use command::command_words;
 pub use folder::OwnFolder;
 pub use group::{ProcessEnd, ProcessGroup};
+pub use options::options_json;
 pub use supervisor::{Limits, supervise_if_asked};
 
 /// The number of the signal that a file beyond the process's limit of sizes brings.
