@@ -25,7 +25,7 @@ pub use command::command_words;
 pub use folder::OwnFolder;
 pub use group::{ProcessEnd, ProcessGroup};
 pub use options::options_json;
-pub use supervisor::{Limits, supervise_if_asked};
+pub use supervisor::{Limits, allowed_cpus, supervise_if_asked};
 
 /// The number of the signal that a file beyond the process's limit of sizes brings.
 pub const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
