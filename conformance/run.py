@@ -277,6 +277,27 @@ def results(path):
   return found
 
 
+def joined(arguments, extra):
+  """Arguments for pytest. Of several -k it would take the last one alone, and run tests of other suites.
+
+  >>> joined(['test_job_endpoint.py', '-k', 'JobEndpointTest'], ['-x', '-k', 'test_pardo or test_read'])
+  ['test_job_endpoint.py', '-x', '-k', '(JobEndpointTest) and (test_pardo or test_read)']
+  >>> joined(['-k', 'not slow'], ['-kpardo', '-rs'])
+  ['-rs', '-k', '(not slow) and (pardo)']
+  >>> joined(['test_examples.py'], ['-x'])
+  ['test_examples.py', '-x']
+  """
+  others, keywords = [], []
+  words = iter([*arguments, *extra])
+  for word in words:
+    if word.startswith('-k'):
+      keywords.append(word[2:].removeprefix('=') or next(words, ''))
+    else:
+      others.append(word)
+  keywords = ' and '.join('(%s)' % keyword for keyword in keywords if keyword.strip())
+  return [*others, '-k', keywords] if keywords else others
+
+
 def run(suite, extra):
   """Runs a suite; returns (passed, failed, skipped) and prints what it has to say at once, as suites run side by side."""
   said = []
@@ -295,7 +316,7 @@ def run(suite, extra):
     pytest = subprocess.Popen(
         [PYTHON, '-m', 'pytest', '-c', os.path.join(HERE, 'pytest.ini'), '-q',
          '--timeout=' + os.environ.get('TEST_TIMEOUT', str(TIME_LIMITS.get(suite, 300))), '--junitxml=' + junit,
-         *arguments, *extra], cwd=HERE, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+         *joined(arguments, extra)], cwd=HERE, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
       pytest.wait(limit)
     except subprocess.TimeoutExpired:

@@ -21,7 +21,13 @@ impl Engine {
         match self.check(id, &result) {
             Ok(timers) if self.is_disturbed(id, &timers) => self.undo(id),
             Ok(timers) => self.commit(id, result, timers),
-            Err(error) => self.bundle_failed(id, &error, false),
+            Err(error) => {
+                self.actions.push(Action::Refused {
+                    bundle: id,
+                    error: error.clone(),
+                });
+                self.bundle_failed(id, &error, false);
+            }
         }
     }
 
@@ -120,9 +126,10 @@ impl Engine {
             }
         }
         self.stages[stage].release(&work);
-        if result.finalize {
-            self.actions.push(Action::Finalize(id));
-        }
+        self.actions.push(Action::Committed {
+            bundle: id,
+            finalize: result.finalize,
+        });
     }
 
     fn queue_residuals(&mut self, stage: usize, residuals: Vec<Residual>, truncated: bool) {

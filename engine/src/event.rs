@@ -33,7 +33,8 @@ pub enum Event {
     Start,
     /// Time passed (an answer to [`Action::WakeAt`], or nothing else).
     Tick,
-    /// A worker finished a bundle: everything it did is committed at once.
+    /// A worker finished a bundle. What becomes of it is told by [`Action::Committed`], [`Action::Refused`],
+    /// [`Action::Undone`] or [`Action::Abandon`]: at once, or when the answer to a split of it has come.
     BundleFinished {
         /// Which.
         bundle: BundleId,
@@ -122,9 +123,21 @@ pub enum Action {
         /// How many main-input elements were sent to it.
         estimated_input_elements: u64,
     },
-    /// Call the finalizers of a committed bundle.
-    Finalize(BundleId),
-    /// A running bundle's result is no longer wanted (the job ends, or the bundle is to run again).
+    /// All that a finished bundle did counts. That may be decided later than it finished: see [`Event::BundleSplit`].
+    Committed {
+        /// Which.
+        bundle: BundleId,
+        /// Whether its finalizers are to be called.
+        finalize: bool,
+    },
+    /// The result of a finished bundle cannot be taken, which is a failure of the bundle: it runs again, or the job fails.
+    Refused {
+        /// Which.
+        bundle: BundleId,
+        /// What is wrong with the result.
+        error: String,
+    },
+    /// The result of a bundle is no longer wanted, be it there or not (the job ends, or the bundle is to run again).
     Abandon(BundleId),
     /// An answer to a split could not be used, so the bundle runs again, and no bundle of the stage is split from now
     /// on. Told once for each stage.
@@ -228,7 +241,7 @@ pub struct BundleResult {
     pub timers: Vec<(TransformId, String, Bytes)>,
     /// What a splittable DoFn left of its own accord.
     pub residuals: Vec<Residual>,
-    /// Whether [`Action::Finalize`] is wanted.
+    /// Whether its finalizers are to be called once it is committed.
     pub finalize: bool,
 }
 

@@ -29,7 +29,6 @@ const MOST_LAST: usize = 1_000;
 pub(crate) struct KeyedSpec {
     pub transform: TransformId,
     pub key: Coder,
-    /// How deep the key's pair lies in the element: 0 for a pair, 2 for sized elements and restrictions.
     pub timer_coder: TimerCoder,
     pub families: Vec<(String, TimeDomain)>,
     pub on_window_expiration: Option<usize>,
@@ -160,7 +159,7 @@ impl KeyedQueue {
         self.elements = 0;
         self.bytes = 0;
         for key in std::mem::take(&mut self.ready) {
-            self.settle(&key, holds);
+            self.settle(&key);
         }
         for (chunk, hold) in std::mem::take(&mut self.delayed).into_values() {
             holds.pending.remove(hold);
@@ -374,7 +373,7 @@ impl KeyedQueue {
     }
 
     /// Time passed: finds the keys that have something to do.
-    pub fn advance(&mut self, watermark: Timestamp, now: Timestamp, holds: &mut StageHolds<'_>) {
+    pub fn advance(&mut self, watermark: Timestamp, now: Timestamp) {
         self.watermark = watermark;
         self.now = if self.at_drains_end() { Timestamp::MAX } else { now };
         let now = self.now;
@@ -383,12 +382,12 @@ impl KeyedQueue {
         pop_due(&mut self.processing_timers, |at| at <= now, &mut keys);
         pop_due(&mut self.expirations, |at| at < watermark, &mut keys);
         for key in keys {
-            self.settle(&key, holds);
+            self.settle(&key);
         }
     }
 
     /// Finds out what an idle key has to do, and forgets a key that has nothing.
-    fn settle(&mut self, key: &Bytes, holds: &mut StageHolds<'_>) {
+    fn settle(&mut self, key: &Bytes) {
         let (watermark, lateness) = (self.watermark, self.spec.allowed_lateness_ms);
         let tells = self.spec.on_window_expiration.is_some();
         let Some(entry) = self.keys.get_mut(key) else {
@@ -421,7 +420,6 @@ impl KeyedQueue {
         } else if entry.timers.is_empty() && entry.windows.is_empty() && entry.sorted.is_empty() {
             self.keys.remove(key);
         }
-        let _ = holds;
     }
 
     /// Number of elements and of keys with timers that a bundle could take now.
@@ -442,7 +440,7 @@ impl KeyedQueue {
             if let Some(entry) = self.keys.get_mut(key) {
                 entry.busy = false;
             }
-            self.settle(key, holds);
+            self.settle(key);
         }
     }
 

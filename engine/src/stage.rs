@@ -313,11 +313,7 @@ impl StageState {
         self.input_watermark.advance(limit.min(self.pending.min()));
         let input_watermark = self.input_watermark.get();
         if let Queue::Keyed(queue) = &mut self.queue {
-            let mut holds = StageHolds {
-                pending: &mut self.pending,
-                output: &mut self.holds,
-            };
-            queue.advance(input_watermark, now, &mut holds);
+            queue.advance(input_watermark, now);
         }
         self.collect();
         // Elements that are later than the input watermark do not hold it, but what they make is late only if the

@@ -23,7 +23,7 @@ pub enum LogKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "UPPER")]
 pub enum OwnMachine {
-    /// A command.
+    /// A command, with Beam's Python option `SUBPROCESS_SDK` too.
     Process,
     /// A container.
     Docker,

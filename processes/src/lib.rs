@@ -15,6 +15,7 @@
 mod command;
 mod folder;
 mod group;
+mod options;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,8 @@ mod tree;
 pub use command::command_words;
 pub use folder::OwnFolder;
 pub use group::{ProcessEnd, ProcessGroup};
-pub use supervisor::{Limits, supervise_if_asked};
+pub use options::options_json;
+pub use supervisor::{Limits, allowed_cpus, supervise_if_asked};
 
 /// The number of the signal that a file beyond the process's limit of sizes brings.
 pub const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();

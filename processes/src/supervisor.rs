@@ -31,6 +31,16 @@ pub struct Limits {
     pub cpus: Vec<usize>,
 }
 
+/// The numbers of the CPUs that this process may use: a container may have 4 to 7. At least one.
+pub fn allowed_cpus() -> Vec<usize> {
+    let allowed = sched_getaffinity(None);
+    let allowed = allowed.map(|set| (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect());
+    match allowed {
+        Ok(cpus) => cpus,
+        Err(_) => (0..std::thread::available_parallelism().map_or(1, |n| n.get())).collect(),
+    }
+}
+
 /// Makes this process a supervisor, if it was started as one; then it does not return. Call it first in `main`: what
 /// this program starts with [`crate::ProcessGroup`] is then supervised.
 pub fn supervise_if_asked() {
@@ -194,4 +204,19 @@ fn bind(cpus: &str) -> std::io::Result<()> {
         }
     }
     Ok(sched_setaffinity(None, &set)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_cpus_that_may_be_used_are_named() {
+        let last = *allowed_cpus().last().unwrap();
+        let mut set = CpuSet::new();
+        set.set(last);
+        // Of this test's thread alone.
+        sched_setaffinity(None, &set).unwrap();
+        assert_eq!(allowed_cpus(), [last]);
+    }
 }

@@ -5,7 +5,7 @@
 pub mod environments;
 pub mod fnapi;
 pub mod job;
-mod options;
+pub mod options;
 pub mod schemas;
 mod state;
 pub mod translate;

@@ -28,7 +28,7 @@ const KINDS: &[&str] = &[
 ];
 
 /// Whether workers run in the program that submitted the job, and end with it.
-pub(crate) fn in_launcher(options: &Struct) -> bool {
+pub fn in_launcher(options: &Struct) -> bool {
     KINDS
         .iter()
         .flat_map(|name| texts(options, name))

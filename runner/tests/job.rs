@@ -807,6 +807,37 @@ async fn what_comes_next_does_not_wait_for_the_meaning_of_metrics() {
     assert_eq!(&job.metrics().committed[0].payload[..], [14]);
 }
 
+/// The engine takes no residuals of a stage that has nothing to split: the bundle is tried again.
+#[tokio::test]
+async fn a_bundle_whose_result_is_refused_counts_once_and_is_finalized_once() {
+    let (mut builder, mut factory) = (Builder::new(), Factory::default());
+    builder.impulse("start");
+    builder.par_do("make", "start", &[]);
+    let attempts = AtomicU32::new(0);
+    factory.functions.set("make", move |_, context| {
+        context.finalize = true;
+        if attempts.fetch_add(1, Ordering::SeqCst) == 0 {
+            context.residuals.push((Vec::new(), 0, None));
+            context.unnamed = true;
+        }
+        Ok(())
+    });
+    let counter = MonitoringInfo {
+        urn: urns::metrics::USER_SUM_INT64.to_owned(),
+        r#type: urns::metric_types::SUM_INT64_TYPE.to_owned(),
+        payload: vec![7].into(),
+        labels: [(urns::metric_labels::TRANSFORM.to_owned(), "make".to_owned())].into(),
+        ..Default::default()
+    };
+    factory.metric = Some((counter, Arc::new(Semaphore::new(10))));
+    let finalized = factory.finalized.clone();
+    let job = start(&builder, factory);
+    assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
+    assert_eq!(&job.metrics().committed[0].payload[..], [7]);
+    assert_eq!(&job.metrics().attempted[0].payload[..], [14]);
+    assert_eq!(finalized.lock().unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_worker_that_writes_nonsense_fails_its_bundle() {
     let (mut builder, factory) = (Builder::new(), Factory::default());

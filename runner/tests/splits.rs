@@ -11,7 +11,7 @@ use purlin_proto::fn_execution::process_bundle_split_response::ChannelSplit;
 use purlin_proto::fn_execution::{
     BundleApplication, DelayedBundleApplication, ProcessBundleProgressResponse, ProcessBundleSplitResponse,
 };
-use purlin_runner::job::{Importance, Job, JobEvent, JobSettings, JobState};
+use purlin_runner::job::{Importance, Job, JobEvent, JobHandle, JobSettings, JobState};
 use purlin_runner::translate::{PlanOptions, plan};
 use support::{Builder, Factory};
 use tokio::sync::Notify;
@@ -45,14 +45,18 @@ async fn split(answer: ProcessBundleSplitResponse) -> (usize, Vec<String>) {
     release.notify_one();
     assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
     assert_eq!(processed.load(Ordering::SeqCst), 1);
+    let asked = splits.lock().unwrap().len();
+    (asked, warnings(&job).await)
+}
+
+async fn warnings(job: &JobHandle) -> Vec<String> {
     let warnings = job.events().filter_map(|event| async move {
         match event {
             JobEvent::Message(message) if message.importance >= Importance::Warning => Some(message.text),
             _ => None,
         }
     });
-    let asked = splits.lock().unwrap().len();
-    (asked, warnings.collect().await)
+    warnings.collect().await
 }
 
 fn channel(transform: &str, last_primary_element: i64, first_residual_element: i64) -> ChannelSplit {
@@ -138,4 +142,47 @@ async fn an_answer_that_cannot_be_used_runs_the_bundle_again_and_fails_nothing()
             "{reason} is missing in {warnings:?}"
         );
     }
+}
+
+/// Nobody knows what the worker would have answered, so that the bundle's result does not count.
+#[tokio::test(start_paused = true)]
+async fn a_finished_bundle_waits_ten_seconds_for_the_answer_and_then_runs_again() {
+    let (mut builder, mut factory) = (Builder::new(), Factory::default());
+    builder.impulse("start");
+    builder.par_do("slow", "start", &[]);
+    let processed = Arc::new(AtomicU32::new(0));
+    let count = processed.clone();
+    factory.functions.set("slow", move |_, context| {
+        count.fetch_add(1, Ordering::SeqCst);
+        context.finalize = true;
+        Ok(())
+    });
+    let release = Arc::new(Notify::new());
+    factory.blocked = Some(("slow".to_owned(), release.clone()));
+    factory.progress = Some(ProcessBundleProgressResponse::default());
+    factory.ignores_splits = true;
+    let (splits, finalized) = (factory.splits.clone(), factory.finalized.clone());
+    let options = PlanOptions {
+        workers: 1,
+        slots_per_worker: 4,
+        ..PlanOptions::default()
+    };
+    let plan = plan(&builder.pipeline, &options).unwrap_or_else(|error| panic!("{error}"));
+    let job = Job::start(plan, Arc::new(factory), JobSettings::default());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    release.notify_one();
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(processed.load(Ordering::SeqCst), 1);
+    assert_eq!(job.state(), JobState::Running);
+    release.notify_one();
+    let ended = tokio::time::timeout(Duration::from_secs(60), job.wait());
+    assert_eq!(ended.await, Ok(JobState::Done), "{:?}", job.error());
+    assert_eq!(processed.load(Ordering::SeqCst), 2);
+    assert_eq!(splits.lock().unwrap().len(), 1);
+    assert_eq!(finalized.lock().unwrap().len(), 1);
+    let warnings = warnings(&job).await;
+    assert!(
+        matches!(warnings.as_slice(), [one] if one.contains("there is none, 10 s after the end of the bundle")),
+        "{warnings:?}"
+    );
 }

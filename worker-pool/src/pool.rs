@@ -10,7 +10,7 @@ use purlin_net::{
     Acceptor, BindError, HostNames, Limit, Limits, MOST_CONNECTIONS, Side, Silence, check_hosts, grpc_server,
     limit_messages, listen,
 };
-use purlin_processes::OwnFolder;
+use purlin_processes::{OwnFolder, allowed_cpus};
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_server::{
     BeamFnExternalWorkerPool, BeamFnExternalWorkerPoolServer,
@@ -92,7 +92,7 @@ pub(crate) struct Shared {
     workers: Mutex<HashMap<String, Arc<Worker>>>,
     /// How the last that ended unasked did.
     ended: Mutex<VecDeque<(String, String)>>,
-    /// The CPU that the next worker begins at.
+    /// The one of the CPUs that the next worker begins at.
     next_cpu: Mutex<usize>,
 }
 
@@ -125,12 +125,16 @@ impl Shared {
         let Some(count) = self.settings.worker_cpus else {
             return Vec::new();
         };
-        let all = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let mut next = lock(&self.next_cpu);
-        let cpus = (0..count.min(all)).map(|i| (*next + i) % all).collect();
-        *next = (*next + count) % all;
-        cpus
+        take_turns(&allowed_cpus(), count, &mut lock(&self.next_cpu))
     }
+}
+
+/// So many of the CPUs, from the one on whose turn it is.
+fn take_turns(allowed: &[usize], count: usize, next: &mut usize) -> Vec<usize> {
+    let begin = *next;
+    *next = (begin + count) % allowed.len().max(1);
+    let from = allowed.iter().cycle().skip(begin);
+    from.take(count.min(allowed.len())).copied().collect()
 }
 
 impl WorkerPool {
@@ -284,5 +288,20 @@ impl Pool {
             self.0.forget(&id, &worker);
         }
         started
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_take_turns_on_the_cpus_that_the_pool_may_use() {
+        let (allowed, mut next) = ([4, 5, 6, 7], 0);
+        assert_eq!(take_turns(&allowed, 3, &mut next), [4, 5, 6]);
+        assert_eq!(take_turns(&allowed, 3, &mut next), [7, 4, 5]);
+        assert_eq!(take_turns(&allowed, 9, &mut next), [6, 7, 4, 5]);
+        // It may use fewer than before.
+        assert_eq!(take_turns(&[1], 1, &mut next), [1]);
     }
 }

@@ -337,7 +337,7 @@ impl KeyedQueue {
             if let Some(entry) = self.keys.get_mut(key) {
                 entry.busy = false;
             }
-            self.settle(key, holds);
+            self.settle(key);
         }
         Ok(())
     }

@@ -223,6 +223,8 @@ pub struct Hand {
     pub engine: Engine,
     pub now: i64,
     pub started: Vec<Bundle>,
+    /// Bundles that count, and whether they are to be finalized.
+    pub committed: Vec<(BundleId, bool)>,
     pub other: Vec<Action>,
 }
 
@@ -232,6 +234,7 @@ impl Hand {
             engine,
             now: 1_000,
             started: Vec::new(),
+            committed: Vec::new(),
             other: Vec::new(),
         };
         hand.tell(Event::Start);
@@ -242,6 +245,7 @@ impl Hand {
         for action in self.engine.handle(Timestamp(self.now), event) {
             match action {
                 Action::StartBundle(bundle) => self.started.push(bundle),
+                Action::Committed { bundle, finalize } => self.committed.push((bundle, finalize)),
                 other => self.other.push(other),
             }
         }

@@ -288,23 +288,44 @@ fn what_comes_to_a_slow_stage_is_shared_out_until_a_bundle_is_quick() {
 fn a_bundle_is_finalized_once_it_is_committed() {
     let (build, ..) = grouping();
     let mut hand = Hand::start(build.engine());
-    let finalize = |hand: &Hand| {
-        let finalized = hand.other.iter().filter_map(|action| match action {
-            Action::Finalize(id) => Some(*id),
-            _ => None,
-        });
-        finalized.collect::<Vec<_>>()
-    };
     let first = hand.one();
     hand.fail(&first, "no");
     let again = hand.one();
-    assert_eq!(finalize(&hand), []);
+    assert_eq!(hand.committed, []);
     let result = BundleResult {
         finalize: true,
         ..BundleResult::default()
     };
     hand.end(&again, result);
-    assert_eq!(finalize(&hand), [again.id]);
+    assert_eq!(hand.committed, [(again.id, true)]);
+}
+
+#[test]
+fn a_result_that_cannot_be_taken_is_refused_and_the_bundle_runs_again() {
+    let (build, ..) = grouping();
+    let mut hand = Hand::start(build.engine());
+    let first = hand.one();
+    let result = BundleResult {
+        // Of a stage that splits nothing.
+        residuals: vec![Residual {
+            element: Bytes::new(),
+            delay_ms: 0,
+            watermark: None,
+        }],
+        finalize: true,
+        ..BundleResult::default()
+    };
+    hand.end(&first, result);
+    assert!(
+        matches!(hand.other.as_slice(), [Action::Refused { bundle, .. }] if *bundle == first.id),
+        "{:?}",
+        hand.other
+    );
+    assert_eq!(hand.committed, []);
+    let again = hand.one();
+    assert_eq!(again.attempt, 2);
+    hand.finish(&again, &[]);
+    assert_eq!(hand.committed, [(again.id, false)]);
 }
 
 #[test]

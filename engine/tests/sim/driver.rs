@@ -61,6 +61,8 @@ pub struct Driver<'a> {
     sequence: u64,
     later: BTreeMap<(i64, u64), Later>,
     live: BTreeMap<BundleId, Live>,
+    /// Bundles that have finished, and of which the engine has yet to say whether they count.
+    undecided: BTreeSet<BundleId>,
     turns: Turns,
     report: Report,
 }
@@ -77,6 +79,7 @@ impl<'a> Driver<'a> {
             sequence: 0,
             later: BTreeMap::new(),
             live: BTreeMap::new(),
+            undecided: BTreeSet::new(),
             turns: Turns::default(),
             report: Report {
                 outcome: None,
@@ -134,6 +137,13 @@ impl<'a> Driver<'a> {
                 break;
             }
         }
+        if self.report.error.is_none() {
+            assert!(
+                self.undecided.is_empty(),
+                "undecided at the end: {:?}",
+                self.undecided
+            );
+        }
         self.report.committed.sort();
         self.report
     }
@@ -159,8 +169,23 @@ impl<'a> Driver<'a> {
                     assert!(self.report.outcome.is_none(), "finished twice");
                     self.report.outcome = Some(outcome);
                 }
-                Action::Abandon(_) | Action::Finalize(_) | Action::SplitsStopped { .. } => {}
-                Action::Undone(_) => self.report.undone += 1,
+                Action::SplitsStopped { .. } => {}
+                Action::Committed { bundle, .. } => {
+                    assert!(
+                        self.undecided.remove(&bundle),
+                        "{bundle} is committed before it finished, or twice"
+                    );
+                }
+                Action::Abandon(bundle) | Action::Refused { bundle, .. } => {
+                    self.undecided.remove(&bundle);
+                }
+                Action::Undone(bundle) => {
+                    assert!(
+                        self.undecided.remove(&bundle),
+                        "{bundle} is undone before it finished, or twice"
+                    );
+                    self.report.undone += 1;
+                }
                 Action::MergeWindows { request, windows, .. } => {
                     let merged = overlapping(windows);
                     let delay = self.rng.range(0, 30);
@@ -432,6 +457,7 @@ impl<'a> Driver<'a> {
             self.live.remove(&id);
         }
         let undone = self.report.undone;
+        self.undecided.insert(id);
         self.tell(Event::BundleFinished { bundle: id, result });
         if self.report.undone > undone {
             return;

@@ -33,6 +33,11 @@ pub(crate) enum JobError {
          machine: use EXTERNAL with a worker pool, or start the service with --allow_environments={name}"
     )]
     OwnMachine { name: &'static str },
+    #[error(
+        "this service knows no environment {urn:?}, and this client is on another machine: use EXTERNAL with a worker pool, or \
+         LOOPBACK"
+    )]
+    UnknownEnvironment { urn: String },
     #[error("this service is ending")]
     Ending,
 }
@@ -52,7 +57,9 @@ impl From<JobError> for Status {
             JobError::Unknown { .. } | JobError::Forgotten { .. } => Status::not_found(message),
             JobError::RunTwice { .. } | JobError::NotRun { .. } => Status::failed_precondition(message),
             JobError::Invalid { .. } | JobError::Option { .. } => Status::invalid_argument(message),
-            JobError::OwnMachine { .. } => Status::permission_denied(message),
+            JobError::OwnMachine { .. } | JobError::UnknownEnvironment { .. } => {
+                Status::permission_denied(message)
+            }
             JobError::Full { .. } => Status::resource_exhausted(message),
             JobError::Ending => Status::unavailable(message),
         }

@@ -98,6 +98,10 @@ impl Jobs {
         let pipeline = request.pipeline.unwrap_or_default();
         let options = PipelineOptions::read(request.pipeline_options.unwrap_or_default())?;
         let encoded = Bytes::from(pipeline.encode_to_vec());
+        // The payloads in a plan are slices of what the pipeline was decoded from. That is to be the bytes that are kept, not
+        // the whole message, with its options.
+        drop(pipeline);
+        let pipeline = pipeline::Pipeline::decode(encoded.clone()).unwrap_or_default();
         let bytes = encoded.len() + options.bytes();
         if bytes > MOST_PREPARED_BYTES {
             return Err(JobError::Full { bytes });
@@ -319,5 +323,27 @@ impl WorkerLog for JobLog {
                 handle.message(importance, text);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Beam's Python SDK makes of a word count.
+    const WORDCOUNT: &[u8] = include_bytes!("../../../runner/tests/data/wordcount.pb");
+
+    #[tokio::test]
+    async fn a_prepared_job_keeps_nothing_of_the_request() {
+        let request = api::PrepareJobRequest {
+            pipeline: Some(pipeline::Pipeline::decode(WORDCOUNT).unwrap()),
+            ..Default::default()
+        };
+        let message = Bytes::from(request.encode_to_vec());
+        let request = api::PrepareJobRequest::decode(message.clone()).unwrap();
+        assert!(WORDCOUNT.len() < MOST_PLANNED_BYTES && !message.is_unique());
+        let jobs = Jobs::new(Arc::new(Store::new(None, true).await.unwrap()));
+        let _job = jobs.prepare(request).unwrap();
+        assert!(message.is_unique());
     }
 }

@@ -6,6 +6,7 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use purlin_proto::fn_execution::log_entry::severity::Enum as Severity;
 use purlin_proto::job_management as api;
+use purlin_runner::options::in_launcher;
 use purlin_runner::translate::PlanOptions;
 
 use super::JobError;
@@ -48,9 +49,7 @@ impl PipelineOptions {
         };
         // Where user code runs in the program that submitted the pipeline, its error is seen at once, as in Beam's in-process runner:
         // each further attempt would print it once more on the same terminal.
-        let in_launcher =
-            text(&all, "environment_type").is_some_and(|kind| kind.eq_ignore_ascii_case("LOOPBACK"));
-        let attempts = attempts.or(in_launcher.then_some(1));
+        let attempts = attempts.or(in_launcher(&all).then_some(1));
         let job_name = text(&all, "job_name").filter(|name| !name.is_empty());
         let streaming = match find(&all, "streaming") {
             Some(Kind::BoolValue(streaming)) => *streaming,
@@ -399,6 +398,9 @@ mod tests {
             Kind::StringValue("LOOPBACK".into()),
         );
         assert_eq!(read(std::slice::from_ref(&loopback)), 1);
+        // As Java names it.
+        let java = "beam:option:defaultEnvironmentType:v1";
+        assert_eq!(read(&[(java, Kind::StringValue("LOOPBACK".into()))]), 1);
         assert_eq!(read(&[loopback, ("max_attempts", Kind::NumberValue(3.0))]), 3);
         let experiments = ["other", "max_attempts=7"].map(|text| Value {
             kind: Some(Kind::StringValue(text.into())),

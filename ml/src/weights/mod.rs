@@ -1,7 +1,8 @@
 //! Weights files: safetensors, `torch.save` of a state dict (of any PyTorch since 0.1.10), and TorchScript, told apart by content.
 //!
-//! Nothing in a file is executed and nothing is allocated on a file's say-so alone: tensors are located first, checked against the
-//! network's names and shapes, and only then read.
+//! Nothing in a file of tensors is executed and nothing is allocated on its say-so alone: tensors are located first, checked against
+//! the network's names and shapes, and only then read. A TorchScript archive is a program: it is not read here, and libtorch runs what
+//! it says. Take one from those alone whose programs you would run.
 
 mod legacy;
 mod pickle;

@@ -33,7 +33,7 @@ use crate::fnapi::{FnApiServer, GrpcWorker};
 use crate::worker::{StartWorker, Worker, WorkerError, WorkerFactory};
 
 /// Beam's Python SDK names a shell command that runs its harness by this URN (`SUBPROCESS_SDK`).
-const PYTHON_SUBPROCESS: &str = "beam:env:harness_subprocess_python:v1";
+pub const PYTHON_SUBPROCESS: &str = "beam:env:harness_subprocess_python:v1";
 
 /// How long a worker is waited for without a word to the user.
 const PATIENCE: Duration = Duration::from_secs(5);

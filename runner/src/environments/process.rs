@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use purlin_processes::{Limits, ProcessGroup, command_words};
+use purlin_processes::{Limits, ProcessGroup, command_words, options_json};
 use purlin_proto::pipeline;
 
 use super::Environments;
@@ -52,7 +52,7 @@ impl Environments {
         let line = String::from_utf8(request.environment.payload.to_vec())
             .map_err(|_| start_error(&request, "its command is no UTF-8 text".into()))?;
         let endpoint = format!("url: {:?}", self.server.url());
-        let options = struct_json(&request.pipeline_options).to_string();
+        let options = options_json(&request.pipeline_options).to_string();
         let mut command = Command::new("sh");
         command.arg("-c").arg(&line).envs(HashMap::from([
             ("CONTROL_API_SERVICE_DESCRIPTOR", endpoint.as_str()),
@@ -127,30 +127,5 @@ fn architectures() -> Vec<&'static str> {
         "x86_64" => vec!["x86_64", "amd64"],
         "aarch64" => vec!["aarch64", "arm64"],
         other => vec![other],
-    }
-}
-
-/// Pipeline options as the JSON that SDKs read. (Decoding bounds the nesting.)
-fn struct_json(value: &prost_types::Struct) -> serde_json::Value {
-    serde_json::Value::Object(
-        value
-            .fields
-            .iter()
-            .map(|(k, v)| (k.clone(), value_json(v)))
-            .collect(),
-    )
-}
-
-fn value_json(value: &prost_types::Value) -> serde_json::Value {
-    use prost_types::value::Kind;
-    match &value.kind {
-        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
-        Some(Kind::NumberValue(n)) => {
-            serde_json::Number::from_f64(*n).map_or(serde_json::Value::Null, Into::into)
-        }
-        Some(Kind::StringValue(s)) => s.clone().into(),
-        Some(Kind::BoolValue(b)) => (*b).into(),
-        Some(Kind::StructValue(s)) => struct_json(s),
-        Some(Kind::ListValue(l)) => l.values.iter().map(value_json).collect(),
     }
 }

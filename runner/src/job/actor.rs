@@ -25,6 +25,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A bundle is asked again when it has taken twice as long, and after so long at most: each answer costs a worker
 /// more than many elements do.
 const MOST_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a worker that has finished a bundle may leave a request to split it unanswered. Until then it is not known
+/// how much of the work it did.
+const SPLIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is to be done after bundles may hold up the end of a job.
 const LAST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -71,7 +74,24 @@ struct Running {
     started: Instant,
     /// When the next one is due.
     ask_at: Instant,
+    /// The request to split it that is under way.
+    splitting: Option<AbortHandle>,
     task: AbortHandle,
+}
+
+/// A bundle that a worker has finished, and of which the engine has yet to say whether it counts.
+struct Undecided {
+    stage: StageId,
+    attempt: u32,
+    worker: Arc<JobWorker>,
+    metrics: Metrics,
+}
+
+/// A bundle whose failure is told.
+struct Failing {
+    stage: StageId,
+    /// To be said if the job does not fail of it.
+    again: Option<String>,
 }
 
 /// Milliseconds since the epoch that never go back, and stand still when tokio's time does.
@@ -111,8 +131,7 @@ pub(super) struct Actor {
     inputs: mpsc::UnboundedSender<Input>,
     clock: Clock,
     running: HashMap<BundleId, Running>,
-    /// Workers of bundles that ended and may be finalized.
-    finalizable: HashMap<BundleId, Arc<JobWorker>>,
+    undecided: HashMap<BundleId, Undecided>,
     /// Bundles, splits, progress requests, questions: ended with the job.
     tasks: JoinSet<()>,
     /// What the job's end awaits: finalizers of committed bundles, and what their metrics mean.
@@ -123,8 +142,7 @@ pub(super) struct Actor {
     /// The job fails for a reason that the engine does not know.
     failure: Option<String>,
     finished: Option<Outcome>,
-    /// The stage of the bundle whose failure is told to the engine.
-    failing: Option<StageId>,
+    failing: Option<Failing>,
     /// Workers of the program that submitted the job whose end is awaited.
     watched: HashSet<String>,
 }
@@ -137,7 +155,7 @@ impl Actor {
             inputs,
             clock: Clock::start(),
             running: HashMap::new(),
-            finalizable: HashMap::new(),
+            undecided: HashMap::new(),
             tasks: JoinSet::new(),
             last: JoinSet::new(),
             wake: None,
@@ -228,14 +246,16 @@ impl Actor {
 
     /// Tells the engine, and does what it says.
     fn feed(&mut self, event: Event) {
-        for action in self.handle(event) {
+        let now = self.clock.now();
+        let actions = self.shared.engine().handle(now, event);
+        for action in actions {
             self.perform(action);
         }
-    }
-
-    fn handle(&mut self, event: Event) -> Vec<Action> {
-        let now = self.clock.now();
-        self.shared.engine().handle(now, event)
+        if let Some(again) = self.failing.take().and_then(|failing| failing.again)
+            && self.failure.is_none()
+        {
+            self.warn([again]);
+        }
     }
 
     fn take(&mut self, input: Input) {
@@ -325,35 +345,79 @@ impl Actor {
                 metrics,
                 worker,
             } => {
-                let told = self.shared.failures().finished(&bundle::instruction(bundle));
-                self.warn(told);
-                let finalize = result.finalize;
-                let actions = self.handle(Event::BundleFinished { bundle, result });
-                let undone = |action: &Action| matches!(action, Action::Undone(id) if *id == bundle);
-                let undone = actions.iter().any(undone);
-                self.count(bundle, metrics, undone, &worker);
-                if finalize && !undone {
-                    self.finalizable.insert(bundle, worker);
+                if let Some(request) = running.splitting {
+                    self.limit_split(bundle, request);
                 }
-                for action in actions {
-                    self.perform(action);
-                }
+                let undecided = Undecided {
+                    stage: running.stage,
+                    attempt: running.attempt,
+                    worker,
+                    metrics,
+                };
+                self.undecided.insert(bundle, undecided);
+                self.feed(Event::BundleFinished { bundle, result });
             }
             End::Failed { error, worker_lost } => {
                 self.shared.metrics().failed(bundle);
-                self.failed(bundle, &running, error, worker_lost);
+                self.failed(bundle, running.stage, running.attempt, &error, worker_lost);
+                self.feed(Event::BundleFailed {
+                    bundle,
+                    error,
+                    worker_lost,
+                });
             }
             End::NoWorker(error) => self.fail(error),
             End::SubmitterGone(reason) => self.submitter_gone(&reason),
         }
     }
 
+    fn committed(&mut self, bundle: BundleId, finalize: bool) {
+        let Some(decided) = self.undecided.remove(&bundle) else {
+            return;
+        };
+        self.succeeded(bundle);
+        self.count(bundle, decided.metrics, true, &decided.worker);
+        if finalize {
+            self.finalize(bundle, decided.worker);
+        }
+    }
+
+    fn undone(&mut self, bundle: BundleId) {
+        if let Some(decided) = self.undecided.remove(&bundle) {
+            self.succeeded(bundle);
+            self.count(bundle, decided.metrics, false, &decided.worker);
+        }
+    }
+
+    fn refused(&mut self, bundle: BundleId, error: &str) {
+        if let Some(decided) = self.undecided.remove(&bundle) {
+            self.count(bundle, decided.metrics, false, &decided.worker);
+            self.failed(bundle, decided.stage, decided.attempt, error, false);
+        }
+    }
+
+    fn abandoned(&mut self, bundle: BundleId) {
+        if let Some(running) = self.running.remove(&bundle) {
+            running.task.abort();
+            self.shared.metrics().failed(bundle);
+            self.succeeded(bundle);
+        } else {
+            self.undone(bundle);
+        }
+    }
+
+    /// A bundle has ended, and not by an error.
+    fn succeeded(&self, bundle: BundleId) {
+        let told = self.shared.failures().finished(&bundle::instruction(bundle));
+        self.warn(told);
+    }
+
     /// Counts what a bundle told of its metrics, as soon as it is known what that means.
-    fn count(&mut self, bundle: BundleId, metrics: Metrics, undone: bool, worker: &Arc<JobWorker>) {
+    fn count(&mut self, bundle: BundleId, metrics: Metrics, committed: bool, worker: &Arc<JobWorker>) {
         let shared = Arc::clone(&self.shared);
-        let count = move |infos: &[MonitoringInfo]| match undone {
-            true => shared.metrics().undone(bundle, infos),
-            false => shared.metrics().committed(bundle, infos),
+        let count = move |infos: &[MonitoringInfo]| match committed {
+            true => shared.metrics().committed(bundle, infos),
+            false => shared.metrics().undone(bundle, infos),
         };
         match metrics {
             Metrics::Known(infos) => count(&infos),
@@ -366,21 +430,17 @@ impl Actor {
     }
 
     /// A bundle failed. Its error is told when the job fails of it; before, one line says that it is tried again.
-    fn failed(&mut self, bundle: BundleId, running: &Running, error: String, worker_lost: bool) {
-        let stage = self
-            .shared
-            .stages
-            .get(running.stage.0 as usize)
-            .map_or("", |stage| &stage.name);
-        let attempt = running.attempt;
+    fn failed(&mut self, bundle: BundleId, id: StageId, attempt: u32, error: &str, worker_lost: bool) {
+        let stage = self.shared.stages.get(id.0 as usize);
+        let stage = stage.map_or("", |stage| &stage.name);
         let text = format!(
             "attempt {attempt} of a bundle of \"{stage}\" failed: {}",
-            last_line(&error)
+            last_line(error)
         );
         let again = format!("a bundle of \"{stage}\" failed and is tried again; the log has its error");
         tracing::info!(job = %self.shared.job_id, "{text}\n{error}");
         let instruction = bundle::instruction(bundle);
-        let (told, failed) = self.shared.failures().failed(&instruction, running.stage, &error);
+        let (told, failed) = self.shared.failures().failed(&instruction, id, error);
         self.warn(told);
         // What ends a worker is no error of the user's, and no other message tells of it.
         let importance = if worker_lost {
@@ -389,16 +449,10 @@ impl Actor {
             Importance::Detailed
         };
         self.log.tell(importance, text);
-        self.failing = Some(running.stage);
-        self.feed(Event::BundleFailed {
-            bundle,
-            error,
-            worker_lost,
+        self.failing = Some(Failing {
+            stage: id,
+            again: (failed == 1 && !worker_lost).then_some(again),
         });
-        self.failing = None;
-        if failed == 1 && !worker_lost && self.failure.is_none() {
-            self.warn([again]);
-        }
     }
 
     fn warn(&self, texts: impl IntoIterator<Item = String>) {
@@ -417,18 +471,11 @@ impl Actor {
             } => {
                 self.split(bundle, fraction, estimated_input_elements);
             }
-            Action::Finalize(bundle) => self.finalize(bundle),
-            Action::Abandon(bundle) => {
-                if let Some(running) = self.running.remove(&bundle) {
-                    running.task.abort();
-                    self.shared.metrics().failed(bundle);
-                    let told = self.shared.failures().finished(&bundle::instruction(bundle));
-                    self.warn(told);
-                }
-            }
+            Action::Committed { bundle, finalize } => self.committed(bundle, finalize),
+            Action::Refused { bundle, error } => self.refused(bundle, &error),
+            Action::Undone(bundle) => self.undone(bundle),
+            Action::Abandon(bundle) => self.abandoned(bundle),
             Action::SplitsStopped { stage, error } => self.splits_stopped(stage, &error),
-            // Whose metrics do not count as committed: see `ended`.
-            Action::Undone(_) => {}
             Action::WakeAt(at) => self.wake = Some(at),
             Action::MergeWindows {
                 request,
@@ -472,7 +519,8 @@ impl Actor {
     fn with_transforms(&self, error: String) -> String {
         let stage = self
             .failing
-            .and_then(|stage| self.shared.stages.get(stage.0 as usize));
+            .as_ref()
+            .and_then(|failing| self.shared.stages.get(failing.stage.0 as usize));
         let Some(stage) = stage else { return error };
         let mut names = stage
             .descriptor
@@ -504,6 +552,7 @@ impl Actor {
             asked: false,
             started: Instant::now(),
             ask_at: Instant::now() + PROGRESS_INTERVAL,
+            splitting: None,
             task,
         };
         self.running.insert(id, running);
@@ -513,11 +562,9 @@ impl Actor {
     fn split(&mut self, bundle: BundleId, fraction: f64, estimated: u64) {
         let found = self.running.get(&bundle).and_then(|running| {
             let stage = self.shared.stages.get(running.stage.0 as usize)?;
-            Some((
-                running.stage,
-                bundle::split_request(stage, bundle, fraction, estimated),
-                running.worker.clone()?,
-            ))
+            let worker = running.worker.clone()?;
+            let request = bundle::split_request(stage, bundle, fraction, estimated);
+            Some((running.stage, request, worker))
         });
         let Some((stage, request, worker)) = found else {
             // It has ended, or has not begun: the engine wants an answer all the same.
@@ -526,11 +573,13 @@ impl Actor {
             return;
         };
         let (shared, inputs) = (Arc::clone(&self.shared), self.inputs.clone());
-        self.tasks.spawn(async move {
+        let request = self.tasks.spawn(async move {
             let response = worker.worker.split(request).await;
             let split = match (response, shared.stages.get(stage.0 as usize)) {
                 (Ok(response), Some(stage)) => bundle::split(stage, response),
-                // A split is a wish; a worker that is gone is told of elsewhere.
+                // No answer. The bundle fails with its worker, unless it has finished before.
+                (Err(WorkerError::Lost { .. }), _) => return,
+                // A split is a wish.
                 (Err(error), _) => {
                     tracing::debug!(%bundle, "the worker did not split the bundle: {error}");
                     Ok(bundle::declined())
@@ -539,9 +588,31 @@ impl Actor {
             };
             let _ = inputs.send(Input::Split { bundle, split });
         });
+        if let Some(running) = self.running.get_mut(&bundle) {
+            running.splitting = Some(request);
+        }
+    }
+
+    /// A worker that gave up a part of a bundle says so in its answer. Without one nobody knows what a finished bundle has
+    /// left, so that it counts no more than with an answer that cannot be used. (Once the engine has decided about the
+    /// bundle, this tells it nothing.)
+    fn limit_split(&mut self, bundle: BundleId, request: AbortHandle) {
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            tokio::time::sleep(SPLIT_TIMEOUT).await;
+            // It holds the worker.
+            request.abort();
+            let seconds = SPLIT_TIMEOUT.as_secs();
+            let error = format!("there is none, {seconds} s after the end of the bundle");
+            let split = Err(error);
+            let _ = inputs.send(Input::Split { bundle, split });
+        });
     }
 
     fn split_answer(&mut self, bundle: BundleId, split: Result<Split, String>) {
+        if let Some(running) = self.running.get_mut(&bundle) {
+            running.splitting = None;
+        }
         self.feed(match split {
             Ok(split) => Event::BundleSplit { bundle, split },
             Err(error) => Event::SplitUnusable { bundle, error },
@@ -609,10 +680,7 @@ impl Actor {
         });
     }
 
-    fn finalize(&mut self, bundle: BundleId) {
-        let Some(worker) = self.finalizable.remove(&bundle) else {
-            return;
-        };
+    fn finalize(&mut self, bundle: BundleId, worker: Arc<JobWorker>) {
         let log = Arc::clone(&self.log);
         self.last.spawn(async move {
             if let Err(error) = worker.worker.finalize(bundle::instruction(bundle)).await {

@@ -297,6 +297,8 @@ pub struct Factory {
     pub splits: Arc<Mutex<Vec<fnapi::ProcessBundleSplitRequest>>>,
     /// What a worker answers to splits, if not that it gives nothing back.
     pub split: Option<fnapi::ProcessBundleSplitResponse>,
+    /// A worker never answers to splits.
+    pub ignores_splits: bool,
     /// Workers are asked what short ids of metrics mean, and never answer.
     pub silent: bool,
 }
@@ -325,6 +327,7 @@ impl WorkerFactory for Factory {
             metric: self.metric.clone(),
             splits: self.splits.clone(),
             split: self.split.clone(),
+            ignores_splits: self.ignores_splits,
             silent: self.silent,
             is_lost: self.loses_first && number == 1,
         };
@@ -351,6 +354,7 @@ struct Fake {
     metric: Option<(pipeline::MonitoringInfo, Arc<Semaphore>)>,
     splits: Arc<Mutex<Vec<fnapi::ProcessBundleSplitRequest>>>,
     split: Option<fnapi::ProcessBundleSplitResponse>,
+    ignores_splits: bool,
     silent: bool,
     is_lost: bool,
 }
@@ -398,6 +402,9 @@ impl Worker for Fake {
         request: fnapi::ProcessBundleSplitRequest,
     ) -> BoxFuture<'static, Result<fnapi::ProcessBundleSplitResponse, WorkerError>> {
         self.splits.lock().unwrap().push(request);
+        if self.ignores_splits {
+            return futures::future::pending().boxed();
+        }
         let answer = self.split.clone().unwrap_or_default();
         async move { Ok(answer) }.boxed()
     }

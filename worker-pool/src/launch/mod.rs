@@ -137,7 +137,7 @@ impl Harness<'_> {
     /// Sets the environment variables that both harnesses read.
     fn tell(&self, command: &mut Command) -> Result<(), LaunchError> {
         let options = self.info.pipeline_options.clone().unwrap_or_default();
-        let options = options::json(&options).to_string();
+        let options = purlin_processes::options_json(&options).to_string();
         let file = self.folder.join("pipeline_options.json");
         std::fs::write(&file, &options).map_err(at(&file))?;
         // Java's harness knows its id by one name, Python's by the other.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use prost_types::value::Kind;
-use prost_types::{ListValue, Struct, Value};
+use prost_types::{ListValue, Value};
 use purlin_proto::fn_execution::ProvisionInfo;
 use purlin_proto::pipeline::ApiServiceDescriptor;
 use tempfile::TempDir;
@@ -362,26 +362,5 @@ fn packages_are_installed_as_they_were_staged() {
              indexed==2 --find-links {staged}",
             own.display()
         )
-    );
-}
-
-#[test]
-fn numbers_beyond_the_exact_ones_stay_doubles() {
-    let mut options = Struct::default();
-    for (name, number) in [
-        ("large", 1e300),
-        ("exact", -9e15),
-        ("half", 0.5),
-        ("nan", f64::NAN),
-    ] {
-        let value = Value {
-            kind: Some(Kind::NumberValue(number)),
-        };
-        options.fields.insert(name.into(), value);
-    }
-    let json = super::options::json(&options).to_string();
-    assert_eq!(
-        json,
-        r#"{"exact":-9000000000000000,"half":0.5,"large":1e+300,"nan":null}"#
     );
 }
