@@ -104,7 +104,7 @@ def test_requirements(service, requirement):
 
 def test_test_stream(service):
   """late_elements, early_and_late_panes, assertions_by_pane, assertions_by_only_pane, processing_time, two_stages,
-  timers_in_order, output_timestamps_hold."""
+  timers_in_order, output_timestamps_hold, triggered_side_inputs."""
   pipeline = beam.Pipeline(options=PipelineOptions(['--streaming']))
   _ = pipeline | test_stream.TestStream().add_elements([1]).advance_watermark_to_infinity()
   with pytest.raises(Exception, match=common_urns.primitives.TEST_STREAM.urn):
@@ -277,6 +277,18 @@ def test_panes_on_prism(prism):
       | beam.GroupByKey() | beam.Map(lambda pair: sum(pair[1])))
   assert_that(panes | 'Global' >> beam.WindowInto(window.GlobalWindows()), equal_to([3, 6, 10]))
   with pytest.raises(Exception, match='Failed assert'):
+    run(prism, pipeline)
+
+
+def test_triggered_side_inputs_on_prism(prism):
+  """triggered_side_inputs: they are refused."""
+  pipeline = beam.Pipeline(options=PipelineOptions(['--streaming']))
+  numbers = pipeline | test_stream.TestStream().add_elements([1, 2]).advance_watermark_to_infinity()
+  windowed = numbers | beam.WindowInto(
+      window.GlobalWindows(), trigger=trigger.Repeatedly(trigger.AfterCount(1)),
+      accumulation_mode=trigger.AccumulationMode.DISCARDING)
+  _ = numbers | 'Read' >> beam.Map(lambda n, side: n, beam.pvalue.AsList(windowed))
+  with pytest.raises(Exception, match='Unbounded GlobalWindow Triggered SideInput'):
     run(prism, pipeline)
 
 

@@ -449,7 +449,6 @@ impl Engine {
             Event::BundleProgress {
                 bundle,
                 elements_done,
-                ..
             } => {
                 if let Some(running) = self.bundles.get_mut(&bundle) {
                     running.elements_done = Some(elements_done);

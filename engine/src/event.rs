@@ -6,7 +6,7 @@ use bytes::Bytes;
 use purlin_model::{Timestamp, Window};
 
 use crate::chunk::Chunk;
-use crate::graph::{CollectionId, EnvironmentId, TestStreamEvent, TransformId};
+use crate::graph::{CollectionId, TestStreamEvent, TransformId};
 
 /// Names a bundle for the life of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,8 +70,6 @@ pub enum Event {
         bundle: BundleId,
         /// Main-input elements that it has begun, or finished, of those sent.
         elements_done: u64,
-        /// Watermark of a splittable DoFn's output so far, if it told one.
-        watermark: Option<Timestamp>,
     },
     /// An SDK merged windows.
     WindowsMerged {
@@ -155,8 +153,6 @@ pub enum Action {
     MergeWindows {
         /// To answer.
         request: RequestId,
-        /// Who can answer.
-        environment: EnvironmentId,
         /// The collection whose windowing strategy it is.
         collection: CollectionId,
         /// All windows of one key.

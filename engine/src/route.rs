@@ -186,14 +186,13 @@ impl Engine {
         self.collections[output].watermark.advance(limit);
         for (id, windows) in requests {
             let request = RequestId(self.fresh());
-            let Some(environment) = self.graph.collections[input].windowing.environment else {
+            if self.graph.collections[input].windowing.environment.is_none() {
                 continue;
-            };
+            }
             self.requests.insert(request, Request::Merge { group, id });
             let collection = crate::graph::CollectionId(input as u32);
             self.actions.push(Action::MergeWindows {
                 request,
-                environment,
                 collection,
                 windows,
             });

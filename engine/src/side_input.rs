@@ -66,12 +66,14 @@ struct FiredKeys {
 }
 
 /// Whether a key stands for none: SDKs combine a whole collection as the values of one such key. It is encoded as nothing
-/// (Java's `Void`) or, by a coder that only its SDK knows, as one zero byte (Python's `None`, the fixed key of Go).
+/// (Java's `Void`), as an empty byte string (Rust's `()`) or, by a coder that only its SDK knows, as one zero byte (Python's
+/// `None`, the fixed key of Go).
 fn stands_for_no_key(coder: &Coder, key: &[u8]) -> bool {
     match coder {
         Coder::LengthPrefix(inner) if matches!(**inner, Coder::Bytes | Coder::Unknown { .. }) => {
             matches!(key, [0] | [1, 0])
         }
+        Coder::Bytes => key == [0],
         _ => key.is_empty(),
     }
 }

@@ -292,7 +292,6 @@ impl Hand {
         self.tell(Event::BundleProgress {
             bundle: bundle.id,
             elements_done: 0,
-            watermark: None,
         });
     }
 

@@ -185,7 +185,6 @@ fn straggle(hand: &mut Hand, bundle: &Bundle, begun: u64) {
     hand.tell(Event::BundleProgress {
         bundle: bundle.id,
         elements_done: begun,
-        watermark: None,
     });
     let asked = hand.other.iter().find_map(|action| match action {
         Action::SplitBundle {

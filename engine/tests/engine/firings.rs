@@ -123,7 +123,12 @@ fn the_latest_firing_of_a_key_that_stands_for_none_replaces_those_before() {
             components: Vec::new(),
         })
     };
-    for (coder, key) in [(Coder::GlobalWindow, &[][..]), (own(), &[0]), (own(), &[1, 0])] {
+    for (coder, key) in [
+        (Coder::GlobalWindow, &[][..]),
+        (Coder::Bytes, &[0]),
+        (own(), &[0]),
+        (own(), &[1, 0]),
+    ] {
         let mut joined = Joined::counting_by(coder, SideInputAccess::Iterable);
         joined.fire_key(key, &[paned(0, &utf8("1")), paned(0, &utf8("2"))]);
         let all = SideInputPart::Iterable;

@@ -538,7 +538,6 @@ fn a_drain_truncates_restrictions_that_a_split_gives_back() {
     hand.tell(Event::BundleProgress {
         bundle: running.id,
         elements_done: 0,
-        watermark: None,
     });
     let split = Split {
         first_residual: Some(1),
@@ -593,7 +592,6 @@ fn a_drain_ends_an_endless_source_that_keeps_state() {
     hand.tell(Event::BundleProgress {
         bundle: running.id,
         elements_done: 0,
-        watermark: None,
     });
     let asked = |action: &Action| matches!(action, Action::SplitBundle { fraction: 0.0, .. });
     assert!(hand.other.iter().any(asked));

@@ -31,14 +31,7 @@ fn custom_windows_are_merged_by_the_sdk() {
     .concat();
     hand.finish(&first, &[(pairs, data)]);
     let request = match hand.other.as_slice() {
-        [
-            Action::MergeWindows {
-                request,
-                environment: EnvironmentId(0),
-                windows,
-                ..
-            },
-        ] => {
+        [Action::MergeWindows { request, windows, .. }] => {
             assert_eq!(*windows, [interval(0, 5), interval(4, 9)]);
             *request
         }

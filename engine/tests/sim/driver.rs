@@ -300,7 +300,6 @@ impl<'a> Driver<'a> {
             self.tell(Event::BundleProgress {
                 bundle,
                 elements_done: 0,
-                watermark: None,
             });
         }
     }

@@ -154,7 +154,6 @@ impl Attack<'_> {
                 Event::BundleProgress {
                     bundle,
                     elements_done,
-                    watermark: Some(self.timestamp()),
                 }
             }
             17 => Event::WindowsMapped {

@@ -481,7 +481,6 @@ impl Actor {
                 request,
                 collection,
                 windows,
-                environment: _,
             } => {
                 let plan = self.shared.merges.get(&collection).cloned();
                 let shared = Arc::clone(&self.shared);
@@ -676,7 +675,6 @@ impl Actor {
         self.feed(Event::BundleProgress {
             bundle,
             elements_done,
-            watermark: None,
         });
     }
 

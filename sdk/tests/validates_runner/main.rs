@@ -115,6 +115,7 @@ const PRISM_NO_DRAIN: &str = "it drains no pipelines";
 const PRISM_FINALIZES_FIRST: &str =
     "it asks for finalization where the transform comes first in its stage only";
 const PRISM_EXPIRES_ONE: &str = "of several windows of a key that expire at once it forgets all but one";
+const PRISM_NO_TRIGGERED_SIDES: &str = "it refuses side inputs of triggered global windows";
 const PRISM_PANES: &str = "it fires panes that the trigger does not ask for";
 
 static CASES: &[Case] = &[
@@ -322,6 +323,13 @@ static CASES: &[Case] = &[
         "processing_time",
         stream::processing_time,
     )
+    .not_on_beam_python(NO_TEST_STREAM),
+    case(
+        "UsesTriggeredSideInputs",
+        "triggered_side_inputs",
+        stream::triggered_side_inputs,
+    )
+    .not_on_prism(PRISM_NO_TRIGGERED_SIDES)
     .not_on_beam_python(NO_TEST_STREAM),
     case(
         "UsesTestStreamWithMultipleStages",

@@ -279,3 +279,33 @@ pub fn output_timestamps_hold(o: &PipelineOptions) {
     PAssert::that(&sums).contains_in_any_order([(10, 1)]);
     p.run_with(o);
 }
+
+/// A side input whose trigger fires for each element: a main-input element reads what has fired last.
+pub fn triggered_side_inputs(o: &PipelineOptions) {
+    let p = TestPipeline::new();
+    let script = TestStream::new()
+        .element(10i64, seconds(1))
+        .element(-1, seconds(2))
+        .element(20, seconds(3))
+        .element(-2, seconds(4))
+        .advance_watermark_to_infinity();
+    let numbers = p.apply(script).window_into(
+        "EachElement",
+        Windowing::global().trigger(Trigger::ElementCount(1).repeatedly()),
+    );
+    let largest = numbers
+        .filter("Positive", |n: &i64| *n > 0)
+        .apply(CombineGlobally::new("Max", Max::new()).without_defaults())
+        .as_singleton();
+    let side = largest.clone();
+    let read = numbers.filter("Negative", |n: &i64| *n < 0).apply(
+        ParDo::of("Read", move |n: i64, ctx: &mut Context<'_, (i64, i64)>| {
+            let largest = *ctx.side(&side)?;
+            ctx.output((n, largest));
+            Ok(())
+        })
+        .with_side_input(&largest),
+    );
+    PAssert::that(&read).contains_in_any_order([(-1, 10), (-2, 20)]);
+    p.run_with(o);
+}
