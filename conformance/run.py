@@ -5,7 +5,7 @@
     conformance/run.py batch transcripts  some of them
     conformance/run.py batch -- -k test_pardo   with arguments for pytest
     conformance/run.py --jobs=1           one suite after the other (by default two at a time)
-    conformance/run.py all --but=batch,wire   every suite but some
+    conformance/run.py all java --but=batch   every suite that runs by default and one more, but not some
     conformance/run.py --list
 
 A suite passes when exactly the tests that expected_failures.txt lists fail. The job service is started for each suite
@@ -374,7 +374,7 @@ def main():
     print('\n'.join(SUITES | ON_DEMAND))
     return 0
   but = args.but.split(',') if args.but else []
-  names = list(SUITES) if args.suites in ([], ['all']) else args.suites
+  names = [name for suite in args.suites or ['all'] for name in (SUITES if suite == 'all' else [suite])]
   unknown = [s for s in names + but if s not in SUITES | ON_DEMAND]
   if unknown:
     parser.error('no suite %s; there are %s' % (', '.join(unknown), ', '.join(SUITES | ON_DEMAND)))

@@ -45,7 +45,7 @@ STEPS = {
     'fuzz': ['fuzz/run.sh', 'all', '-max_total_time=20'],
     'end-to-end': [*PYTEST, '-m', 'not docker and not modes'],
     'docker': ['tests/namespaces.py', *PYTEST, '-m', 'docker'],
-    'suites': ['python3', 'conformance/run.py', '--but=' + ','.join(CORE), 'all'],
+    'suites': ['python3', 'conformance/run.py', '--but=' + ','.join(CORE), 'sdk', 'all', 'java'],
 }
 # Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
 TIERS = {
@@ -55,7 +55,7 @@ TIERS = {
 # What a step waits for where both are called for: `core` for the programs, and `modes`, which calls cargo, for all builds.
 AFTER = {'core': 'build', 'modes': 'build-tests'}
 # Steps that are one check each.
-CHECKS = ('fmt', 'build', 'build-tests', 'clippy', 'docs', 'deny')
+CHECKS = ('fmt', 'build', 'build-tests', 'clippy', 'docs', 'deny', 'fuzz')
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 MORE = {
