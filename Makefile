@@ -119,6 +119,7 @@ test: setup ## What shows that a checkout works: unit, property, simulation and 
 .PHONY: test-all
 test-all: test ## The same, and all the rest: lints, docs, all of Beam's suites, Go, Java, Prism, Docker, long simulations, fuzzing
 	@[ -z "$${CI:-}" ] || setup/packages.sh dockerd:docker.io docker-registry:docker-registry java:default-jdk-headless mvn:maven
+	@[ -z "$${CI:-}" ] || setup/go.sh
 	@python3 tests/all.py second --add=target/first-tier.json
 
 .PHONY: conformance
