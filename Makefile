@@ -107,14 +107,20 @@ train: setup ## Train the shipped CNN on the digits; write its weights, images, 
 .PHONY: descriptor-set
 descriptor-set: ## Write the descriptor set of proto/ to DESCRIPTOR_SET=file
 	@test -n "$(DESCRIPTOR_SET)" || { echo "say where: make descriptor-set DESCRIPTOR_SET=file" >&2; exit 2; }
-	@cargo run -q -p purlin-proto --example descriptor-set -- "$(DESCRIPTOR_SET)"
+	@cargo run --release -q -p purlin-proto --example descriptor-set -- "$(DESCRIPTOR_SET)"
 
 ##@ Check
 .PHONY: test
-test: setup ## Everything that must pass: lints, tests, end-to-end modes, Beam's own suites
+test: setup ## What shows that a checkout works: unit, property, simulation and doc tests, the run targets, a core of Beam's suites
 	@setup/python.sh
-	@[ -z "$${CI:-}" ] || setup/packages.sh dockerd:docker.io docker-registry:docker-registry
-	@python3 tests/all.py
+	@python3 tests/all.py first --save=target/first-tier.json
+
+# Asked for both, make runs `test` once.
+.PHONY: test-all
+test-all: test ## The same, and all the rest: lints, docs, all of Beam's suites, Go, Java, Prism, Docker, long simulations, fuzzing
+	@[ -z "$${CI:-}" ] || setup/packages.sh dockerd:docker.io docker-registry:docker-registry java:default-jdk-headless mvn:maven
+	@[ -z "$${CI:-}" ] || setup/go.sh
+	@python3 tests/all.py second --add=target/first-tier.json
 
 .PHONY: conformance
 conformance: services ## Beam's own suites alone (SUITES="batch streaming" for some)

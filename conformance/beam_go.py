@@ -3,7 +3,11 @@ import os
 import shutil
 import subprocess
 
-GO = os.environ.get('GO') or shutil.which('go') or '/usr/local/go/bin/go'
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# What setup/go.sh fetches comes last.
+GO = next(filter(os.path.exists, filter(None, [
+    os.environ.get('GO'), shutil.which('go'), '/usr/local/go/bin/go', os.path.join(ROOT, 'third_party', 'go-sdk', 'go', 'bin', 'go'),
+])), 'go')
 # That of the Python SDK whose suites run here.
 VERSION = 'v2.77.0'
 MODULE = 'github.com/apache/beam/sdks/v2'

@@ -36,7 +36,7 @@ fi
     ldd $boot
     for lib in libstdc++.so.6 libgcc_s.so.1 libm.so.6 librt.so.1 libdl.so.2 libpthread.so.0 libutil.so.1 libnss_files.so.2 \
         libnss_dns.so.2 libresolv.so.2; do
-        ldconfig -p | awk -v lib=$lib '$1 == lib {print "x => " $NF; exit}'
+        ldconfig -p | awk -v lib=$lib '$1 == lib && !found++ {print "x => " $NF}'
     done
 } | awk '/=> \// {print $3} /^\t\/.*ld-linux/ {print $1}' | { grep -v "^$libtorch\|third_party" || true; } | sort -u |
 while read -r file; do

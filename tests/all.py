@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Everything that must pass. `make test` runs this.
+"""What must pass, in two tiers: `make test` and `make test-all`.
 
-    tests/all.py             all steps
-    tests/all.py fmt clippy  some of them
+    tests/all.py first           shows that a checkout works
+    tests/all.py second          all the rest, and nothing of the first again
+    tests/all.py unit core       some steps
+    tests/all.py --add=FILE ...  counts the tests that FILE says of an earlier call, too; --save=FILE writes such a file
 
-Two lanes of steps run side by side, as neither keeps all cores busy: one builds and tests in the development profile, the other
-builds the release binaries and uses them. Each line says which step it is of; the last line counts the tests of all steps.
+Two lanes of steps run side by side, as none keeps all cores busy. Each line says which step it is of; then come what failed, a
+table that says where the time went, and the count of the tests of all steps.
 """
+import argparse
 import concurrent.futures
+import json
 import os
 import re
 import subprocess
@@ -18,25 +22,47 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
 
-# All that is built only when asked for: what tests build is built with it, once.
-WORKSPACE = ['--workspace', '--features', 'purlin/avro,purlin/parquet,purlin/object-store,purlin-job-service/object-store']
+# How all that is tested is compiled: third-party crates once, with what is built only when asked for.
+COMPILED = ['--release', '--config', 'tests/cargo.toml', '--workspace', '--features',
+            'purlin/avro,purlin/parquet,purlin/object-store,purlin-job-service/object-store']
 PYTEST = [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rfEs', 'tests']
+# Of Beam's suites: pipelines in batch and streaming, the rules of the model and what goes over the wire.
+CORE = ['batch', 'streaming', 'model', 'wire']
 
 STEPS = {
+    # The first tier.
     'fmt': ['cargo', 'fmt', '--all', '--check'],
-    'clippy': ['cargo', 'clippy', '-q', *WORKSPACE, '--all-targets', '--', '-D', 'warnings'],
-    'unit': ['cargo', 'test', *WORKSPACE, '--no-fail-fast'],
     'build': ['make', '--no-print-directory', 'build'],
-    'conformance': ['python3', 'conformance/run.py'],
-    'end-to-end': [*PYTEST, '-m', 'not docker'],
+    'build-tests': ['cargo', 'test', '-q', *COMPILED, '--no-run'],
+    'unit': ['cargo', 'test', *COMPILED, '--no-fail-fast'],
+    'modes': [*PYTEST, '-m', 'modes'],
+    'core': ['python3', 'conformance/run.py', *CORE],
+    # The second.
+    'clippy': ['cargo', 'clippy', '-q', *COMPILED, '--all-targets', '--', '-D', 'warnings'],
+    'docs': ['cargo', 'doc', '-q', *COMPILED, '--no-deps'],
+    'deny': ['setup/deny.sh', 'check', 'bans', 'licenses', 'sources'],
+    'simulation': ['cargo', 'test', *COMPILED, '--no-fail-fast', '--test', 'sim'],
+    'fuzz': ['fuzz/run.sh', 'all', '-max_total_time=20'],
+    'end-to-end': [*PYTEST, '-m', 'not docker and not modes'],
     'docker': ['tests/namespaces.py', *PYTEST, '-m', 'docker'],
+    'suites': ['python3', 'conformance/run.py', '--but=' + ','.join(CORE), 'sdk', 'all', 'java'],
 }
-LANES = [['fmt', 'clippy', 'unit', 'docker', 'end-to-end'], ['build', 'conformance']]
-# The release binaries.
-NEED_BUILD = ('docker', 'end-to-end')
-built = threading.Event()
+# Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
+TIERS = {
+    'first': [['fmt', 'build', 'build-tests', 'unit'], ['core', 'modes']],
+    'second': [['clippy', 'docs', 'deny', 'simulation', 'fuzz', 'docker', 'end-to-end'], ['suites']],
+}
+# What a step waits for where both are called for: `core` for the programs, and `modes`, which calls cargo, for all builds.
+AFTER = {'core': 'build', 'modes': 'build-tests'}
+# Steps that are one check each.
+CHECKS = ('fmt', 'build', 'build-tests', 'clippy', 'docs', 'deny', 'fuzz')
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
+MORE = {
+    'docs': {'RUSTDOCFLAGS': '-D warnings'},
+    'simulation': {'SIM_SEEDS': '5000'},
+}
+ended = {name: threading.Event() for name in STEPS}
 
 
 def count(output):
@@ -61,58 +87,116 @@ def count(output):
 
 
 def failures(output):
-  """A line on each failure: what cargo, pytest, conformance/run.py and the compiler print of it."""
-  patterns = r'test (.* \.\.\. FAILED)$|(?:FAILED|ERROR) (.*)|  (\S+ \S+ \([\d.]+ s\): .*)|(error.*)|(SKIPPED .*)'
+  """A line on each failure and skip: what cargo, pytest, conformance/run.py and the compiler print of it."""
+  patterns = r'test (.* \.\.\. FAILED)$|(?:FAILED|ERROR) (.*)|  (\S+ \S+ \([\d.]+ s\): .*)|(error.*)|(SKIPPED .*)|(skipped: .*)|  (\S+: nothing ran: .*)'
   found = (re.match(patterns, line) for line in output.splitlines())
   return [next(filter(None, match.groups()))[:500] for match in found if match]
 
 
-def step(name):
-  def say(text):
-    print('%-11s | %s' % (name, text), flush=True)
+def parts(output):
+  """(name, seconds, tests) of the test programs and suites of a step, as cargo and conformance/run.py tell them."""
+  found, name = [], ''
+  for line in output.splitlines():
+    program = re.match(r'\s+Running .*\((?:\S*/)?(\S+?)(?:-[0-9a-f]{16})?\)', line) or re.match(r'\s+Doc-tests (\S+)', line)
+    ended = re.match(r'test result: \w+\. (\d+) passed; (\d+) failed; .*finished in ([\d.]+)s', line)
+    suite = re.match(r'(\S+): (\d+) as expected, (\d+) not, \d+ skipped, (\d+) s', line)
+    if program:
+      name = ('docs of ' if 'Doc-tests' in line else '') + program.group(1)
+    elif ended:
+      found.append((name, float(ended.group(3)), int(ended.group(1)) + int(ended.group(2))))
+    elif suite:
+      found.append((suite.group(1), float(suite.group(4)), int(suite.group(2)) + int(suite.group(3))))
+  return found
 
-  if name in NEED_BUILD:
-    built.wait()
-  say(' '.join(STEPS[name]).replace(ROOT + '/', ''))
-  begin = time.time()
-  process = subprocess.Popen(
-      STEPS[name], cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
-  output = []
-  for line in process.stdout:
-    output.append(line)
-    # Cargo names every test; those that pass are only counted.
-    if not re.match(r'test .* \.\.\. (ok|ignored)$|running \d+ tests?$|\s*$|\s*Doc-tests|\s*Running |\s*Compiling ', line):
-      say(line.rstrip('\n'))
-  passed, failed, skipped = count(''.join(output))
-  if process.wait() != 0 and failed == 0:
-    failed = 1
-  if name in ('fmt', 'clippy', 'build') and process.returncode == 0:
-    passed = 1
-  if name == 'build':
-    built.set()
-  say('%s, %.0f s' % ('failed' if failed else 'passed', time.time() - begin))
-  return (passed, failed, skipped), failures(''.join(output))
+
+class Step:
+  """A step that ran: its counts, what it told of failures, how long it and its parts took."""
+  def __init__(self, name):
+    self.name = name
+    command = STEPS[name]
+    self._say(' '.join(command).replace(ROOT + '/', ''))
+    begin = time.time()
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=ENV | MORE.get(name, {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        errors='replace')
+    lines = []
+    for line in process.stdout:
+      lines.append(line)
+      # Cargo names every test; those that pass are only counted.
+      if not re.match(r'test .* \.\.\. (ok|ignored)$|running \d+ tests?$|\s*$|\s*Doc-tests|\s*Running |\s*Compiling ', line):
+        self._say(line.rstrip('\n'))
+    output = ''.join(lines)
+    passed, failed, skipped = count(output)
+    if process.wait() != 0 and failed == 0:
+      failed = 1
+    if name in CHECKS and process.returncode == 0:
+      passed, skipped = (0, 1) if re.search('^skipped: ', output, re.MULTILINE) else (1, 0)
+    self.counts = passed, failed, skipped
+    self.failures, self.parts = failures(output), parts(output)
+    self.seconds = time.time() - begin
+    self._say('%s, %.0f s' % ('failed' if failed else 'passed', self.seconds))
+
+  def _say(self, text):
+    print('%-11s | %s' % (self.name, text), flush=True)
+
+
+def run(names):
+  """Runs steps in the order of their lanes."""
+  def lane_of(lane):
+    done = []
+    for name in lane:
+      if AFTER.get(name) in names:
+        ended[AFTER[name]].wait()
+      done.append(Step(name))
+      ended[name].set()
+    return done
+
+  lanes = [[name for name in lane if name in names] for tier in TIERS.values() for lane in tier]
+  with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+    return [step for lane in pool.map(lane_of, lanes) for step in lane]
+
+
+def table(steps):
+  """Where the time went: each step, and those of its parts that took longest."""
+  rows = []
+  for step in steps:
+    rows.append((step.name, step.seconds, *step.counts))
+    for name, seconds, tests in sorted(step.parts, key=lambda part: -part[1])[:12]:
+      if seconds >= 5:
+        rows.append(('  ' + name, seconds, tests, '', ''))
+  print('%-32s %7s %7s %7s %7s' % ('step', 'seconds', 'passed', 'failed', 'skipped'))
+  for name, seconds, *counts in rows:
+    print('%-32s %7.0f %7s %7s %7s' % (name, seconds, *counts))
 
 
 def main():
-  names = sys.argv[1:] or list(STEPS)
-  unknown = [name for name in names if name not in STEPS]
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('names', nargs='+', metavar='STEP', help='first, second, or of %s' % ', '.join(STEPS))
+  parser.add_argument('--add', metavar='FILE')
+  parser.add_argument('--save', metavar='FILE')
+  args = parser.parse_args()
+  unknown = [name for name in args.names if name not in STEPS | TIERS]
   if unknown:
-    sys.exit('no step %s; there are %s' % (', '.join(unknown), ', '.join(STEPS)))
-  if 'build' not in names:
-    built.set()
-  lanes = [[name for name in lane if name in names] for lane in LANES]
-  with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
-    done = pool.map(lambda lane: {name: step(name) for name in lane}, lanes)
-    results = {name: result for lane in done for name, result in lane.items()}
-  counts = {name: numbers for name, (numbers, _) in results.items()}
+    parser.error('no step %s' % ', '.join(unknown))
+  names = {step for name in args.names for step in (sum(TIERS[name], []) if name in TIERS else [name])}
+  begin = time.time()
+  steps = run(names)
   # Last, where it is found: nobody reads the thousand lines before.
-  for name, (_, lines) in results.items():
-    for line in lines:
-      print('%-12s %s' % (name, line))
-  for name, (passed, failed, skipped) in counts.items():
-    print('%-12s %4d passed %4d failed %4d skipped' % (name, passed, failed, skipped))
-  passed, failed, skipped = (sum(column) for column in zip(*counts.values()))
+  for step in steps:
+    for line in step.failures:
+      print('%-12s %s' % (step.name, line))
+  table(steps)
+  print('%.1f minutes' % ((time.time() - begin) / 60))
+  counts = [step.counts for step in steps]
+  if args.add and os.path.exists(args.add):
+    with open(args.add, encoding='utf-8') as f:
+      earlier = json.load(f)
+    print('before: %d passed, %d failed, %d skipped; both tiers:' % tuple(earlier))
+    counts.append(earlier)
+  passed, failed, skipped = (sum(column) for column in zip(*counts))
+  if args.save:
+    with open(args.save, 'w', encoding='utf-8') as f:
+      json.dump([passed, failed, skipped], f)
   print('%d passed, %d failed, %d skipped' % (passed, failed, skipped))
   return 1 if failed else 0
 

@@ -84,6 +84,7 @@ def _expected():
 # The modes.
 
 
+@pytest.mark.modes
 @pytest.mark.parametrize('mode', ['run-direct', 'run-prism'])
 def test_make_target(mode, tmp_path, expected):
   ports = {}

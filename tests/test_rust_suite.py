@@ -15,7 +15,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from all import WORKSPACE  # pylint: disable=wrong-import-position
+from all import COMPILED  # pylint: disable=wrong-import-position
 from prism import prism_or_skip  # pylint: disable=wrong-import-position
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -28,7 +28,7 @@ ENV = dict(os.environ, RUST_BACKTRACE='0', PATH=os.path.dirname(PYTHON) + os.pat
 def _programs():
   """Test programs by name; of the whole workspace, with the features of all its tests: nothing is built twice."""
   built = subprocess.run(
-      ['cargo', 'test', '-q', *WORKSPACE, '--test', 'validates_runner', '--test', 'same_results', '--no-run',
+      ['cargo', 'test', '-q', *COMPILED, '--test', 'validates_runner', '--test', 'same_results', '--no-run',
        '--message-format=json'],
       cwd=ROOT, env=ENV, capture_output=True, text=True, check=True)
   messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith('{')]

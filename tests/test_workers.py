@@ -163,7 +163,7 @@ def unfit():
 
 @pytest.fixture(name='engine', scope='session')
 def _engine(tmp_path_factory):
-  """A Docker engine with the workers' image; DOCKER_HOST names it. Without the program, CI fails."""
+  """A Docker engine with the workers' image; DOCKER_HOST names it. Without one, CI fails."""
   lacking = pytest.fail if os.environ.get('CI') else pytest.skip
   if not DOCKER:
     lacking('Docker is not installed: apt-get install docker.io')
@@ -177,10 +177,10 @@ def _engine(tmp_path_factory):
       os.environ['DOCKER_HOST'] = 'unix://%s/docker.sock' % folder
       own, why = own_engine(folder)
       if why:
-        pytest.skip(why)
+        lacking(why)
     why = unfit()
     if why:
-      pytest.skip(why)
+      lacking(why)
     built = run('docker/build.sh', 'cpu', IMAGE, env={'DOCKER': DOCKER})
     assert built.returncode == 0, built.stdout + built.stderr
     print(built.stdout)
@@ -220,6 +220,7 @@ def free_ports(*names):
 # The environments.
 
 
+@pytest.mark.modes
 @pytest.mark.parametrize('mode', ['run-process', 'run-external'])
 def test_same_rows(mode, tmp_path, expected):
   ports = free_ports('JOB_PORT', 'ARTIFACT_PORT', 'EXPANSION_PORT', 'WORKER_POOL_PORT')

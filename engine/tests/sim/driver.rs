@@ -11,6 +11,7 @@ use purlin_model::{PaneInfo, Timestamp, Window};
 use crate::oracle::{Element, side_window};
 use crate::pipeline::{Op, Pipeline, UNIT, range_key};
 use crate::rng::Rng;
+use crate::seeds;
 use crate::turns::Turns;
 use crate::worker::{Fault, Run, decode, encode, panes};
 
@@ -65,6 +66,8 @@ pub struct Driver<'a> {
     undecided: BTreeSet<BundleId>,
     turns: Turns,
     report: Report,
+    /// The trace is printed as it grows.
+    shown: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -91,6 +94,7 @@ impl<'a> Driver<'a> {
                 failures: 0,
                 undone: 0,
             },
+            shown: seeds::alone() == Some(seed),
         }
     }
 
@@ -156,7 +160,11 @@ impl<'a> Driver<'a> {
     fn tell(&mut self, event: Event) {
         let actions = self.engine.handle(Timestamp(self.clock), event);
         for action in actions {
-            self.report.trace += &format!("{} {action:?}\n", self.clock);
+            let line = format!("{} {action:?}\n", self.clock);
+            if self.shown {
+                seeds::show(&line);
+            }
+            self.report.trace += &line;
             match action {
                 Action::StartBundle(bundle) => self.start(bundle),
                 Action::SplitBundle { bundle, .. } => self.split(bundle),

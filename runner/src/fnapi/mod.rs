@@ -8,7 +8,7 @@
 //!                                   instruction id            logging, provision, status
 //! ```
 //! A worker's data stream is always read: outputs are gathered as they come. Pressure is the number of bundles that
-//! the engine gives out, and the few bytes that may wait for a worker's data stream ([`window`]).
+//! the engine gives out, and the few bytes that may wait for a worker's data stream (`window`).
 
 mod collector;
 mod link;
