@@ -82,8 +82,8 @@ pub(crate) struct GroupState {
     pub watermark: Watermark,
     /// The input is bounded and the trigger may fire early: all of a key's elements come before it is asked.
     pub waits_for_all: bool,
-    /// The trigger counts elements and a TestStream governs: it is asked after each element, so that what a script shows does
-    /// not depend on how its elements were put into bundles.
+    /// The trigger counts elements and a TestStream governs: it is asked after each element that is not late, so that what a
+    /// script shows does not depend on how its elements were put into bundles.
     pub one_by_one: bool,
     pub changed: bool,
     /// Whether a window of a key may fire more than once.

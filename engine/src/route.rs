@@ -40,9 +40,12 @@ impl Engine {
         self.grouped(group, taken);
     }
 
-    /// Hands elements to a grouping, each after what the one before has fired.
+    /// Hands elements to a grouping, each after what the one before has fired. Those whose windows have ended come last, and
+    /// together: what they fire corrects what was told, once.
     fn group_one_by_one(&mut self, group: usize, chunk: &Chunk) {
         let format = self.collections[self.groups[group].input].format.clone();
+        let watermark = self.groups[group].watermark.get();
+        let mut late = Vec::new();
         for (index, element) in (0..).zip(format.walk(&chunk.data)) {
             let element = match element {
                 Ok(element) => element,
@@ -56,6 +59,14 @@ impl Engine {
                 count: 1,
                 min_timestamp: element.timestamp,
             };
+            if element
+                .windows
+                .iter()
+                .all(|window| window.max_timestamp() < watermark)
+            {
+                late.push(alone);
+                continue;
+            }
             self.group(group, &alone);
             let state = &mut self.groups[group];
             let mut out = Vec::new();
@@ -66,6 +77,9 @@ impl Engine {
                 return;
             }
             self.deliver_firings(group, out);
+        }
+        for alone in late {
+            self.group(group, &alone);
         }
     }
 

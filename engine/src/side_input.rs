@@ -410,4 +410,10 @@ impl Blocked {
     pub fn is_empty(&self) -> bool {
         self.by_windows.is_empty()
     }
+
+    /// The earliest timestamp; the end of time where there is no element.
+    pub fn min_timestamp(&self) -> Timestamp {
+        let runs = self.by_windows.values().flatten();
+        runs.map(|(_, _, min)| *min).min().unwrap_or(Timestamp::MAX)
+    }
 }

@@ -307,7 +307,9 @@ impl StageState {
                     output: holds,
                 };
                 queue.release_delayed(now, &self.format, &mut holds)?;
-                limit = queue.release_sorted(upstream, &mut holds);
+                // What waits for a side input has yet to take its turn.
+                let turn = upstream.min(self.blocked.min_timestamp());
+                limit = queue.release_sorted(turn, &mut holds);
             }
         }
         self.input_watermark.advance(limit.min(self.pending.min()));

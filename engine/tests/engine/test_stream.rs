@@ -136,6 +136,32 @@ fn a_trigger_that_counts_is_asked_after_each_element_of_an_event() {
 }
 
 #[test]
+fn what_comes_together_late_fires_together() {
+    let mut build = Build::new(1);
+    let events = vec![watermark(20), together(&["a", "b"].map(|value| ("k", value, 1)))];
+    let stream = build.script(pair(), events);
+    let windowed = build.by_tens(stream);
+    let windowing = &mut build.graph.collections[windowed as usize].windowing;
+    windowing.allowed_lateness_ms = 1_000;
+    windowing.trigger = Trigger::AfterEndOfWindow {
+        early: None,
+        late: Some(Box::new(Trigger::ElementCount(1))),
+    };
+    let grouped = build.native("Group", &[windowed], group(), TransformKind::GroupByKey);
+    build.user("See", grouped, group(), user());
+    let mut hand = Hand::start(build.engine());
+    let bundle = hand.one();
+    let data = ["a", "b"]
+        .map(|value| at(1, interval(0, 10), &kv("k", value)))
+        .concat();
+    hand.finish(&bundle, &[(windowed, data)]);
+    let bundle = hand.one();
+    assert_eq!(bundle.elements, 1, "one pane has both");
+    hand.finish(&bundle, &[]);
+    assert_eq!(hand.finished(), Some(Outcome::Done));
+}
+
+#[test]
 fn timers_by_the_clock_of_sdks_are_due_by_that_of_the_stream() {
     let mut build = Build::new(1);
     let clock = TestStreamEvent::ProcessingTime;

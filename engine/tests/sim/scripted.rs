@@ -185,7 +185,11 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
         }
         place.0 += 1;
         for elements in together {
-            // Who has fresh elements is asked after each of them by a trigger that counts, else when all are in.
+            // Who has fresh elements is asked after each of them by a trigger that counts, else when all are in. Late ones come
+            // last, and together.
+            let is_late = |at: i64| at - at.rem_euclid(script.window) + script.window - 1 < watermark;
+            let (late, timely): (Vec<_>, Vec<_>) =
+                elements.into_iter().partition(|element| is_late(element.0));
             let mut new = BTreeSet::new();
             let mut ask = |new: &mut BTreeSet<(i64, i64)>, panes: &mut BTreeMap<(i64, i64), Pane>| {
                 for (start, key) in std::mem::take(new) {
@@ -197,7 +201,7 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
                     }
                 }
             };
-            for (at, key, value) in elements {
+            for (at, key, value) in timely.into_iter().chain(late) {
                 let value = script.chain.iter().try_fold(value, |value, op| match op {
                     Op::Add(by) => Some(value + by),
                     Op::Drop(modulus) => (value % modulus != 0).then_some(value),
@@ -212,7 +216,7 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
                 pane.sum += value;
                 pane.fresh += 1;
                 new.insert((start, key));
-                if script.early.is_some() {
+                if script.early.is_some() && !is_late(at) {
                     ask(&mut new, &mut panes);
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! A script goes on when all is quiet, so what a main element reads does not depend on the schedule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use purlin_engine::{
@@ -186,7 +186,16 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
             Step::Elements(which, elements) => (of, together) = (*which, apart(elements, watermarks[*which])),
         }
         for elements in together {
-            for (at, key, value) in elements {
+            // Those whose windows have ended come last, and fire together.
+            let is_late = |at: i64| {
+                windows(at)
+                    .iter()
+                    .all(|window| window.max_timestamp().0 < watermarks[SIDE])
+            };
+            let (late, timely): (Vec<_>, Vec<_>) =
+                elements.into_iter().partition(|element| is_late(element.0));
+            let mut fired = BTreeSet::new();
+            for (at, key, value) in timely.into_iter().chain(late) {
                 if of == MAIN {
                     waiting.push(Element {
                         timestamp: Timestamp(at),
@@ -203,8 +212,13 @@ pub fn evaluate(script: &Script) -> Vec<Element> {
                     }
                     let pane = panes.entry((window.clone(), key)).or_default();
                     pane.0 += value;
-                    // The trigger counts: it fires for each element.
-                    pane.1 = if script.accumulating { pane.0 } else { value };
+                    // The trigger counts: it fires for each element that is not late.
+                    let goes_on = is_late(at) && !fired.insert((window, key));
+                    pane.1 = match (script.accumulating, goes_on) {
+                        (true, _) => pane.0,
+                        (false, true) => pane.1 + value,
+                        (false, false) => value,
+                    };
                 }
             }
             waiting.retain(|element| {
