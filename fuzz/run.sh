@@ -28,7 +28,7 @@ cd "$(dirname "$0")/.."
 if [ "$target" = all ]; then
   for each in coders pipelines fn_api; do
     # Small inputs reach as much here as large ones do.
-    fuzz/run.sh $each -verbosity=0 -print_final_stats=1 -len_control=0 -max_len=160 -timeout=120 "$@"
+    fuzz/run.sh $each -verbosity=0 -print_funcs=0 -print_final_stats=1 -len_control=0 -max_len=160 -timeout=120 "$@"
   done
   exit
 fi
