@@ -11,7 +11,7 @@ use crate::chunk::{Chunk, CollectionFormat};
 use crate::config::EngineConfig;
 use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, StateKey};
 use crate::fuse::{self, GraphProblem, Native, Plan, PlanNode, Stage};
-use crate::graph::{CollectionId, Graph, Transform, TransformId, TransformKind};
+use crate::graph::{CollectionId, Graph, TransformId, TransformKind};
 use crate::group::{GroupMergeId, Grouper};
 use crate::side_input::grouping_of;
 use crate::stage::{Queue, Room, StageState};
@@ -176,8 +176,7 @@ impl Engine {
         let mut graph = graph;
         let plan = fuse::fuse(&graph, checked, &alone)?;
         let mut config = config;
-        let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
-        if graph.transforms.iter().any(scripted) {
+        if graph.is_scripted() {
             // What comes together in an event of a script is one bundle, and the next one waits for it: what a script shows
             // must not depend on the schedule.
             config.max_bundle_elements = u64::MAX;
@@ -358,8 +357,7 @@ impl Engine {
                 let grouper = Grouper::new(key, value, collection.window_coder.clone(), windowing);
                 let watermark = Watermark::START;
                 // A TestStream wants to see each pane, whatever its collections are said to be.
-                let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
-                let scripted = self.graph.transforms.iter().any(scripted);
+                let scripted = self.graph.is_scripted();
                 let bounded = collection.bounded && !scripted;
                 let early = collection.windowing.trigger.fires_early();
                 let waits_for_all = bounded && early;

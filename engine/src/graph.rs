@@ -29,6 +29,14 @@ pub struct Graph {
     pub environments: Vec<Environment>,
 }
 
+impl Graph {
+    /// Whether a TestStream moves the time of the job.
+    pub(crate) fn is_scripted(&self) -> bool {
+        let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
+        self.transforms.iter().any(scripted)
+    }
+}
+
 /// A place where user code runs: bundles of its stages go to its workers.
 #[derive(Clone, Debug)]
 pub struct Environment {

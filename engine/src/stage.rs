@@ -10,7 +10,7 @@ use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::config::EngineConfig;
 use crate::event::Residual;
 use crate::fuse::Stage;
-use crate::graph::{Graph, Transform, TransformKind};
+use crate::graph::{Graph, TransformKind};
 use crate::keyed::{KeyedQueue, KeyedSpec, StageHolds};
 use crate::side_input::{Blocked, SideView};
 use crate::stage_queue::PlainQueue;
@@ -82,8 +82,7 @@ impl StageState {
         let collection = &graph.collections[stage.input.0 as usize];
         let format = CollectionFormat::from(collection);
         let mut sides = Vec::new();
-        let scripted = |transform: &Transform| matches!(transform.kind, TransformKind::TestStream(_));
-        let scripted = graph.transforms.iter().any(scripted);
+        let scripted = graph.is_scripted();
         for &(id, index) in &stage.side_inputs {
             if let TransformKind::User(user) = &graph.transforms[id.0 as usize].kind {
                 let side = &user.side_inputs[index];

@@ -751,13 +751,7 @@ async fn bundles_that_last_tell_their_metrics() {
     factory.functions.set("slow", |_, _| Ok(()));
     let release = Arc::new(Notify::new());
     factory.blocked = Some(("slow".to_owned(), release.clone()));
-    let counter = MonitoringInfo {
-        urn: urns::metrics::USER_SUM_INT64.to_owned(),
-        r#type: urns::metric_types::SUM_INT64_TYPE.to_owned(),
-        payload: vec![7].into(),
-        labels: [(urns::metric_labels::TRANSFORM.to_owned(), "slow".to_owned())].into(),
-        ..Default::default()
-    };
+    let counter = seven("slow");
     let response = purlin_proto::fn_execution::ProcessBundleProgressResponse {
         monitoring_infos: vec![counter],
         ..Default::default()
@@ -773,6 +767,17 @@ async fn bundles_that_last_tell_their_metrics() {
     assert_eq!(job.wait().await, JobState::Done);
     // The response told nothing, and it is what counts.
     assert!(job.metrics().attempted.is_empty());
+}
+
+/// A counter of a transform that stands at seven.
+fn seven(transform: &str) -> MonitoringInfo {
+    MonitoringInfo {
+        urn: urns::metrics::USER_SUM_INT64.to_owned(),
+        r#type: urns::metric_types::SUM_INT64_TYPE.to_owned(),
+        payload: vec![7].into(),
+        labels: [(urns::metric_labels::TRANSFORM.to_owned(), transform.to_owned())].into(),
+        ..Default::default()
+    }
 }
 
 /// A worker's metrics are told by short ids; a job does not wait for their meaning, but its end does.
@@ -792,13 +797,7 @@ async fn what_comes_next_does_not_wait_for_the_meaning_of_metrics() {
         tell.add_permits(1);
         Ok(())
     });
-    let counter = MonitoringInfo {
-        urn: urns::metrics::USER_SUM_INT64.to_owned(),
-        r#type: urns::metric_types::SUM_INT64_TYPE.to_owned(),
-        payload: vec![7].into(),
-        labels: [(urns::metric_labels::TRANSFORM.to_owned(), "make".to_owned())].into(),
-        ..Default::default()
-    };
+    let counter = seven("make");
     factory.metric = Some((counter, told));
     let job = start(&builder, factory);
     let ended = tokio::time::timeout(std::time::Duration::from_secs(20), job.wait());
@@ -822,13 +821,7 @@ async fn a_bundle_whose_result_is_refused_counts_once_and_is_finalized_once() {
         }
         Ok(())
     });
-    let counter = MonitoringInfo {
-        urn: urns::metrics::USER_SUM_INT64.to_owned(),
-        r#type: urns::metric_types::SUM_INT64_TYPE.to_owned(),
-        payload: vec![7].into(),
-        labels: [(urns::metric_labels::TRANSFORM.to_owned(), "make".to_owned())].into(),
-        ..Default::default()
-    };
+    let counter = seven("make");
     factory.metric = Some((counter, Arc::new(Semaphore::new(10))));
     let finalized = factory.finalized.clone();
     let job = start(&builder, factory);

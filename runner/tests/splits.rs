@@ -33,6 +33,17 @@ async fn split(answer: ProcessBundleSplitResponse) -> (usize, Vec<String>) {
     factory.progress = Some(ProcessBundleProgressResponse::default());
     factory.split = Some(answer);
     let splits = factory.splits.clone();
+    let job = start(&builder, factory).await;
+    release.notify_one();
+    assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
+    assert_eq!(processed.load(Ordering::SeqCst), 1);
+    let asked = splits.lock().unwrap().len();
+    (asked, warnings(&job).await)
+}
+
+/// Starts a job on one worker with room for several bundles. Time stands still while there is work: after these twenty
+/// seconds the splits have come.
+async fn start(builder: &Builder, factory: Factory) -> JobHandle {
     let options = PlanOptions {
         workers: 1,
         slots_per_worker: 4,
@@ -40,13 +51,8 @@ async fn split(answer: ProcessBundleSplitResponse) -> (usize, Vec<String>) {
     };
     let plan = plan(&builder.pipeline, &options).unwrap_or_else(|error| panic!("{error}"));
     let job = Job::start(plan, Arc::new(factory), JobSettings::default());
-    // Time stands still while there is work: the splits have come by then.
     tokio::time::sleep(Duration::from_secs(20)).await;
-    release.notify_one();
-    assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
-    assert_eq!(processed.load(Ordering::SeqCst), 1);
-    let asked = splits.lock().unwrap().len();
-    (asked, warnings(&job).await)
+    job
 }
 
 async fn warnings(job: &JobHandle) -> Vec<String> {
@@ -162,14 +168,7 @@ async fn a_finished_bundle_waits_ten_seconds_for_the_answer_and_then_runs_again(
     factory.progress = Some(ProcessBundleProgressResponse::default());
     factory.ignores_splits = true;
     let (splits, finalized) = (factory.splits.clone(), factory.finalized.clone());
-    let options = PlanOptions {
-        workers: 1,
-        slots_per_worker: 4,
-        ..PlanOptions::default()
-    };
-    let plan = plan(&builder.pipeline, &options).unwrap_or_else(|error| panic!("{error}"));
-    let job = Job::start(plan, Arc::new(factory), JobSettings::default());
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    let job = start(&builder, factory).await;
     release.notify_one();
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert_eq!(processed.load(Ordering::SeqCst), 1);
