@@ -8,11 +8,15 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::connection::{Connection, Silence};
 
 /// How long to wait when no connection can be accepted, for want of file descriptors or memory.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// How long nothing more is told of connections that cannot be accepted: a process on the edge could accept now and then.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +68,14 @@ pub async fn listen(host: &str, port: u16) -> Result<TcpListener, BindError> {
     Err(error(&last))
 }
 
-/// Accepts connections, so many at a time. Where the process has no file descriptor left it says so once and waits.
+/// Accepts connections, so many at a time. Where the process has no file descriptor left it says so, once a minute at most,
+/// and waits.
 pub struct Acceptor {
     listener: TcpListener,
     silence: Silence,
     open: Arc<Semaphore>,
-    /// It has been told that none can be accepted.
-    short: bool,
+    /// When it was last told that none can be accepted.
+    told: Option<Instant>,
 }
 
 impl Acceptor {
@@ -80,7 +85,7 @@ impl Acceptor {
             listener,
             silence,
             open: Arc::new(Semaphore::new(most)),
-            short: false,
+            told: None,
         }
     }
 
@@ -91,12 +96,12 @@ impl Acceptor {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    self.short = false;
                     return (Connection::new(stream, peer, self.silence, place), peer);
                 }
                 Err(error) if of_one_connection(&error) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut self.short, true) {
+                    if self.told.is_none_or(|told| told.elapsed() >= QUIET) {
+                        self.told = Some(Instant::now());
                         let at = self
                             .listener
                             .local_addr()
