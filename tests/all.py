@@ -32,6 +32,7 @@ CORE = ['batch', 'streaming', 'model', 'wire']
 STEPS = {
     # The first tier.
     'fmt': ['cargo', 'fmt', '--all', '--check'],
+    'circles': ['python3', 'tests/circles.py'],
     'build': ['make', '--no-print-directory', 'build'],
     'build-tests': ['cargo', 'test', '-q', *COMPILED, '--no-run'],
     'unit': ['cargo', 'test', *COMPILED, '--no-fail-fast'],
@@ -49,13 +50,13 @@ STEPS = {
 }
 # Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
 TIERS = {
-    'first': [['fmt', 'build', 'build-tests', 'unit'], ['core', 'modes']],
+    'first': [['fmt', 'circles', 'build', 'build-tests', 'unit'], ['core', 'modes']],
     'second': [['clippy', 'docs', 'deny', 'simulation', 'fuzz', 'docker', 'end-to-end'], ['suites']],
 }
 # What a step waits for where both are called for: `core` for the programs, and `modes`, which calls cargo, for all builds.
 AFTER = {'core': 'build', 'modes': 'build-tests'}
 # Steps that are one check each.
-CHECKS = ('fmt', 'build', 'build-tests', 'clippy', 'docs', 'deny', 'fuzz')
+CHECKS = ('fmt', 'circles', 'build', 'build-tests', 'clippy', 'docs', 'deny', 'fuzz')
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 MORE = {

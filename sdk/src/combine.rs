@@ -2,9 +2,6 @@
 
 use purlin_model::Element;
 
-pub(crate) use crate::primitives::CombineGlobally;
-pub use crate::transforms::Sum;
-
 /// Combines values of a key (or of a whole collection) by way of accumulators, which can be merged in any order.
 ///
 /// ```

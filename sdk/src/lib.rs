@@ -58,6 +58,7 @@
 // Derive macros name this crate, in this crate, too.
 extern crate self as purlin;
 
+mod closure;
 mod combine;
 mod dofn;
 mod error;
@@ -73,26 +74,29 @@ pub mod schema;
 pub mod side_input;
 pub mod sources;
 pub mod splittable;
+mod stage;
 pub mod state;
 pub mod testing;
 pub mod transforms;
 pub mod windowing;
 
 pub use clap;
-pub use combine::{CombineFn, Sum};
-pub use dofn::{AsyncDoFn, Context, DoFn, FinishContext, KeyedContext, OutputTag, OutputTags, StatefulDoFn};
+pub use combine::CombineFn;
+pub use dofn::{AsyncDoFn, Context, DoFn, FinishContext, KeyedContext, OutputTag, StatefulDoFn};
 pub use error::{BoxError, BuildError, DoFnResult, RunError};
 pub use pipeline::{PCollection, PTransform, Pipeline};
+pub use primitives::OutputTags;
 pub use purlin_derive::{Element, Schema, test};
 pub use purlin_model as coders;
 pub use purlin_model::{Element, PaneInfo, Timestamp, Window};
 pub use result::{PipelineHandle, PipelineResult, PipelineState};
 pub use schema::Schema;
 pub use serde;
+pub use transforms::Sum;
 
 /// What nearly every pipeline needs.
 pub mod prelude {
-    pub use crate::combine::{CombineFn, Sum};
+    pub use crate::combine::CombineFn;
     pub use crate::dofn::{AsyncDoFn, Context, DoFn, FinishContext, KeyedContext, OutputTag, StatefulDoFn};
     pub use crate::error::{BoxError, BuildError, DoFnResult, RunError};
     pub use crate::io::{
@@ -128,7 +132,7 @@ pub mod prelude {
     pub use crate::testing::{PAssert, TestPipeline, TestStream};
     pub use crate::transforms::{
         ApproximateQuantiles, BatchElements, CoGroupByKey, Count, Distinct, GroupByFields, GroupByRow, Join,
-        Keys, KvSwap, Latest, Max, Mean, Min, Partition, Sample, Select, ToList, ToSet, Top, Values,
+        Keys, KvSwap, Latest, Max, Mean, Min, Partition, Sample, Select, Sum, ToList, ToSet, Top, Values,
         WithKeys,
     };
     pub use crate::windowing::{

@@ -8,9 +8,9 @@ use purlin_model::{Element, Header, PaneInfo, Timestamp, Window, Windows};
 
 use super::OutputTag;
 use crate::error::{BoxError, DoFnResult};
-use crate::harness::{AnyEdge, BundleCell, Edge, Failure, Finalizer, Pace, SideReaders};
 use crate::metrics::STEP;
-use crate::side_input::{SideInput, View};
+use crate::side_input::{SideInput, SideReaders, View};
+use crate::stage::{AnyEdge, BundleCell, Edge, Failure, Finalizer, Pace};
 use crate::windowing::WindowType;
 
 /// The outputs of a step.

@@ -6,7 +6,7 @@ use purlin_model::Element;
 
 use super::{Context, FinishContext};
 use crate::error::DoFnResult;
-use crate::harness::KeyedState;
+use crate::stage::KeyedState;
 use crate::state::{Fields, FiredTimer, Keyed};
 
 /// The timer family by which a runner tells that a window expires.

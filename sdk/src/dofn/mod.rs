@@ -15,8 +15,8 @@ pub use context::{Context, FinishContext};
 pub use func::{ContextFn, FilterFn, FlatMapFn, MapFn, TryFlatMapFn, TryMapFn};
 pub(crate) use keyed::EXPIRATION;
 pub use keyed::{KeyedContext, StatefulDoFn};
+pub use tag::OutputTag;
 pub(crate) use tag::TagSpec;
-pub use tag::{OutputTag, OutputTags};
 
 use crate::error::DoFnResult;
 

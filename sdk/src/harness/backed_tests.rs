@@ -10,8 +10,8 @@ use purlin_runner::translate::{PlanOptions, plan};
 use purlin_runner::worker::StateHandler;
 
 use super::executor::{BundleStart, Executor};
-use super::failure::Failure;
 use crate::prelude::*;
+use crate::stage::failure::Failure;
 
 static ALIVE: AtomicI64 = AtomicI64::new(0);
 

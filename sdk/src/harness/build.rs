@@ -15,18 +15,18 @@ use purlin_proto::pipeline::{
 use purlin_proto::urns::{runner_transforms, transforms};
 use rustc_hash::FxHashMap;
 
-use super::bundle::BundleCell;
-use super::edge::{AnyReceiver, ElementCount};
-use super::element::{AnyShared, ElementType};
 use super::executor::{Executor, guarded};
-use super::failure::Failure;
-use super::io::{SinkBuffer, Source, WireForm};
-use super::keyed::TimerSink;
-use super::monitor::{BundleMonitor, LiveSlot, Step};
-use super::node::{Node, Registry, StepBuilder};
-use super::state_cache::WorkerShared;
 use super::windows::{Question, WindowsSource};
 use crate::metrics::BundleMetrics;
+use crate::stage::bundle::BundleCell;
+use crate::stage::edge::{AnyReceiver, ElementCount};
+use crate::stage::element::{AnyShared, ElementType};
+use crate::stage::failure::Failure;
+use crate::stage::io::{SinkBuffer, Source, WireForm};
+use crate::stage::monitor::{BundleMonitor, LiveSlot, Step};
+use crate::stage::node::TimerSink;
+use crate::stage::node::{Node, Registry, StepBuilder};
+use crate::stage::state_cache::WorkerShared;
 use crate::windowing::TimestampCombiner;
 
 /// What a transform of the descriptor is.

@@ -8,12 +8,12 @@ use purlin_model::{Element, Header, PaneInfo, Timestamp, Window, Windows};
 use purlin_proto::urns::transforms;
 use rustc_hash::FxHashMap;
 
-use super::edge::{AnyReceiver, Edge, Receiver};
-use super::element::{ElementType, any_receiver};
-use super::failure::Failure;
-use super::node::{Node, Signature, StepBuilder};
 use crate::combine::CombineFn;
 use crate::metrics::STEP;
+use crate::stage::edge::{AnyReceiver, Edge, Receiver};
+use crate::stage::element::{ElementType, any_receiver};
+use crate::stage::failure::Failure;
+use crate::stage::node::{Node, Signature, StepBuilder};
 use crate::windowing::TimestampCombiner;
 
 /// A CombineFn in the registry, for keys of type `K`.

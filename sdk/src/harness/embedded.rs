@@ -17,11 +17,11 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::executor::{BundleStart, Executor};
-use super::failure::Failure;
-use super::monitor::BundleMonitor;
-use super::node::Registry;
-use super::state_cache::WorkerShared;
 use super::threads::{Bundles, Executors, Threads};
+use crate::stage::failure::Failure;
+use crate::stage::monitor::BundleMonitor;
+use crate::stage::node::Registry;
+use crate::stage::state_cache::WorkerShared;
 
 /// Starts [`EmbeddedWorker`]s.
 pub struct EmbeddedFactory {

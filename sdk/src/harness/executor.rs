@@ -11,16 +11,16 @@ use purlin_proto::fn_execution::{ProcessBundleDescriptor, ProcessBundleResponse}
 use purlin_runner::worker::{BundleOutcome, StateHandler};
 use rustc_hash::FxHashMap;
 
-use super::backed::Decoding;
 use super::build;
-use super::bundle::BundleCell;
-use super::failure::Failure;
-use super::io::{SinkBuffer, Source, SourceError};
-use super::keyed::TimerSink;
-use super::monitor::BundleMonitor;
-use super::node::Registry;
-use super::state_cache::WorkerShared;
 use crate::metrics::{STEP, enter};
+use crate::stage::backed::Decoding;
+use crate::stage::bundle::BundleCell;
+use crate::stage::failure::Failure;
+use crate::stage::io::{SinkBuffer, Source, SourceError};
+use crate::stage::monitor::BundleMonitor;
+use crate::stage::node::Registry;
+use crate::stage::node::TimerSink;
+use crate::stage::state_cache::WorkerShared;
 
 /// What a bundle comes with.
 pub struct BundleStart {

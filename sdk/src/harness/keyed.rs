@@ -7,24 +7,16 @@ use bytes::Bytes;
 use purlin_model::{DecodeError, Element, Header, Timer, Window, WindowCoder, Windows};
 use purlin_proto::urns::transforms;
 
-use super::edge::{AnyReceiver, Receiver};
-use super::element::{ElementType, any_receiver};
-use super::failure::Failure;
-use super::keyed_state::KeyedState;
-use super::node::{Node, Signature, StepBuilder};
 use super::user_code::{Prototype, UserStep};
 use crate::dofn::{EXPIRATION, KeyedContext, StatefulDoFn};
 use crate::error::DoFnResult;
+use crate::stage::edge::{AnyReceiver, Receiver};
+use crate::stage::element::{ElementType, any_receiver};
+use crate::stage::failure::Failure;
+use crate::stage::keyed_state::KeyedState;
+use crate::stage::node::{Node, Signature, StepBuilder, TimerSink};
 use crate::state::{FieldSpec, FiredTimer};
 use crate::windowing::{SdkWindowFn, WindowFn};
-
-/// What takes the timers of a step.
-pub(super) trait TimerSink {
-    /// Timers of a family fire.
-    fn fire(&mut self, family: &str, data: &[u8]) -> Result<(), Failure>;
-    /// The timers that were set or cleared, by family.
-    fn take(&mut self) -> Vec<(String, Bytes)>;
-}
 
 /// A StatefulDoFn in the registry.
 pub(crate) struct StatefulNode<D> {

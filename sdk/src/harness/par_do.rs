@@ -3,12 +3,12 @@
 use purlin_model::{Header, Windows};
 use purlin_proto::urns::transforms;
 
-use super::edge::{AnyReceiver, Receiver};
-use super::element::{ElementType, any_receiver};
-use super::failure::Failure;
-use super::node::{Node, Signature, StepBuilder};
 use super::user_code::{Prototype, UserStep};
 use crate::dofn::DoFn;
+use crate::stage::edge::{AnyReceiver, Receiver};
+use crate::stage::element::{ElementType, any_receiver};
+use crate::stage::failure::Failure;
+use crate::stage::node::{Node, Signature, StepBuilder};
 
 /// A DoFn in the registry.
 pub(crate) struct ParDoNode<D>(pub Prototype<D>);
@@ -90,12 +90,12 @@ mod tests {
 
     use purlin_model::Timestamp;
 
-    use super::super::bundle::BundleCell;
-    use super::super::edge::{Edge, ElementCount};
-    use super::super::side::SideReaders;
     use super::super::user_code::Code;
     use super::*;
     use crate::dofn::{Context, ContextFn, FilterFn, FlatMapFn, MapFn, Outputs, TryMapFn};
+    use crate::side_input::SideReaders;
+    use crate::stage::bundle::BundleCell;
+    use crate::stage::edge::{Edge, ElementCount};
 
     type Seen = Rc<RefCell<Vec<(i64, Timestamp)>>>;
 

@@ -8,17 +8,17 @@ use purlin_proto::fn_execution::{BundleApplication, DelayedBundleApplication};
 use purlin_proto::pipeline::is_bounded;
 use purlin_proto::urns::transforms;
 
-use super::edge::{AnyReceiver, Edge, Receiver};
-use super::element::{ElementType, any_receiver};
-use super::failure::Failure;
-use super::io::WireForm;
-use super::monitor::{BundleMonitor, LiveElement};
-use super::node::{Node, Signature, StepBuilder};
 use super::user_code::{Code, Prototype, UserStep};
 use crate::splittable::{
     Continuation, Live, Progress, RestrictionOf, RestrictionTracker, SplitContext, SplittableDoFn,
     WatermarkEstimator, WatermarkStateOf,
 };
+use crate::stage::edge::{AnyReceiver, Edge, Receiver};
+use crate::stage::element::{ElementType, any_receiver};
+use crate::stage::failure::Failure;
+use crate::stage::io::WireForm;
+use crate::stage::monitor::{BundleMonitor, LiveElement};
+use crate::stage::node::{Node, Signature, StepBuilder};
 
 /// An element with its restriction and its watermark estimator's state.
 type Paired<D> = (<D as SplittableDoFn>::In, (RestrictionOf<D>, WatermarkStateOf<D>));
@@ -227,7 +227,7 @@ struct Process<D: SplittableDoFn> {
     step: UserStep<D, D::Out>,
     place: Arc<Place>,
     monitor: Option<Arc<BundleMonitor>>,
-    bundle: std::rc::Rc<super::bundle::BundleCell>,
+    bundle: std::rc::Rc<crate::stage::bundle::BundleCell>,
 }
 
 /// An element in the works, for the thread that asks for progress and splits.

@@ -14,9 +14,9 @@ use purlin_runner::translate::{PlanOptions, plan};
 use purlin_runner::worker::{BundleOutcome, StateHandler};
 
 use super::executor::{BundleStart, Executor};
-use super::monitor::BundleMonitor;
-use super::node::Registry;
 use crate::prelude::*;
+use crate::stage::monitor::BundleMonitor;
+use crate::stage::node::Registry;
 
 /// Claims offsets, and stops at one of them to let the test look.
 #[derive(Clone)]

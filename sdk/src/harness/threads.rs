@@ -10,9 +10,9 @@ use purlin_proto::fn_execution::ProcessBundleDescriptor;
 use rustc_hash::FxHashMap;
 
 use super::executor::Executor;
-use super::failure::Failure;
-use super::node::Registry;
-use super::state_cache::WorkerShared;
+use crate::stage::failure::Failure;
+use crate::stage::node::Registry;
+use crate::stage::state_cache::WorkerShared;
 
 /// Deep chains of steps are deep chains of calls. The memory is reserved, not used.
 const STACK: usize = 64 << 20;

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use purlin_model::{Element, Header};
 
-use super::element::ElementType;
-use super::failure::Failure;
-use super::node::{Signature, StepBuilder};
-use super::side::{SideReader, SideReaders};
 use crate::dofn::{Context, FinishContext, Outputs, TagSpec};
 use crate::error::{BoxError, DoFnResult};
 use crate::metrics::STEP;
+use crate::side_input::{SideReader, SideReaders};
+use crate::stage::element::ElementType;
+use crate::stage::failure::Failure;
+use crate::stage::node::{Signature, StepBuilder};
 use crate::windowing::WindowFn;
 
 /// Tag of the main output.

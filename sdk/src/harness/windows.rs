@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use purlin_model::{DecodeError, PaneInfo, Timestamp, Window, WindowCoder, wire};
 
-use super::failure::Failure;
-use super::io::{ReadIndex, SinkBuffer, Source, SourceError};
+use crate::stage::failure::Failure;
+use crate::stage::io::{ReadIndex, SinkBuffer, Source, SourceError};
 use crate::windowing::{SdkWindowFn, WindowFn};
 
 /// What is asked of a window function.

@@ -46,9 +46,6 @@ pub use parse::{Parsed, parse, try_parse_from};
 
 use crate::error::RunError;
 pub use crate::harness::grpc::in_worker;
-use crate::pipeline::BuiltPipeline;
-use crate::result::PipelineHandle;
-use crate::runners::{DirectOptions, DirectRunner, portable};
 
 /// Which runner runs the pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
@@ -282,7 +279,7 @@ impl PipelineOptions {
         })
     }
 
-    fn number<N: std::str::FromStr<Err: std::fmt::Display>>(
+    pub(crate) fn number<N: std::str::FromStr<Err: std::fmt::Display>>(
         &self,
         name: &str,
         of: &str,
@@ -295,26 +292,6 @@ impl PipelineOptions {
             })
         };
         self.experiment(name).map(parse).transpose()
-    }
-
-    /// Starts a pipeline on the runner that these options name.
-    pub(crate) fn start(&self, built: BuiltPipeline) -> Result<PipelineHandle, RunError> {
-        // In a worker, this serves the runner that started the process, and ends it.
-        crate::harness::grpc::serve(&built);
-        match self.runner {
-            RunnerKind::Direct => {
-                let options = DirectOptions {
-                    max_bundle_elements: self.number("max_bundle_elements", "elements")?,
-                    state_backed_iterable_bytes: self.number("state_backed_iterable_bytes", "bytes")?,
-                    max_attempts: Some(self.max_attempts),
-                    job_name: self.job_name(),
-                    parallelism: Some(self.direct_workers()),
-                    pipeline_options: self.to_struct(),
-                };
-                DirectRunner::start(built, &options)
-            }
-            RunnerKind::Portable | RunnerKind::Prism => portable::start(built, self),
-        }
     }
 
     /// How long a job service may take to answer.

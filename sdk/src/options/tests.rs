@@ -205,7 +205,7 @@ fn a_worker_reads_the_same_options_again() {
         ["x", "y"]
     );
 
-    let again = proto::launched_with(&all).unwrap();
+    let again = crate::harness::grpc::options::launched_with(&all).unwrap();
     let again: Options = try_parse_from(std::iter::once("worker".to_owned()).chain(again)).unwrap();
     assert_eq!(
         (again.input.as_str(), again.quiet, again.pipeline.runner),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use purlin_model::CoderSpec;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::harness::Node;
+use crate::stage::Node;
 use crate::windowing::{CustomFn, SdkWindowFn, Windowing};
 
 /// Index of a PCollection in the graph.

@@ -19,7 +19,7 @@ pub(crate) use proto::ENVIRONMENT;
 pub use value::{CollectionRef, PBegin, PValue};
 
 use crate::error::BuildError;
-use crate::harness::Node;
+use crate::stage::Node;
 use crate::windowing::{CustomFn, Windowing};
 
 /// A pipeline: a graph of transforms that is built first and run afterwards.

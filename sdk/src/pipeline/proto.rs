@@ -10,7 +10,7 @@ use purlin_proto::urns::{protocols, requirements, transforms};
 
 use super::graph::{Collection, Graph, TransformIndex};
 use crate::error::BuildError;
-use crate::harness::Registry;
+use crate::stage::Registry;
 use crate::windowing::{SdkWindowFn, Windowing};
 
 /// Id of the SDK's environment in every pipeline.

@@ -10,11 +10,13 @@ use purlin_proto::pipeline::CombinePayload;
 use purlin_proto::urns::transforms;
 
 use super::{GroupByKey, Impulse, ParDo};
+use crate::closure::{CLOSURE_COMBINE_FN, ClosurePayload};
 use crate::combine::CombineFn;
 use crate::dofn::Context;
-use crate::harness::{CLOSURE_COMBINE_FN, ClosurePayload, CombineNode, Node};
+use crate::harness::CombineNode;
 use crate::pipeline::{PCollection, PTransform};
 use crate::primitives::Pair;
+use crate::stage::Node;
 use crate::windowing::WindowFn;
 
 /// Combines the values of each key. What can be combined before the grouping is.

@@ -8,10 +8,13 @@ use purlin_model::Element;
 use purlin_proto::pipeline::{FunctionSpec, ParDoPayload, SideInput as SideInputProto};
 use purlin_proto::urns::{side_inputs, transforms};
 
-use crate::dofn::{OutputTag, OutputTags, TagSpec};
-use crate::harness::{CLOSURE_DO_FN, ClosurePayload, MAIN, Node, Prototype, SideSpec};
+use super::tags::OutputTags;
+use crate::closure::{CLOSURE_DO_FN, ClosurePayload};
+use crate::dofn::{OutputTag, TagSpec};
+use crate::harness::{MAIN, Prototype, SideSpec};
 use crate::pipeline::{CollectionId, PCollection, Pipeline};
 use crate::side_input::{SideInput, View};
+use crate::stage::Node;
 use crate::windowing::{SdkWindowFn, Windowing};
 
 /// The side inputs of a transform.
@@ -35,7 +38,7 @@ impl Sides {
         };
         self.0.push(Declared {
             spec,
-            collection: view.collection(),
+            collection: CollectionId(view.collection()),
             pipeline: view.pipeline(),
         });
     }

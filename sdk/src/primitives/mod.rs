@@ -11,8 +11,11 @@ mod impulse;
 mod pair;
 mod par_do;
 mod reshuffle;
+mod side_input;
 mod splittable;
 mod stateful;
+mod tags;
+mod window_into;
 
 pub use async_par_do::AsyncParDo;
 pub use combine::{CombineGlobally, CombinePerKey};
@@ -27,3 +30,5 @@ pub use par_do::ParDo;
 pub use reshuffle::Reshuffle;
 pub use splittable::SplittableParDo;
 pub use stateful::StatefulParDo;
+pub use tags::OutputTags;
+pub use window_into::WindowInto;

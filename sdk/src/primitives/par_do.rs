@@ -4,7 +4,8 @@ use purlin_model::Element;
 use purlin_proto::pipeline::ParDoPayload;
 
 use super::ends::{Sides, SomeTags, add_step, user_code_transform};
-use crate::dofn::{Context, ContextFn, DoFn, OutputTags};
+use super::tags::OutputTags;
+use crate::dofn::{Context, ContextFn, DoFn};
 use crate::error::DoFnResult;
 use crate::harness::ParDoNode;
 use crate::pipeline::{PCollection, PTransform};

@@ -4,7 +4,7 @@ use purlin_model::Element;
 use purlin_proto::pipeline::ParDoPayload;
 
 use super::ends::{Sides, SomeTags, add_step, user_code_transform};
-use crate::dofn::OutputTags;
+use super::tags::OutputTags;
 use crate::harness::SplittableNode;
 use crate::pipeline::{PCollection, PTransform};
 use crate::side_input::{SideInput, View};

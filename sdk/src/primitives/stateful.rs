@@ -7,8 +7,10 @@ use purlin_proto::pipeline::{self as beam, FunctionSpec, ParDoPayload, state_spe
 use purlin_proto::urns::user_states;
 
 use super::ends::{Sides, SomeTags, add_step, user_code_transform};
-use crate::dofn::{EXPIRATION, OutputTags, StatefulDoFn};
-use crate::harness::{CLOSURE_COMBINE_FN, StatefulNode};
+use super::tags::OutputTags;
+use crate::closure::CLOSURE_COMBINE_FN;
+use crate::dofn::{EXPIRATION, StatefulDoFn};
+use crate::harness::StatefulNode;
 use crate::pipeline::{PCollection, PTransform, Pipeline};
 use crate::side_input::{SideInput, View};
 use crate::state::{FieldKind, FieldSpec, Fields, TimeDomain};

@@ -4,8 +4,8 @@ mod direct;
 pub(crate) mod portable;
 
 use crate::error::RunError;
-use crate::options::PipelineOptions;
-use crate::pipeline::Pipeline;
+use crate::options::{PipelineOptions, RunnerKind};
+use crate::pipeline::{BuiltPipeline, Pipeline};
 use crate::result::{PipelineHandle, PipelineResult};
 
 pub use direct::{DirectOptions, DirectRunner};
@@ -26,6 +26,26 @@ impl Pipeline {
     pub fn start(&self, options: &PipelineOptions) -> Result<PipelineHandle, RunError> {
         let built = self.build()?;
         let at_end = self.lock().at_end.clone();
-        Ok(options.start(built)?.at_end(at_end))
+        Ok(start(options, built)?.at_end(at_end))
+    }
+}
+
+/// Starts a pipeline on the runner that these options name.
+fn start(options: &PipelineOptions, built: BuiltPipeline) -> Result<PipelineHandle, RunError> {
+    // In a worker, this serves the runner that started the process, and ends it.
+    crate::harness::grpc::serve(&built.proto, &built.registry);
+    match options.runner {
+        RunnerKind::Direct => {
+            let direct = DirectOptions {
+                max_bundle_elements: options.number("max_bundle_elements", "elements")?,
+                state_backed_iterable_bytes: options.number("state_backed_iterable_bytes", "bytes")?,
+                max_attempts: Some(options.max_attempts),
+                job_name: options.job_name(),
+                parallelism: Some(options.direct_workers()),
+                pipeline_options: options.to_struct(),
+            };
+            DirectRunner::start(built, &direct)
+        }
+        RunnerKind::Portable | RunnerKind::Prism => portable::start(built, options),
     }
 }

@@ -8,7 +8,7 @@ use purlin_model::backed::EncodedIterable;
 use purlin_model::{CoderSpec, DecodeError, Element, urns, wire};
 
 use crate::error::BoxError;
-use crate::harness::{PageIter, Pages, backed_pages};
+use crate::stage::{PageIter, Pages, backed_pages};
 
 /// All elements of a side input, or all values of a key, in no order: what the runner did not send with the element is
 /// read from it page by page while they are iterated over, each time anew, and not kept.

@@ -21,6 +21,7 @@
 //! ```
 
 mod lazy;
+mod reader;
 
 use std::fmt;
 use std::hash::Hash;
@@ -32,10 +33,10 @@ use purlin_model::Element;
 use rustc_hash::FxHashMap;
 
 pub use lazy::{Elements, ElementsIter};
+pub(crate) use reader::{SideReader, SideReaders};
 
 use crate::error::BoxError;
-use crate::harness::Pages;
-use crate::pipeline::{CollectionId, PCollection};
+use crate::stage::Pages;
 use crate::windowing::WindowFn;
 
 /// How a side input's elements become a value.
@@ -150,7 +151,8 @@ pub struct SideInput<V: View> {
     id: u64,
     /// Which pipeline: not the pipeline itself, which owns the code that captures this handle.
     pipeline: u64,
-    collection: CollectionId,
+    /// Its number in the pipeline.
+    collection: usize,
     name: Arc<str>,
     window_fn: WindowFn,
     default: Option<Arc<V::Value>>,
@@ -176,13 +178,20 @@ impl<V: View> fmt::Debug for SideInput<V> {
 }
 
 impl<V: View> SideInput<V> {
-    fn new<T>(collection: &PCollection<T>, default: Option<V::Value>) -> SideInput<V> {
+    /// The view of a collection, by its number in its pipeline. `id` tells the views of a pipeline apart.
+    pub(crate) fn new(
+        id: u64,
+        (pipeline, collection): (u64, usize),
+        name: &str,
+        window_fn: WindowFn,
+        default: Option<V::Value>,
+    ) -> SideInput<V> {
         SideInput {
-            id: collection.pipeline().next_view_id(),
-            pipeline: collection.pipeline().id(),
-            collection: collection.id(),
-            name: collection.name().into(),
-            window_fn: collection.windowing().window_fn().clone(),
+            id,
+            pipeline,
+            collection,
+            name: name.into(),
+            window_fn,
             default: default.map(Arc::new),
         }
     }
@@ -191,7 +200,7 @@ impl<V: View> SideInput<V> {
         self.id
     }
 
-    pub(crate) fn collection(&self) -> CollectionId {
+    pub(crate) fn collection(&self) -> usize {
         self.collection
     }
 
@@ -220,63 +229,5 @@ impl<V: View> SideInput<V> {
                 ),
             },
         }
-    }
-}
-
-impl<T: Element + Sync> PCollection<T> {
-    /// Its one element, for other elements to see. More or fewer elements are an error when it is read.
-    pub fn as_singleton(&self) -> SideInput<Singleton<T>> {
-        SideInput::new(self, None)
-    }
-
-    /// Its one element, or this value where there is none.
-    pub fn as_singleton_or(&self, default: T) -> SideInput<Singleton<T>> {
-        SideInput::new(self, Some(default))
-    }
-
-    /// All of its elements.
-    pub fn as_list(&self) -> SideInput<List<T>> {
-        SideInput::new(self, None)
-    }
-
-    /// All of its elements, read from the runner page by page whenever they are iterated over: for side inputs that memory
-    /// does not hold. [`PCollection::as_list`] reads them once.
-    ///
-    /// ```
-    /// use purlin::prelude::*;
-    ///
-    /// let p = TestPipeline::new();
-    /// let many = p.apply(Create::new(0..1000i64)).as_iterable();
-    /// let sums = p.apply_named("Main", Create::new([5i64])).apply(
-    ///     ParDo::of("Sum", {
-    ///         let many = many.clone();
-    ///         move |n: i64, ctx: &mut Context<'_, i64>| {
-    ///             let mut sum = n;
-    ///             for element in ctx.side(&many)?.iter() {
-    ///                 sum += element?;
-    ///             }
-    ///             ctx.output(sum);
-    ///             Ok(())
-    ///         }
-    ///     })
-    ///     .with_side_input(&many),
-    /// );
-    /// PAssert::that(&sums).equals(499_505);
-    /// p.run();
-    /// ```
-    pub fn as_iterable(&self) -> SideInput<Iterable<T>> {
-        SideInput::new(self, None)
-    }
-}
-
-impl<K: Element + Sync + Eq + Hash, V: Element + Sync> PCollection<(K, V)> {
-    /// Its values by key. A key that comes twice is an error when it is read.
-    pub fn as_map(&self) -> SideInput<Map<K, V>> {
-        SideInput::new(self, None)
-    }
-
-    /// All values by key.
-    pub fn as_multimap(&self) -> SideInput<Multimap<K, V>> {
-        SideInput::new(self, None)
     }
 }

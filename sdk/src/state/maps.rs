@@ -4,7 +4,7 @@ use purlin_model::{DecodeError, Element};
 
 use super::{Field, FieldKind, FieldSpec, Keyed, handle};
 use crate::error::{BoxError, DoFnResult};
-use crate::harness::MapEntry;
+use crate::stage::MapEntry;
 
 handle!(
     /// A value by key. Keys are the same if they are encoded alike.

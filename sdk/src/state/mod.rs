@@ -43,19 +43,18 @@ mod maps;
 mod ordered;
 mod timer;
 
+use rustc_hash::FxHasher;
 use std::any::TypeId;
 use std::hash::{BuildHasher, BuildHasherDefault};
-use std::sync::Arc;
-
-use purlin_model::CoderSpec;
-use rustc_hash::FxHasher;
 
 pub use bags::{BagState, CombiningState, SetState, ValueState};
 pub use maps::{MapState, MultimapState};
 pub use ordered::OrderedListState;
-pub use timer::{FiredTimer, TimeDomain, Timer, TimerRequest};
+pub use timer::{FiredTimer, Timer, TimerRequest};
 
-use crate::harness::KeyedState;
+pub(crate) use crate::stage::FieldKind;
+use crate::stage::KeyedState;
+pub use crate::stage::{FieldSpec, TimeDomain};
 
 /// A context that knows the key and window whose state is meant.
 pub trait Keyed {
@@ -69,27 +68,6 @@ pub trait Field {
     /// What runners are told of it.
     #[doc(hidden)]
     fn spec(&self) -> FieldSpec;
-}
-
-/// What a field is.
-#[doc(hidden)]
-#[derive(Clone, Debug, PartialEq)]
-pub struct FieldSpec {
-    pub(crate) id: u64,
-    pub(crate) name: Arc<str>,
-    pub(crate) kind: FieldKind,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum FieldKind {
-    Value(CoderSpec),
-    Bag(CoderSpec),
-    Set(CoderSpec),
-    Combining(CoderSpec),
-    Map(CoderSpec, CoderSpec),
-    Multimap(CoderSpec, CoderSpec),
-    OrderedList(CoderSpec),
-    Timer(TimeDomain),
 }
 
 /// The fields that a DoFn declares; see [`fields!`](crate::fields).

@@ -6,17 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use purlin_model::Timestamp;
 
-use super::{Field, FieldKind, FieldSpec, Keyed, field_id};
+use super::{Field, FieldKind, FieldSpec, Keyed, TimeDomain, field_id};
 use crate::error::{BoxError, DoFnResult};
-
-/// Which time a timer waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TimeDomain {
-    /// The input's watermark.
-    EventTime,
-    /// The clock.
-    ProcessingTime,
-}
 
 /// A family of timers. Each key has, in each window, one timer for each tag; the timer without a tag is the one of the
 /// empty tag. Setting a timer that is set replaces it.

@@ -2,8 +2,9 @@
 
 use purlin_model::Element;
 
-use crate::dofn::{Context, OutputTag, OutputTags, TagSpec};
+use crate::dofn::{Context, OutputTag, TagSpec};
 use crate::pipeline::{PCollection, PTransform, Pipeline};
+use crate::primitives::OutputTags;
 use crate::primitives::ParDo;
 use crate::windowing::Windowing;
 

@@ -307,7 +307,7 @@ impl CustomFn {
 
     pub(crate) fn payload(&self) -> Bytes {
         use prost::Message;
-        let payload = crate::harness::ClosurePayload {
+        let payload = crate::closure::ClosurePayload {
             path: self.name().to_owned(),
             type_name: self.0.type_name().to_owned(),
         };

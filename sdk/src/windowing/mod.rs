@@ -13,7 +13,6 @@
 
 mod calendar;
 mod custom;
-mod into;
 mod proto;
 
 use std::time::Duration;
@@ -23,7 +22,6 @@ use purlin_proto::pipeline::FunctionSpec;
 
 pub use calendar::CalendarWindows;
 pub use custom::{CustomFn, CustomWindowFn, IntervalWindow, IntoWindow, Merged, WindowType};
-pub use into::WindowInto;
 pub(crate) use proto::window_fn_from_spec;
 pub use purlin_model::{Accumulation, AfterEndOfWindow, TimestampCombiner, TimestampTransform, Trigger};
 

@@ -14,6 +14,7 @@ mod control;
 mod data;
 mod fingerprint;
 pub(crate) mod logging;
+pub(crate) mod options;
 mod pool;
 mod provision;
 mod replay;
@@ -34,7 +35,7 @@ pub(crate) use fingerprint::{build_id, fingerprint};
 pub(crate) use pool::LoopbackPool;
 pub(crate) use replay::{BUILD, GRAPH, enter_worker, serve};
 
-use super::node::Registry;
+use crate::stage::Registry;
 
 /// Protocols of the Fn API that this harness has beyond what every environment of the SDK lists.
 pub(crate) const CAPABILITIES: &[&str] = &[

@@ -4,18 +4,18 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::process::exit;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use prost_types::value::Kind;
 use purlin_proto::fn_execution::ProvisionInfo;
-use purlin_proto::pipeline::ApiServiceDescriptor;
+use purlin_proto::pipeline::{ApiServiceDescriptor, Pipeline};
 
 use super::control::Harness;
 use super::fingerprint::{build_id, difference, fingerprint};
 use super::logging;
+use super::options::{key, launched_with, read_strings};
 use super::{HarnessSettings, provision};
-use crate::options::proto::{key, launched_with, read_strings};
-use crate::pipeline::BuiltPipeline;
+use crate::stage::Registry;
 
 /// Option that holds the [`build_id`] of the launcher.
 pub(crate) const BUILD: &str = "purlin_build";
@@ -110,11 +110,11 @@ fn fail(id: &str, error: &str) -> ! {
 }
 
 /// Serves the runner that started this process. Returns only if the process is no worker.
-pub(crate) fn serve(built: &BuiltPipeline) {
+pub(crate) fn serve(pipeline: &Pipeline, registry: &Arc<Registry>) {
     let Some(worker) = WORKER.get() else { return };
     logging::of_worker();
     let served = runtime().and_then(|runtime| {
-        let served = runtime.block_on(serve_runner(worker, built));
+        let served = runtime.block_on(serve_runner(worker, pipeline, registry));
         runtime.shutdown_background();
         served
     });
@@ -124,18 +124,22 @@ pub(crate) fn serve(built: &BuiltPipeline) {
     }
 }
 
-async fn serve_runner(worker: &WorkerProcess, built: &BuiltPipeline) -> Result<(), String> {
+async fn serve_runner(
+    worker: &WorkerProcess,
+    pipeline: &Pipeline,
+    registry: &Arc<Registry>,
+) -> Result<(), String> {
     let settings = HarnessSettings {
         worker_id: worker.id.clone(),
         control: worker.control.clone(),
         logging: worker.logging.clone(),
         status: worker.info.status_endpoint.as_ref().map(|d| d.url.clone()),
         runner_capabilities: worker.info.runner_capabilities.clone(),
-        registry: built.registry.clone(),
+        registry: registry.clone(),
     };
     let harness = Harness::connect(settings).await.map_err(|e| e.to_string())?;
     let log = harness.log();
-    if let Err(error) = check(worker, built) {
+    if let Err(error) = check(worker, pipeline) {
         if let Some(log) = log {
             log.send(logging::error_entry(error.clone()));
             log.flush().await;
@@ -149,10 +153,10 @@ async fn serve_runner(worker: &WorkerProcess, built: &BuiltPipeline) -> Result<(
 }
 
 /// Whether this is the build and the pipeline that was launched.
-fn check(worker: &WorkerProcess, built: &BuiltPipeline) -> Result<(), String> {
+fn check(worker: &WorkerProcess, pipeline: &Pipeline) -> Result<(), String> {
     let options = worker.info.pipeline_options.clone().unwrap_or_default();
     if let Some(launched) = options.fields.get(&key(GRAPH)).and_then(read_strings)
-        && let Some(difference) = difference(&launched, &fingerprint(&built.proto))
+        && let Some(difference) = difference(&launched, &fingerprint(pipeline))
     {
         return Err(format!(
             "this worker built another pipeline than was launched: {difference}; worker and launcher must be the same \

@@ -6,9 +6,10 @@ use std::marker::PhantomData;
 use purlin_model::{Element, Timestamp};
 
 use super::numbers::unit_traits;
-use crate::combine::{CombineFn, CombineGlobally};
+use crate::combine::CombineFn;
 use crate::dofn::Context;
 use crate::pipeline::{PCollection, PTransform};
+use crate::primitives::CombineGlobally;
 
 /// The element with the latest timestamp; of several with the same one, any.
 ///

@@ -20,8 +20,9 @@ pub use quantiles::ApproximateQuantiles;
 pub use sample::{Sample, SampleFn};
 pub use top::{Top, TopFn};
 
-use crate::combine::{CombineFn, CombineGlobally};
+use crate::combine::CombineFn;
 use crate::pipeline::{PCollection, PTransform};
+use crate::primitives::CombineGlobally;
 
 /// A combiner over a whole collection: one element per window, for an empty collection in the global window too.
 #[derive(Clone, Debug)]

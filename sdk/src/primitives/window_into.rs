@@ -5,8 +5,8 @@ use purlin_model::Element;
 use purlin_proto::pipeline::WindowIntoPayload;
 use purlin_proto::urns::transforms;
 
-use super::{SdkWindowFn, Trigger, WindowFn, Windowing};
 use crate::pipeline::{PCollection, PTransform};
+use crate::windowing::{SdkWindowFn, Trigger, WindowFn, Windowing};
 
 /// Gives the elements windows by their timestamps.
 ///

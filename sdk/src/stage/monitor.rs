@@ -13,18 +13,18 @@ use purlin_proto::urns::{metric_labels, metric_types, metrics};
 
 use super::edge::ElementCount;
 use super::io::ReadIndex;
+use super::progress::Progress;
 use crate::metrics::{BundleMetrics, sum_info};
-use crate::splittable::Progress;
 
 /// A step of an executor.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(crate) struct Step {
     pub transform_id: String,
     pub name: String,
 }
 
 /// An element in the works that can be split.
-pub(super) trait LiveElement: Send {
+pub(crate) trait LiveElement: Send {
     /// Who works on it.
     fn transform_id(&self) -> &str;
     /// How far it is.
@@ -34,7 +34,7 @@ pub(super) trait LiveElement: Send {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct LiveSlot(Arc<Mutex<Option<Box<dyn LiveElement>>>>);
+pub(crate) struct LiveSlot(Arc<Mutex<Option<Box<dyn LiveElement>>>>);
 
 impl fmt::Debug for LiveSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,7 +49,7 @@ impl LiveSlot {
 }
 
 /// An element can be split until this is dropped.
-pub(super) struct Shown(LiveSlot);
+pub(crate) struct Shown(LiveSlot);
 
 impl Drop for Shown {
     fn drop(&mut self) {
@@ -60,14 +60,14 @@ impl Drop for Shown {
 /// The side of an executor that other threads use.
 #[derive(Debug)]
 pub struct BundleMonitor {
-    pub(super) steps: Vec<Step>,
-    pub(super) counts: Vec<(String, ElementCount)>,
-    pub(super) metrics: Arc<BundleMetrics>,
-    pub(super) index: Arc<ReadIndex>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) counts: Vec<(String, ElementCount)>,
+    pub(crate) metrics: Arc<BundleMetrics>,
+    pub(crate) index: Arc<ReadIndex>,
     /// The element in the works, where it can be split.
-    pub(super) live: LiveSlot,
+    pub(crate) live: LiveSlot,
     /// Id of the data source, where there is exactly one.
-    pub(super) source: Option<String>,
+    pub(crate) source: Option<String>,
 }
 
 impl BundleMonitor {
@@ -185,12 +185,12 @@ impl BundleMonitor {
     }
 
     /// Lets others split an element until what is returned is dropped.
-    pub(super) fn show(&self, element: Box<dyn LiveElement>) -> Shown {
+    pub(crate) fn show(&self, element: Box<dyn LiveElement>) -> Shown {
         *self.live.lock() = Some(element);
         Shown(self.live.clone())
     }
 
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         *self.live.lock() = None;
         self.counts.iter().for_each(|(_, count)| count.reset());
         self.metrics.reset();

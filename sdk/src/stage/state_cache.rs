@@ -12,10 +12,10 @@ use rustc_hash::FxHashMap;
 
 use super::finalize::Finalizers;
 
-pub(super) type AnyValue = Arc<dyn Any + Send + Sync>;
+pub(crate) type AnyValue = Arc<dyn Any + Send + Sync>;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct SideKey {
+pub(crate) struct SideKey {
     pub transform: String,
     pub tag: String,
     pub window: Window,
@@ -33,7 +33,7 @@ const ENTRY_BYTES: usize = 96;
 pub struct WorkerShared {
     side_inputs: Mutex<FxHashMap<SideKey, (Bytes, AnyValue)>>,
     state: Mutex<StateCache>,
-    pub(super) finalizers: Finalizers,
+    pub(crate) finalizers: Finalizers,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,7 +49,7 @@ impl WorkerShared {
         self.finalizers.call(instruction)
     }
 
-    pub(super) fn side_input(&self, key: &SideKey, token: &Bytes) -> Option<AnyValue> {
+    pub(crate) fn side_input(&self, key: &SideKey, token: &Bytes) -> Option<AnyValue> {
         let values = lock(&self.side_inputs);
         values
             .get(key)
@@ -57,7 +57,7 @@ impl WorkerShared {
             .map(|(_, value)| value.clone())
     }
 
-    pub(super) fn put_side_input(&self, key: SideKey, token: Bytes, value: AnyValue) {
+    pub(crate) fn put_side_input(&self, key: SideKey, token: Bytes, value: AnyValue) {
         let mut values = lock(&self.side_inputs);
         if values.len() >= SIDE_INPUTS {
             values.clear();
@@ -65,12 +65,12 @@ impl WorkerShared {
         values.insert(key, (token, value));
     }
 
-    pub(super) fn state(&self, key: &Bytes, token: &Bytes) -> Option<Bytes> {
+    pub(crate) fn state(&self, key: &Bytes, token: &Bytes) -> Option<Bytes> {
         lock(&self.state).get(key, token)
     }
 
     /// `None` forgets what was known.
-    pub(super) fn put_state(&self, key: Bytes, token: Bytes, data: Option<Bytes>) {
+    pub(crate) fn put_state(&self, key: Bytes, token: Bytes, data: Option<Bytes>) {
         let mut state = lock(&self.state);
         match data {
             Some(data) => state.put(key, token, data, STATE_BYTES),
@@ -80,7 +80,7 @@ impl WorkerShared {
 }
 
 /// The name of a state in the cache.
-pub(super) fn cache_key(key: &state_key::Type) -> Bytes {
+pub(crate) fn cache_key(key: &state_key::Type) -> Bytes {
     let key = StateKey {
         r#type: Some(key.clone()),
     };

@@ -21,7 +21,7 @@ const OUTSIDE: &str = "state and side inputs can be used while a bundle runs onl
 /// The bundle that an executor processes.
 pub(crate) struct BundleCell {
     current: RefCell<Current>,
-    pub(super) shared: Arc<WorkerShared>,
+    pub(crate) shared: Arc<WorkerShared>,
 }
 
 #[derive(Default)]
@@ -41,7 +41,7 @@ struct Current {
     begun: Vec<(state_key::Type, StateAnswer)>,
 }
 
-pub(super) fn answer(response: fnapi::StateResponse) -> Result<state_response::Response, BoxError> {
+pub(crate) fn answer(response: fnapi::StateResponse) -> Result<state_response::Response, BoxError> {
     if !response.error.is_empty() {
         return Err(response.error.into());
     }
@@ -101,7 +101,7 @@ impl BundleCell {
         self.current.borrow_mut().residuals.push(residual);
     }
 
-    pub(super) fn side_token(&self, transform: &str, tag: &str) -> Option<Bytes> {
+    pub(crate) fn side_token(&self, transform: &str, tag: &str) -> Option<Bytes> {
         self.current
             .borrow()
             .tokens

@@ -6,11 +6,13 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
 use purlin_model::{Element, WindowCoder};
 use purlin_proto::pipeline::FunctionSpec;
 use rustc_hash::FxHashMap;
 
+use crate::closure::{CLOSURE_COMBINE_FN, CLOSURE_DO_FN, ClosurePayload};
 use crate::windowing::{CustomFn, WindowFn, window_fn_from_spec};
 
 use super::bundle::BundleCell;
@@ -18,34 +20,7 @@ use super::edge::{AnyReceiver, Edge, ElementCount};
 use super::element::ElementType;
 use super::failure::Failure;
 use super::io::WireForm;
-use super::keyed::TimerSink;
 use super::monitor::BundleMonitor;
-
-/// URN of a DoFn that is found by its path.
-pub const CLOSURE_DO_FN: &str = "purlin:dofn:closure:v1";
-/// URN of a CombineFn that is found by its path.
-pub const CLOSURE_COMBINE_FN: &str = "purlin:combinefn:closure:v1";
-
-/// How user code is found again by a worker that built the same pipeline.
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct ClosurePayload {
-    /// Full name of the transform at construction; runners may rename transforms.
-    #[prost(string, tag = "1")]
-    pub path: String,
-    /// The Rust type of the code: tells a build that differs.
-    #[prost(string, tag = "2")]
-    pub type_name: String,
-}
-
-impl ClosurePayload {
-    /// The spec that carries it.
-    pub fn to_spec(&self, urn: &str) -> FunctionSpec {
-        FunctionSpec {
-            urn: urn.to_owned(),
-            payload: self.encode_to_vec().into(),
-        }
-    }
-}
 
 /// User code that a stage can execute.
 pub trait Node: Send + Sync {
@@ -68,25 +43,33 @@ pub struct Signature {
     pub outputs: Vec<(String, ElementType)>,
 }
 
+/// What takes the timers of a step.
+pub(crate) trait TimerSink {
+    /// Timers of a family fire.
+    fn fire(&mut self, family: &str, data: &[u8]) -> Result<(), Failure>;
+    /// The timers that were set or cleared, by family.
+    fn take(&mut self) -> Vec<(String, Bytes)>;
+}
+
 /// What a node gets to make its step of.
 pub struct StepBuilder<'a> {
-    pub(super) name: &'a str,
-    pub(super) transform_id: &'a str,
-    pub(super) step: u32,
-    pub(super) outputs: FxHashMap<String, Box<dyn Any>>,
-    pub(super) bundle: &'a Rc<BundleCell>,
-    pub(super) windowing: &'a crate::windowing::TimestampCombiner,
+    pub(crate) name: &'a str,
+    pub(crate) transform_id: &'a str,
+    pub(crate) step: u32,
+    pub(crate) outputs: FxHashMap<String, Box<dyn Any>>,
+    pub(crate) bundle: &'a Rc<BundleCell>,
+    pub(crate) windowing: &'a crate::windowing::TimestampCombiner,
     /// How the main input's windows are encoded.
-    pub(super) windows: WindowCoder,
+    pub(crate) windows: WindowCoder,
     /// How the runner encodes the main input, where it comes from there.
-    pub(super) input_form: Option<WireForm>,
+    pub(crate) input_form: Option<WireForm>,
     /// What the runner calls the main input.
-    pub(super) input_tag: &'a str,
+    pub(crate) input_tag: &'a str,
     /// What the runner calls the outputs.
-    pub(super) output_tags: Vec<String>,
+    pub(crate) output_tags: Vec<String>,
     /// What takes the step's timers, if anything does.
-    pub(super) timer_sink: Option<Rc<RefCell<dyn TimerSink>>>,
-    pub(super) monitor: &'a Arc<BundleMonitor>,
+    pub(crate) timer_sink: Option<Rc<RefCell<dyn TimerSink>>>,
+    pub(crate) monitor: &'a Arc<BundleMonitor>,
 }
 
 impl StepBuilder<'_> {
@@ -108,12 +91,12 @@ impl StepBuilder<'_> {
         self.bundle.clone()
     }
 
-    pub(super) fn windows(&self) -> WindowCoder {
+    pub(crate) fn windows(&self) -> WindowCoder {
         self.windows.clone()
     }
 
     /// The step has timers, which go there.
-    pub(super) fn timers(&mut self, sink: Rc<RefCell<dyn TimerSink>>) {
+    pub(crate) fn timers(&mut self, sink: Rc<RefCell<dyn TimerSink>>) {
         self.timer_sink = Some(sink);
     }
 
@@ -159,7 +142,7 @@ impl Registry {
     }
 
     /// The window function that a spec describes.
-    pub(super) fn window_fn(&self, spec: &FunctionSpec) -> Result<WindowFn, String> {
+    pub(crate) fn window_fn(&self, spec: &FunctionSpec) -> Result<WindowFn, String> {
         window_fn_from_spec(spec, |spec| {
             let payload = ClosurePayload::decode(spec.payload.clone())
                 .map_err(|e| format!("the payload of its window function cannot be read: {e}"))?;

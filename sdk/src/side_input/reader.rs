@@ -5,10 +5,10 @@ use std::sync::Arc;
 use purlin_model::Window;
 use purlin_proto::fn_execution::state_key;
 
-use super::bundle::BundleCell;
-use super::state_cache::{AnyValue, SideKey};
+use super::{SideInput, View};
 use crate::error::BoxError;
-use crate::side_input::{SideInput, View};
+use crate::stage::bundle::BundleCell;
+use crate::stage::state_cache::{AnyValue, SideKey};
 use crate::windowing::WindowFn;
 
 /// A side input of a step.

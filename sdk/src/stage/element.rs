@@ -27,7 +27,7 @@ impl ElementType {
     }
 
     /// Of elements that no code of the stage looks at: bytes by this coder.
-    pub(super) fn raw(coder: Coder, spec: CoderSpec) -> ElementType {
+    pub(crate) fn raw(coder: Coder, spec: CoderSpec) -> ElementType {
         ElementType(Arc::new(RawType { coder, spec }))
     }
 
@@ -41,7 +41,7 @@ impl ElementType {
         self.0.name()
     }
 
-    pub(super) fn erased(&self) -> &dyn Erased {
+    pub(crate) fn erased(&self) -> &dyn Erased {
         &*self.0
     }
 }
@@ -59,7 +59,7 @@ impl fmt::Debug for ElementType {
 }
 
 /// The one downcast of an edge: where a stage is built.
-pub(super) fn receiver<T: 'static>(any: AnyReceiver) -> Option<Box<dyn Receiver<T>>> {
+pub(crate) fn receiver<T: 'static>(any: AnyReceiver) -> Option<Box<dyn Receiver<T>>> {
     any.downcast::<Box<dyn Receiver<T>>>().ok().map(|boxed| *boxed)
 }
 
@@ -69,7 +69,7 @@ pub fn any_receiver<T: 'static>(receiver: impl Receiver<T> + 'static) -> AnyRece
 }
 
 /// Several producers' ways into one edge.
-pub(super) trait AnyShared {
+pub(crate) trait AnyShared {
     fn handle(&self) -> AnyReceiver;
 }
 
@@ -80,7 +80,7 @@ impl<T: Element> AnyShared for Shared<T> {
 }
 
 /// What can be made of an element type. `None`: an edge was of another type.
-pub(super) trait Erased: Send + Sync {
+pub(crate) trait Erased: Send + Sync {
     fn id(&self) -> TypeId;
     fn name(&self) -> &'static str;
     fn coder(&self) -> CoderSpec;

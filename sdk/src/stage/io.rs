@@ -43,7 +43,7 @@ impl SinkBuffer {
     }
 
     /// Appends whole elements.
-    pub(super) fn write(&mut self, elements: &[u8]) {
+    pub(crate) fn write(&mut self, elements: &[u8]) {
         self.current.extend_from_slice(elements);
         self.written();
     }
@@ -64,7 +64,7 @@ impl SinkBuffer {
 }
 
 /// `beam:runner:sink:v1`.
-pub(super) struct SinkOp {
+pub(crate) struct SinkOp {
     form: WireForm,
     buffer: Rc<RefCell<SinkBuffer>>,
     /// The header of a batch, as bytes.
@@ -72,7 +72,7 @@ pub(super) struct SinkOp {
 }
 
 impl SinkOp {
-    pub(super) fn new(form: WireForm, buffer: Rc<RefCell<SinkBuffer>>) -> SinkOp {
+    pub(crate) fn new(form: WireForm, buffer: Rc<RefCell<SinkBuffer>>) -> SinkOp {
         SinkOp {
             form,
             buffer,
@@ -143,7 +143,7 @@ impl Default for ReadIndex {
 impl ReadIndex {
     /// Begins the next elements, so many. Gives how many of them were begun: the others were given away.
     #[inline]
-    pub(super) fn begin(&self, count: usize) -> usize {
+    pub(crate) fn begin(&self, count: usize) -> usize {
         // Both sides write theirs and then read the other's, in one total order: either this sees the stop or the
         // split sees the elements begun.
         let index = self.begun.load(Ordering::Relaxed);
@@ -193,7 +193,7 @@ impl ReadIndex {
 }
 
 /// Why the bytes of a source were not processed to their end.
-pub(super) enum SourceError {
+pub(crate) enum SourceError {
     Decode(DecodeError),
     Failure(Failure),
 }
@@ -205,14 +205,14 @@ impl From<DecodeError> for SourceError {
 }
 
 /// `beam:runner:source:v1`.
-pub(super) trait Source {
+pub(crate) trait Source {
     fn start(&mut self) -> Result<(), Failure>;
     fn process(&mut self, data: &[u8], index: &Arc<ReadIndex>) -> Result<(), SourceError>;
     fn finish(&mut self) -> Result<(), Failure>;
 }
 
 /// How the values of a source are read.
-pub(super) trait ReadValue<T> {
+pub(crate) trait ReadValue<T> {
     fn read(&self, input: &mut &[u8]) -> Result<T, DecodeError>;
 }
 
@@ -231,7 +231,7 @@ impl<T: Element> ReadValue<T> for WireForm {
     }
 }
 
-pub(super) struct TypedSource<T, R> {
+pub(crate) struct TypedSource<T, R> {
     values: R,
     windows: WindowCoder,
     next: Edge<T>,
@@ -243,7 +243,7 @@ pub(super) struct TypedSource<T, R> {
 }
 
 impl<T: Element, R: ReadValue<T>> TypedSource<T, R> {
-    pub(super) fn new(values: R, windows: WindowCoder, next: Edge<T>) -> Self {
+    pub(crate) fn new(values: R, windows: WindowCoder, next: Edge<T>) -> Self {
         TypedSource {
             values,
             windows,

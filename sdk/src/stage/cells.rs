@@ -9,8 +9,8 @@ use purlin_proto::fn_execution::{OrderedListRange, state_key};
 use rustc_hash::FxHashMap;
 
 use super::bundle::BundleCell;
+use super::field::FieldKind;
 use crate::error::BoxError;
-use crate::state::FieldKind;
 
 /// An encoded key of a map, and its encoded values one after the other.
 pub type MapEntry = (Vec<u8>, Vec<u8>);

@@ -13,7 +13,7 @@ use crate::metrics::STEP;
 
 /// Why pages of a bundle could not be read, and in which step: user code may pass over the error that it gets.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unread(Arc<Mutex<Option<(u32, String)>>>);
+pub(crate) struct Unread(Arc<Mutex<Option<(u32, String)>>>);
 
 impl Unread {
     fn set(&self, error: &BoxError) {
@@ -29,7 +29,7 @@ impl Unread {
 
 /// Where the pages of a bundle come from.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub handler: Arc<dyn StateHandler>,
     pub instruction: String,
     pub unread: Unread,
@@ -65,7 +65,7 @@ impl Pages {
     }
 
     /// Reads the first page.
-    pub(super) fn open(place: Place, key: state_key::Type) -> Result<Pages, BoxError> {
+    pub(crate) fn open(place: Place, key: state_key::Type) -> Result<Pages, BoxError> {
         let source = Source { place, key };
         let got = source.get(Bytes::new())?;
         let next = next_page(got.continuation_token);
@@ -77,7 +77,7 @@ impl Pages {
     }
 
     /// What came, with what lies behind a state key.
-    pub(super) fn behind(first: Bytes, place: Place, key: state_key::Type) -> Pages {
+    pub(crate) fn behind(first: Bytes, place: Place, key: state_key::Type) -> Pages {
         Pages {
             first,
             next: Some(Bytes::new()),

@@ -7,13 +7,13 @@ use super::failure::Failure;
 use crate::windowing::WindowFn;
 
 /// `beam:transform:window_into:v1`. What is in no window (between sliding windows with gaps) goes no further.
-pub(super) struct AssignWindows<T> {
+pub(crate) struct AssignWindows<T> {
     window_fn: WindowFn,
     next: Edge<T>,
 }
 
 impl<T: Element> AssignWindows<T> {
-    pub(super) fn new(window_fn: WindowFn, next: Edge<T>) -> Self {
+    pub(crate) fn new(window_fn: WindowFn, next: Edge<T>) -> Self {
         AssignWindows { window_fn, next }
     }
 }

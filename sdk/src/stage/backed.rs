@@ -14,7 +14,7 @@ thread_local! {
 }
 
 /// Until this is dropped, the thread decodes elements of a bundle.
-pub(super) struct Decoding(());
+pub(crate) struct Decoding(());
 
 impl Decoding {
     pub fn of(bundle: &Rc<BundleCell>) -> Decoding {
@@ -43,7 +43,7 @@ pub(crate) fn pages(values: Bytes, token: &[u8]) -> Result<Pages, DecodeError> {
 }
 
 /// A key and its values, with those that stayed with the runner. `None`: all came.
-pub(super) fn whole(coder: &Coder, pair: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+pub(crate) fn whole(coder: &Coder, pair: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
     let Some((_, values)) = coder.as_kv() else {
         return Ok(None);
     };

@@ -10,8 +10,8 @@ use rustc_hash::FxHashMap;
 
 use super::bundle::BundleCell;
 use super::cells::{BagCell, Cell, ListCell, MapCell, Place, SetCell};
+use super::field::{FieldKind, FieldSpec, TimeDomain};
 use crate::error::{BoxError, DoFnResult};
-use crate::state::{FieldKind, FieldSpec, TimeDomain};
 
 /// The states and timers of a step.
 pub struct KeyedState {
@@ -47,7 +47,7 @@ struct TimerName {
 }
 
 impl KeyedState {
-    pub(super) fn new(
+    pub(crate) fn new(
         transform_id: String,
         bundle: Rc<BundleCell>,
         fields: Vec<FieldSpec>,
@@ -71,11 +71,11 @@ impl KeyedState {
         }
     }
 
-    pub(super) fn fields(&self) -> &[FieldSpec] {
+    pub(crate) fn fields(&self) -> &[FieldSpec] {
         &self.fields
     }
 
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.entries.clear();
         self.by_key.clear();
         self.touched.clear();
@@ -83,7 +83,7 @@ impl KeyedState {
     }
 
     /// Turns to a key and window.
-    pub(super) fn enter(&mut self, key: &[u8], window: &Window, timestamp: Timestamp, pane: PaneInfo) {
+    pub(crate) fn enter(&mut self, key: &[u8], window: &Window, timestamp: Timestamp, pane: PaneInfo) {
         self.timestamp = timestamp;
         self.pane = pane;
         if self
@@ -111,7 +111,7 @@ impl KeyedState {
     }
 
     /// Writes all states that changed.
-    pub(super) fn flush(&mut self) -> Result<(), BoxError> {
+    pub(crate) fn flush(&mut self) -> Result<(), BoxError> {
         for entry in &mut self.entries {
             for (cell, field) in entry.cells.iter_mut().zip(&self.fields) {
                 if let Some(cell) = cell {
@@ -126,7 +126,7 @@ impl KeyedState {
     }
 
     /// The timers that were set or cleared since they were taken last, by family.
-    pub(super) fn take_timers(&mut self) -> Vec<(String, Bytes)> {
+    pub(crate) fn take_timers(&mut self) -> Vec<(String, Bytes)> {
         let waiting = self.timers.iter_mut().filter(|(_, data)| !data.is_empty());
         waiting
             .map(|(name, data)| (name.to_string(), std::mem::take(data).into()))
@@ -134,7 +134,7 @@ impl KeyedState {
     }
 
     /// Whether the timer that the runner fires is still to fire: user code may have changed it in this very bundle.
-    pub(super) fn still_fires(&mut self, family: u64, tag: &str, at: Timestamp) -> bool {
+    pub(crate) fn still_fires(&mut self, family: u64, tag: &str, at: Timestamp) -> bool {
         let name = TimerName {
             family,
             entry: self.current,
