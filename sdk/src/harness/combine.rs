@@ -48,7 +48,8 @@ impl<K: Element + Eq + Hash, F: CombineFn> Node for CombineNode<K, F> {
             }
             transforms::COMBINE_PER_KEY_MERGE_ACCUMULATORS => (accumulators(), accumulator()),
             transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS => (accumulator(), output()),
-            transforms::COMBINE_GROUPED_VALUES => (inputs(), output()),
+            // The second is what a runner executes that takes no composite of ours apart.
+            transforms::COMBINE_GROUPED_VALUES | transforms::PAR_DO => (inputs(), output()),
             _ => return None,
         };
         Some(Signature {
@@ -95,7 +96,7 @@ impl<K: Element + Eq + Hash, F: CombineFn> Node for CombineNode<K, F> {
                 place,
                 move |(key, accumulator): (K, F::Accumulator)| (key, f.extract_output(accumulator)),
             )),
-            transforms::COMBINE_GROUPED_VALUES => any_receiver(each(
+            transforms::COMBINE_GROUPED_VALUES | transforms::PAR_DO => any_receiver(each(
                 step.output("")?,
                 place,
                 move |(key, values): (K, Vec<F::In>)| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use purlin_model::Element;
-use purlin_proto::pipeline::CombinePayload;
+use purlin_proto::pipeline::{CombinePayload, FunctionSpec, ParDoPayload};
 use purlin_proto::urns::transforms;
 
 use super::{GroupByKey, Impulse, ParDo};
@@ -58,23 +58,24 @@ impl<K: Element + Eq + Hash, F: CombineFn> PTransform<PCollection<(K, F::In)>> f
         let node = Arc::new(CombineNode::<K, F>::new(self.combine));
         let type_name = node.type_name().to_owned();
         let path = pipeline.register(node);
+        let combine_fn = ClosurePayload { path, type_name }.to_spec(CLOSURE_COMBINE_FN);
         let payload = CombinePayload {
-            combine_fn: Some(ClosurePayload { path, type_name }.to_spec(CLOSURE_COMBINE_FN)),
+            combine_fn: Some(combine_fn.clone()),
             accumulator_coder_id: pipeline.coder_id(&F::Accumulator::coder()),
-        }
-        .encode_to_vec();
-        pipeline.set_spec(transforms::COMBINE_PER_KEY, payload.clone());
+        };
+        pipeline.set_spec(transforms::COMBINE_PER_KEY, payload.encode_to_vec());
         pipeline.in_environment();
         // Runners take these apart as they like; one that does not know the composite runs what is in it.
         input.apply(GroupByKey).apply(CombineGroupedValues::<F> {
-            payload,
+            combine_fn,
             combine: std::marker::PhantomData,
         })
     }
 }
 
+/// A ParDo: runners know no leaf that combines grouped values.
 struct CombineGroupedValues<F> {
-    payload: Vec<u8>,
+    combine_fn: FunctionSpec,
     combine: std::marker::PhantomData<F>,
 }
 
@@ -89,7 +90,11 @@ impl<K: Element + Eq + Hash, F: CombineFn> PTransform<PCollection<(K, Vec<F::In>
 
     fn expand(self, input: PCollection<(K, Vec<F::In>)>) -> PCollection<(K, F::Out)> {
         let pipeline = input.pipeline();
-        pipeline.set_spec(transforms::COMBINE_GROUPED_VALUES, self.payload);
+        let payload = ParDoPayload {
+            do_fn: Some(self.combine_fn),
+            ..Default::default()
+        };
+        pipeline.set_spec(transforms::PAR_DO, payload.encode_to_vec());
         pipeline.in_environment();
         pipeline.new_collection("out", input.windowing(), input.is_bounded())
     }

@@ -321,9 +321,9 @@ where
         };
         let elements = input
             .window_into("Global", to_the_end)
-            .map("Pair", |element: T| ((), Some(element)));
-        // The check runs for an empty collection, too.
-        let one = pipeline.apply(Impulse).map("PairNone", |_| ((), None));
+            .map("Pair", |element: T| ((), vec![element]));
+        // The check runs for an empty collection, too. It is an empty list that says so: Flink keeps no null in its state.
+        let one = pipeline.apply(Impulse).map("PairNone", |_| ((), Vec::new()));
         vec![elements, one]
             .apply(Flatten::new())
             .group_by_key("Gather")
@@ -356,7 +356,7 @@ where
     T: Element,
     F: Fn(Vec<T>) -> Result<(), BoxError> + Clone + Send + 'static,
 {
-    type In = ((), Vec<Option<T>>);
+    type In = ((), Vec<Vec<T>>);
     type Out = ();
 
     fn process(&mut self, (_, elements): Self::In, _ctx: &mut Context<'_, ()>) -> DoFnResult {

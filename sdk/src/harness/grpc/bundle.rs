@@ -221,7 +221,9 @@ impl<'a> Outputs<'a> {
                 all.data.extend(message.data);
                 all.timers.extend(message.timers);
             }
-            response.elements = Some(all);
+            // Java takes it for output that has come, and finds none.
+            let empty = all.data.is_empty() && all.timers.is_empty();
+            response.elements = (!empty).then_some(all);
         } else {
             for (_, output) in &mut self.by_service {
                 output.flush()?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::sync::oneshot;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -69,6 +71,15 @@ pub(super) async fn connect(
     let endpoint = endpoint(address).map_err(failed)?;
     let channel = endpoint.connect().await.map_err(|e| failed(root_cause(&e)))?;
     Ok(InterceptedService::new(channel, id.clone()))
+}
+
+/// Held while the answers of a call are read.
+pub(super) struct Reading(#[expect(dead_code, reason = "its end is what counts")] oneshot::Sender<()>);
+
+/// What is sent on a call ends when its answers do: a runner that has closed its half of a stream waits for ours.
+pub(super) fn while_reading<S: Stream>(messages: S) -> (impl Stream<Item = S::Item>, Reading) {
+    let (reading, ended) = oneshot::channel();
+    (messages.take_until(ended.map(drop)), Reading(reading))
 }
 
 /// What is at the bottom of an error: layers above it say little.

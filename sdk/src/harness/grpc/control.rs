@@ -15,7 +15,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::bundle::{Ended, Task};
-use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel, WorkerId, connect};
+use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel, WorkerId, connect, while_reading};
 use super::data::{self, DataSender, Piece, Router};
 use super::logging::{self, LogSender};
 use super::short_ids::ShortIds;
@@ -436,10 +436,11 @@ async fn follow(
     };
     let mut stop = std::pin::pin!(stop);
     let mut stream = control.clone();
+    let (responses, _reading) = while_reading(UnboundedReceiverStream::new(responses));
     let mut requests = tokio::select! {
         biased;
         () = &mut stop => return Ok(()),
-        stream = stream.control(UnboundedReceiverStream::new(responses)) => stream.map_err(broke)?.into_inner(),
+        stream = stream.control(responses) => stream.map_err(broke)?.into_inner(),
     };
     loop {
         tokio::select! {

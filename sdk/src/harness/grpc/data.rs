@@ -9,7 +9,7 @@ use purlin_proto::fn_execution::{Elements, elements};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel};
+use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel, while_reading};
 use super::lock;
 
 /// A bundle's input that waits for it. When there is more, the stream is not read on: the runner waits.
@@ -239,8 +239,9 @@ pub(super) fn open(address: &str, channel: WorkerChannel, router: Arc<Router>) -
         let mut client = BeamFnDataClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let (outbound, reading) = while_reading(ReceiverStream::new(outbound));
         // Some runners answer the call only with their first message; ours flow meanwhile.
-        let reason = match client.data(ReceiverStream::new(outbound)).await {
+        let reason = match client.data(outbound).await {
             Err(status) => status.message().to_owned(),
             Ok(response) => {
                 let mut inbound = response.into_inner();
@@ -253,6 +254,7 @@ pub(super) fn open(address: &str, channel: WorkerChannel, router: Arc<Router>) -
                 }
             }
         };
+        drop(reading);
         router.fail(&format!(
             "the data stream to the runner at {address} ended: {reason}"
         ));

@@ -18,7 +18,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel};
+use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel, while_reading};
 use crate::harness::BundleMonitor;
 use crate::metrics::STEP;
 
@@ -106,7 +106,8 @@ pub(super) fn open(address: &str, channel: WorkerChannel) -> LogSender {
     let address = address.to_owned();
     tokio::spawn(async move {
         let mut client = BeamFnLoggingClient::new(channel).max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let ended = match client.logging(ReceiverStream::new(outbound)).await {
+        let (outbound, _reading) = while_reading(ReceiverStream::new(outbound));
+        let ended = match client.logging(outbound).await {
             Err(status) => Err(status),
             Ok(response) => {
                 let mut control = response.into_inner();

@@ -11,7 +11,7 @@ use purlin_runner::worker::{StateAnswer, StateHandler};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel};
+use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel, while_reading};
 use super::lock;
 
 /// The state stream to one service.
@@ -36,7 +36,8 @@ impl StateClient {
             let mut client = BeamFnStateClient::new(channel)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES);
-            let reason = match client.state(ReceiverStream::new(outbound)).await {
+            let (outbound, reading) = while_reading(ReceiverStream::new(outbound));
+            let reason = match client.state(outbound).await {
                 Err(status) => status.message().to_owned(),
                 Ok(response) => {
                     let mut answers = response.into_inner();
@@ -58,6 +59,7 @@ impl StateClient {
                     }
                 }
             };
+            drop(reading);
             let mut pending = lock(&shared);
             pending.ended = Some(format!(
                 "the state stream to the runner at {address} ended: {reason}"

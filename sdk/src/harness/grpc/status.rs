@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::connect::{WorkerId, connect};
+use super::connect::{WorkerId, connect, while_reading};
 use super::control::Shared;
 
 /// Serves the runner's status service. A service that cannot be reached is no reason not to work.
@@ -24,7 +24,8 @@ pub(super) async fn open(address: &str, id: &WorkerId, shared: Weak<Shared>) -> 
     Some(tokio::spawn(async move {
         let (responses, outbound) = mpsc::channel(4);
         let mut client = BeamFnWorkerStatusClient::new(channel);
-        let Ok(requests) = client.worker_status(ReceiverStream::new(outbound)).await else {
+        let (outbound, _reading) = while_reading(ReceiverStream::new(outbound));
+        let Ok(requests) = client.worker_status(outbound).await else {
             return;
         };
         let mut requests = requests.into_inner();

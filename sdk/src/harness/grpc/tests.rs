@@ -1,6 +1,7 @@
 //! The harness against a runner that is a handful of channels, over real gRPC.
 
 mod state;
+mod streams;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,19 +47,32 @@ struct Ends {
     /// State requests that have come.
     asked: AtomicUsize,
     callers: Mutex<Vec<String>>,
-}
-
-fn pump<T: Send + 'static>(mut from: Streaming<T>, to: mpsc::UnboundedSender<T>) {
-    tokio::spawn(async move {
-        while let Ok(Some(message)) = from.message().await {
-            if to.send(message).is_err() {
-                return;
-            }
-        }
-    });
+    /// Held while the logging stream's answers are open.
+    log_controls: Mutex<Option<Sent<fnapi::LogControl>>>,
+    /// Which streams the worker has ended.
+    ended: mpsc::UnboundedSender<&'static str>,
 }
 
 impl Services {
+    /// Passes on what comes by a stream, and tells of its end.
+    fn pump<T: Send + 'static>(
+        &self,
+        stream: &'static str,
+        mut from: Streaming<T>,
+        to: mpsc::UnboundedSender<T>,
+    ) {
+        let ended = self.0.ended.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = from.message().await {
+                if to.send(message).is_err() {
+                    return;
+                }
+            }
+            // The test may be over.
+            let _ = ended.send(stream);
+        });
+    }
+
     fn call<T>(&self, request: &Request<T>) {
         let id = request
             .metadata()
@@ -77,7 +91,7 @@ impl beam_fn_control_server::BeamFnControl for Services {
         request: Request<Streaming<fnapi::InstructionResponse>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
         self.call(&request);
-        pump(request.into_inner(), self.0.answers.clone());
+        self.pump("control", request.into_inner(), self.0.answers.clone());
         Ok(Response::new(UnboundedReceiverStream::new(
             lock(&self.0.control).take().unwrap(),
         )))
@@ -105,7 +119,7 @@ impl beam_fn_data_server::BeamFnData for Services {
         request: Request<Streaming<fnapi::Elements>>,
     ) -> Result<Response<Self::DataStream>, Status> {
         self.call(&request);
-        pump(request.into_inner(), self.0.outputs.clone());
+        self.pump("data", request.into_inner(), self.0.outputs.clone());
         Ok(Response::new(UnboundedReceiverStream::new(
             lock(&self.0.data).take().unwrap(),
         )))
@@ -172,7 +186,7 @@ impl beam_fn_state_server::BeamFnState for Services {
 
 #[tonic::async_trait]
 impl beam_fn_logging_server::BeamFnLogging for Services {
-    type LoggingStream = tokio_stream::Pending<Result<fnapi::LogControl, Status>>;
+    type LoggingStream = UnboundedReceiverStream<Result<fnapi::LogControl, Status>>;
 
     async fn logging(
         &self,
@@ -180,15 +194,19 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
     ) -> Result<Response<Self::LoggingStream>, Status> {
         self.call(&request);
         let mut lists = request.into_inner();
-        let logs = self.0.logs.clone();
+        let (logs, ended) = (self.0.logs.clone(), self.0.ended.clone());
         tokio::spawn(async move {
             while let Ok(Some(list)) = lists.message().await {
                 list.log_entries
                     .into_iter()
                     .for_each(|entry| drop(logs.send(entry)));
             }
+            // The test may be over.
+            let _ = ended.send("logging");
         });
-        Ok(Response::new(tokio_stream::pending()))
+        let (controls, open) = mpsc::unbounded_channel();
+        *lock(&self.0.log_controls) = Some(controls);
+        Ok(Response::new(UnboundedReceiverStream::new(open)))
     }
 }
 
@@ -199,6 +217,7 @@ struct Runner {
     answers: mpsc::UnboundedReceiver<fnapi::InstructionResponse>,
     outputs: mpsc::UnboundedReceiver<fnapi::Elements>,
     logs: mpsc::UnboundedReceiver<fnapi::LogEntry>,
+    ended: mpsc::UnboundedReceiver<&'static str>,
     services: Services,
     harness: JoinHandle<Result<(), HarnessError>>,
     source: String,
@@ -250,6 +269,7 @@ impl Runner {
         let (answers_end, answers) = mpsc::unbounded_channel();
         let (outputs_end, outputs) = mpsc::unbounded_channel();
         let (logs_end, logs) = mpsc::unbounded_channel();
+        let (ended_end, ended) = mpsc::unbounded_channel();
         let services = Services(Arc::new(Ends {
             control: Mutex::new(Some(control_end)),
             data: Mutex::new(Some(data_end)),
@@ -261,6 +281,8 @@ impl Runner {
             together: AtomicUsize::new(1),
             asked: AtomicUsize::default(),
             callers: Mutex::default(),
+            log_controls: Mutex::default(),
+            ended: ended_end,
         }));
         let data_service =
             beam_fn_data_server::BeamFnDataServer::new(services.clone()).max_decoding_message_size(64 << 20);
@@ -288,6 +310,7 @@ impl Runner {
             answers,
             outputs,
             logs,
+            ended,
             services,
             harness,
             source,
