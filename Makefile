@@ -65,6 +65,19 @@ run-docker: classify services ## The same with workers in containers (make docke
 	    $(if $(strip $(DOCKER_NETWORK)),--environment_options=docker_network=$(DOCKER_NETWORK))
 	@$(COMPARE)
 
+.PHONY: setup-flink
+setup-flink: ## Fetch Flink and Beam's runner for it into third_party/flink (400 MB; FLINK_LOCATION, FLINK_JOB_SERVER_JAR: yours)
+	@FLINK_LOCATION=$(FLINK_LOCATION) FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) setup/flink.sh
+
+.PHONY: run-portable-flink
+run-portable-flink: classify ## The same on Flink, which Beam's own Java job server runs in its process
+	@FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) setup/flink.sh job-server
+	tests/with-server.sh $(JOB_PORT) tests/flink-job-server.sh $(or $(strip $(FLINK_JOB_SERVER_JAR)),third_party/flink/job-server.jar) \
+	    out/flink-job-server.log --flink-master='[local]' --job-host=localhost --job-port=$(JOB_PORT) --artifact-port=$(ARTIFACT_PORT) \
+	    --expansion-port=$(EXPANSION_PORT) -- \
+	    $(CLASSIFY) --runner=PortableRunner --job_endpoint=$(JOB_ENDPOINT) $(PORTABLE_OPTIONS) $(CLASSIFY_OPTIONS)
+	@$(COMPARE)
+
 .PHONY: job-service
 job-service: services ## Run the job service in the foreground
 	$(SERVE)
@@ -120,6 +133,7 @@ test: setup ## What shows that a checkout works: unit, property, simulation and 
 test-all: test ## The same, and all the rest: lints, docs, all of Beam's suites, Go, Java, Prism, Docker, long simulations, fuzzing
 	@[ -z "$${CI:-}" ] || setup/packages.sh dockerd:docker.io docker-registry:docker-registry java:default-jdk-headless mvn:maven
 	@[ -z "$${CI:-}" ] || setup/go.sh
+	@[ -z "$${CI:-}" ] || setup/flink.sh job-server
 	@python3 tests/all.py second --add=target/first-tier.json
 
 .PHONY: conformance
