@@ -6,10 +6,12 @@ set -euo pipefail
 jar=$1 log=$2
 shift 2
 mkdir -p "$(dirname "$log")"
+# What an earlier server said is not taken for this one's words.
+: >"$log"
 artifacts=$(mktemp -d)
 # Beam and Flink look into these, as Flink's own settings allow them.
 java --add-opens=java.base/java.util=ALL-UNNAMED --add-opens=java.base/java.lang=ALL-UNNAMED \
-    --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/java.time=ALL-UNNAMED -jar "$jar" --artifacts-dir="$artifacts" "$@" >"$log" 2>&1 &
+    --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/java.time=ALL-UNNAMED -jar "$jar" --artifacts-dir="$artifacts" "$@" >>"$log" 2>&1 &
 pid=$!
 ended() {
     kill -TERM $pid 2>/dev/null || true
