@@ -41,6 +41,7 @@ STEPS = {
     # The second.
     'clippy': ['cargo', 'clippy', '-q', *COMPILED, '--all-targets', '--', '-D', 'warnings'],
     'docs': ['cargo', 'doc', '-q', *COMPILED, '--no-deps'],
+    'no-std': ['setup/no_std.sh'],
     'deny': ['setup/deny.sh', 'check', 'bans', 'licenses', 'sources'],
     'simulation': ['cargo', 'test', *COMPILED, '--no-fail-fast', '--test', 'sim'],
     'fuzz': ['fuzz/run.sh', 'all', '-max_total_time=20'],
@@ -51,12 +52,12 @@ STEPS = {
 # Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
 TIERS = {
     'first': [['fmt', 'circles', 'build', 'build-tests', 'unit'], ['core', 'modes']],
-    'second': [['clippy', 'docs', 'deny', 'simulation', 'fuzz', 'docker', 'end-to-end'], ['suites']],
+    'second': [['clippy', 'docs', 'no-std', 'deny', 'simulation', 'fuzz', 'docker', 'end-to-end'], ['suites']],
 }
 # What a step waits for where both are called for: `core` for the programs, and `modes`, which calls cargo, for all builds.
 AFTER = {'core': 'build', 'modes': 'build-tests'}
 # Steps that are one check each.
-CHECKS = ('fmt', 'circles', 'build', 'build-tests', 'clippy', 'docs', 'deny', 'fuzz')
+CHECKS = ('fmt', 'circles', 'build', 'build-tests', 'clippy', 'docs', 'no-std', 'deny', 'fuzz')
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 MORE = {

@@ -1,5 +1,8 @@
 //! A bundle from its composition to its commit.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 use purlin_model::{Timestamp, Window};
 
@@ -93,7 +96,7 @@ impl Work {
         let mut given_back = Vec::new();
         let mut kept: Vec<Chunk> = Vec::new();
         let mut at = 0;
-        for chunk in std::mem::take(&mut self.elements) {
+        for chunk in core::mem::take(&mut self.elements) {
             let count = chunk.count;
             let (head, rest) = chunk.split_at(whole.saturating_sub(at), u64::MAX, format)?;
             // Between the two lies the element that was split itself: its parts come as roots.

@@ -1,5 +1,8 @@
 //! Buffers of encoded elements, and what is known of them without looking again.
 
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 use purlin_model::{Coder, DecodeError, Timestamp, Walker, WindowCoder};
 use thiserror::Error;

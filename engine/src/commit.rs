@@ -1,5 +1,10 @@
 //! The end of bundles: commits, failures, splits. A commit is one step: all of a bundle's work, or nothing.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use purlin_model::Timer;
 
 use crate::bundle::{Retry, Running};
@@ -229,7 +234,7 @@ impl Engine {
                 }
                 Err(error) => return self.split_unusable(id, error),
             };
-            let old = std::mem::take(&mut running.work.holds);
+            let old = core::mem::take(&mut running.work.holds);
             running.work.holds = running
                 .work
                 .elements
@@ -276,7 +281,7 @@ impl Engine {
         let stage = running.stage;
         self.actions.push(Action::Abandon(id));
         let state = &mut self.stages[stage];
-        let stopped = std::mem::replace(&mut state.splits_stopped, true);
+        let stopped = core::mem::replace(&mut state.splits_stopped, true);
         if stopped && self.phase == Phase::Draining {
             let error = format!("an answer to a split cannot be used: {error}");
             return self.bundle_failed(id, &error, false);

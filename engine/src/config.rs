@@ -1,5 +1,7 @@
 //! What can be chosen about the engine's decisions.
 
+use alloc::vec::Vec;
+
 use crate::graph::TransformId;
 
 /// Settings of an [`crate::Engine`].

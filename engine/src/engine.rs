@@ -1,6 +1,9 @@
 //! The engine: events in, actions out.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use alloc::{format, vec};
 
 use bytes::Bytes;
 use purlin_model::windowed::encode_header;
@@ -296,7 +299,7 @@ impl Engine {
         let outputs = |stage: usize| self.plan.stages[stage].outputs.iter().map(|id| id.0 as usize);
         let mut next: Vec<usize> = outputs(stage).collect();
         while let Some(collection) = next.pop() {
-            if std::mem::replace(&mut seen[collection], true) {
+            if core::mem::replace(&mut seen[collection], true) {
                 continue;
             }
             for reader in &self.collections[collection].readers {
@@ -477,7 +480,7 @@ impl Engine {
             Event::Cancel => self.end(Outcome::Cancelled),
         }
         self.run();
-        std::mem::take(&mut self.actions)
+        core::mem::take(&mut self.actions)
     }
 
     fn tick(&mut self, now: Timestamp) {

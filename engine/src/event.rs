@@ -1,6 +1,8 @@
 //! What goes into the engine and what comes out: closed enums, matched in one place.
 
-use std::fmt;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 use purlin_model::{Timestamp, Window};

@@ -2,6 +2,9 @@
 //!
 //! The runner builds a [`Graph`] from a pipeline; [`crate::Engine::new`] fuses it into stages.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 pub use purlin_model::{Accumulation, PaneEmission, TimestampCombiner, TimestampTransform, Trigger};
 use purlin_model::{Coder, CustomWindows, Timestamp, WindowCoder};

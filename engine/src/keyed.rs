@@ -5,14 +5,17 @@
 mod compose;
 mod entry;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
+use crate::hash::FxHashMap;
 use bytes::Bytes;
 use purlin_model::windowed::encode_header;
 use purlin_model::{
     Coder, DecodeError, Timer, TimerCoder, TimerFiring, Timestamp, WalkedElement, Window, Windows,
 };
-use rustc_hash::FxHashMap;
 
 use crate::bundle::Work;
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
@@ -158,10 +161,10 @@ impl KeyedQueue {
         }
         self.elements = 0;
         self.bytes = 0;
-        for key in std::mem::take(&mut self.ready) {
+        for key in core::mem::take(&mut self.ready) {
             self.settle(&key);
         }
-        for (chunk, hold) in std::mem::take(&mut self.delayed).into_values() {
+        for (chunk, hold) in core::mem::take(&mut self.delayed).into_values() {
             holds.pending.remove(hold);
             all.push(chunk);
         }

@@ -6,7 +6,10 @@
 //! The way of an element: a chunk is delivered to a collection's readers ([`Chunk`]); a stage's queue keeps it; the
 //! scheduler makes bundles of what waits; a commit delivers a bundle's outputs, and so on. Watermarks follow.
 
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 mod bundle;
 pub mod chunk;
@@ -17,6 +20,7 @@ pub mod event;
 pub mod fuse;
 pub mod graph;
 pub(crate) mod group;
+mod hash;
 mod keyed;
 mod route;
 mod schedule;

@@ -1,5 +1,9 @@
 //! The way of elements and watermarks through the graph.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use purlin_model::{Timestamp, Window};
 
 use crate::chunk::Chunk;
@@ -91,7 +95,7 @@ impl Engine {
         done.is_ok()
     }
 
-    fn fail_group(&mut self, group: usize, error: &dyn std::fmt::Display) {
+    fn fail_group(&mut self, group: usize, error: &dyn core::fmt::Display) {
         let transform = self.groups[group].transform.0 as usize;
         let name = &self.graph.transforms[transform].name;
         self.fail(format!("transform \"{name}\": {error}"));
@@ -278,7 +282,7 @@ impl Engine {
 
     fn ask_mappings(&mut self, stage: usize) {
         for side in 0..self.stages[stage].sides.len() {
-            let windows = std::mem::take(&mut self.stages[stage].sides[side].to_ask);
+            let windows = core::mem::take(&mut self.stages[stage].sides[side].to_ask);
             if windows.is_empty() {
                 continue;
             }

@@ -1,5 +1,9 @@
 //! Which bundle starts where, and which are asked to split.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+use alloc::{format, vec};
+
 use purlin_model::Timestamp;
 
 use crate::bundle::{Retry, Running};

@@ -1,8 +1,11 @@
 //! What a window of a side input holds, by key: elements of no firing, which add up, and those of firings, of which the
 //! latest counts.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::hash::FxHashMap;
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
 
 /// About so many bytes are read at a time.
 const PAGE_BYTES: usize = 1 << 20;
@@ -139,7 +142,7 @@ struct Pages {
 impl Pages {
     fn turn(&mut self) {
         if self.out.len() >= PAGE_BYTES {
-            self.full.push(std::mem::take(&mut self.out).into());
+            self.full.push(core::mem::take(&mut self.out).into());
         }
     }
 

@@ -3,12 +3,17 @@
 //! A window of a grouping can fire several times. The latest firing of a key replaces what earlier ones of that key gave:
 //! see [`SideView::note_firing`].
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Timing, WalkedElement, Window, Windows, expiry};
-use rustc_hash::{FxHashSet, FxHasher};
+use rustc_hash::FxHasher;
+
+use crate::hash::FxHashSet;
 
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::event::SideInputPart;
@@ -377,7 +382,7 @@ impl Blocked {
                 data.extend_from_slice(element);
                 *count += 1;
                 if timestamp < *min {
-                    let old = std::mem::replace(min, timestamp);
+                    let old = core::mem::replace(min, timestamp);
                     return (Some(timestamp), Some(old));
                 }
                 (None, None)
@@ -395,7 +400,7 @@ impl Blocked {
         self.by_windows.retain(|windows, runs| {
             let go = ready(windows);
             if go {
-                let chunks = std::mem::take(runs).into_iter();
+                let chunks = core::mem::take(runs).into_iter();
                 released.extend(chunks.map(|(data, count, min_timestamp)| Chunk {
                     data: data.into(),
                     count,

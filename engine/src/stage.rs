@@ -1,6 +1,10 @@
 //! What the engine keeps of a stage while the job runs.
 
-use std::collections::VecDeque;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use purlin_model::{Timer, TimerCoder, Timestamp, Window, Windows};
@@ -331,7 +335,7 @@ impl StageState {
     /// Forgets state of expired windows.
     pub fn collect(&mut self) {
         if let Queue::Keyed(queue) = &mut self.queue {
-            for (key, window) in std::mem::take(&mut queue.collected) {
+            for (key, window) in core::mem::take(&mut queue.collected) {
                 self.state.collect(&key, &window.to_bytes());
             }
         }

@@ -1,6 +1,7 @@
 //! The queue of a stage without state: chunks in order of arrival.
 
-use std::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 
 use purlin_model::Timestamp;
 
@@ -77,8 +78,8 @@ impl PlainQueue {
     pub fn take_all(&mut self, pending: &mut Holds) -> Vec<Chunk> {
         self.elements = 0;
         self.bytes = 0;
-        let delayed = std::mem::take(&mut self.delayed).into_values();
-        let all: Vec<Chunk> = std::mem::take(&mut self.ready)
+        let delayed = core::mem::take(&mut self.delayed).into_values();
+        let all: Vec<Chunk> = core::mem::take(&mut self.ready)
             .into_iter()
             .chain(delayed)
             .collect();

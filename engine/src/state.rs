@@ -3,11 +3,13 @@
 //! One bundle at a time works on a key, so a bundle's changes never meet another's: they lie in an [`Overlay`] until
 //! the bundle is committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
 
+use crate::hash::FxHashMap;
 use bytes::Bytes;
 use purlin_model::{DecodeError, wire};
-use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::event::{BundleId, StateKey, StatePart};

@@ -3,7 +3,9 @@
 //! Several of them share one clock: each has its own place in processing time, moved by its own script, and the one
 //! that is furthest behind goes next.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use purlin_model::windowed::encode_header;

@@ -3,7 +3,7 @@
 //! A node's input watermark is the smallest of its producers' output watermarks and of the timestamps of elements
 //! that wait or are being processed. Its output watermark is the smallest of that and of its holds. Both only advance.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use purlin_model::Timestamp;
 

@@ -1,34 +1,16 @@
 //! Iterables as they come over the wire: all of their values, or the first of them and a token for the others, which
 //! stay with the runner (`beam:coder:state_backed_iterable:v1`).
+//!
+//! Nothing here can ask the runner. A type that holds all values, such as `Vec`, answers an iterable with a token by
+//! [`DecodeError::StateBacked`]; who can read the rest puts it in the token's place and decodes again.
 
-use std::cell::Cell;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use crate::coder::Chunks;
 use crate::error::DecodeError;
 use crate::typed::Element;
-
-/// Reads the values behind a token: one after the other, each in the nested context.
-pub type ReadRest = fn(token: &[u8]) -> Result<Bytes, String>;
-
-thread_local! {
-    static READ: Cell<Option<ReadRest>> = const { Cell::new(None) };
-}
-
-/// Says how types that hold all values of an iterable, such as `Vec`, read on this thread what stayed with the runner.
-/// Without that, such an iterable is [`DecodeError::StateBacked`].
-pub fn read_rests_by(read: ReadRest) {
-    READ.set(Some(read));
-}
-
-/// The values behind a token.
-pub(crate) fn read_rest(token: &[u8]) -> Result<Bytes, DecodeError> {
-    let read = READ.get().ok_or(DecodeError::StateBacked)?;
-    read(token).map_err(|reason| DecodeError::Rest {
-        reason: reason.into(),
-    })
-}
 
 /// An iterable whose values are not made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! What a runner knows of the structure of an encoding.
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -12,7 +15,7 @@ use crate::window::WindowCoder;
 use crate::windowed::{ParamWindowedValueCoder, WindowedValueCoder};
 use crate::{urns, wire};
 
-type Result<T> = std::result::Result<T, DecodeError>;
+type Result<T> = core::result::Result<T, DecodeError>;
 
 /// A coder, as far as its encoding can be taken apart without making objects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

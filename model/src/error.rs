@@ -1,5 +1,8 @@
 //! What can go wrong with an encoding, one enum per operation.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+
 use thiserror::Error;
 
 /// How many coders one coder may be made of.
@@ -55,7 +58,7 @@ pub enum DecodeError {
         /// The URN of the coder.
         urn: Box<str>,
     },
-    /// An iterable whose rest is in the runner's state, read where no state can be read.
+    /// An iterable whose rest is in the runner's state, read as a type that holds all values. See [`crate::backed`].
     #[error("the rest of a state-backed iterable is in the runner's state, which cannot be read here")]
     StateBacked,
     /// The rest of an iterable in the runner's state could not be read.

@@ -26,7 +26,10 @@
 //! # Ok::<(), purlin_model::DecodeError>(())
 //! ```
 
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 pub mod backed;
 pub mod coder;

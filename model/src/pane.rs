@@ -1,5 +1,7 @@
 //! Panes: which firing of a window an element comes from.
 
+use alloc::vec::Vec;
+
 use crate::error::DecodeError;
 use crate::wire;
 

@@ -3,8 +3,12 @@
 //! A row is the number of its fields (varint), a bitmap of the null ones (length-prefixed, least significant bit
 //! first, empty when none is null), and the fields that are not null, all in the order of their encoding positions.
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -12,7 +16,7 @@ use crate::coder::skip_iterable;
 use crate::error::{DecodeError, SchemaError};
 use crate::{urns, wire};
 
-type Result<T> = std::result::Result<T, DecodeError>;
+type Result<T> = core::result::Result<T, DecodeError>;
 
 /// The fields of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -155,7 +159,7 @@ impl Schema {
     ///
     /// # Errors
     /// When encoding positions are set and are not each of 0..n once.
-    pub fn new(fields: Vec<Field>) -> std::result::Result<Schema, SchemaError> {
+    pub fn new(fields: Vec<Field>) -> core::result::Result<Schema, SchemaError> {
         let order = encoding_order(&fields)?;
         Ok(Schema {
             fields,
@@ -245,7 +249,7 @@ pub fn is_null(nulls: &[u8], position: usize) -> bool {
         .is_some_and(|byte| byte >> (position % 8) & 1 != 0)
 }
 
-fn encoding_order(fields: &[Field]) -> std::result::Result<Vec<usize>, SchemaError> {
+fn encoding_order(fields: &[Field]) -> core::result::Result<Vec<usize>, SchemaError> {
     if fields.iter().all(|field| field.encoding_position.is_none()) {
         return Ok(Vec::new());
     }

@@ -1,7 +1,11 @@
 //! A coder as the pipeline proto describes it, and the one place where that becomes a [`Coder`].
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 

@@ -1,8 +1,9 @@
 //! Event time.
 
-use std::fmt;
-use std::ops::{Add, AddAssign, Sub, SubAssign};
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::{Add, AddAssign, Sub, SubAssign};
+use core::time::Duration;
 
 use crate::error::DecodeError;
 use crate::wire;

@@ -1,5 +1,9 @@
 //! Timers on the wire: `beam:coder:timer:v1`.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use crate::coder::Coder;
@@ -120,7 +124,7 @@ impl TimerCoder {
         &'a self,
         mut data: &'a [u8],
     ) -> impl Iterator<Item = Result<Timer, DecodeError>> + 'a {
-        std::iter::from_fn(move || {
+        core::iter::from_fn(move || {
             if data.is_empty() {
                 return None;
             }

@@ -1,6 +1,9 @@
 //! When panes fire: Beam's trigger algebra.
 
-use std::time::Duration;
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 /// When panes fire.
 #[derive(Clone, Debug, PartialEq, Default)]

@@ -1,20 +1,25 @@
 //! Rust types that know their coder.
 
-use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::backed;
 use crate::coder::Chunks;
 use crate::error::DecodeError;
 use crate::spec::CoderSpec;
 use crate::time::Timestamp;
 use crate::{urns, wire};
 
-type Result<T> = std::result::Result<T, DecodeError>;
+type Result<T> = core::result::Result<T, DecodeError>;
 
 /// A type whose values can be elements of a collection.
 ///
@@ -49,7 +54,8 @@ pub trait Element: Sized + Clone + Send + 'static {
     /// Reads a value.
     ///
     /// # Errors
-    /// When the bytes are not a value of this type's coder.
+    /// When the bytes are not a value of this type's coder. [`DecodeError::StateBacked`] when it holds all values of an
+    /// iterable, and some of them are not in the input.
     fn decode(input: &mut &[u8], nested: bool) -> Result<Self>;
 
     /// The coder of a vector of the type.
@@ -78,12 +84,8 @@ pub trait Element: Sized + Clone + Send + 'static {
                 values.push(Self::decode(input, true)?);
             }
         }
-        if let Some(token) = chunks.token {
-            let rest = backed::read_rest(token)?;
-            let mut rest = &rest[..];
-            while !rest.is_empty() {
-                values.push(Self::decode(&mut rest, true)?);
-            }
+        if chunks.token.is_some() {
+            return Err(DecodeError::StateBacked);
         }
         Ok(values)
     }
@@ -479,7 +481,7 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> Element for Serde
 pub fn serde_coder<T>() -> CoderSpec {
     let inner = CoderSpec {
         urn: urns::SERDE.into(),
-        payload: Bytes::from_static(std::any::type_name::<T>().as_bytes()),
+        payload: Bytes::from_static(core::any::type_name::<T>().as_bytes()),
         components: Vec::new(),
     };
     CoderSpec::of(urns::LENGTH_PREFIX, vec![inner])
@@ -492,10 +494,10 @@ pub fn serde_coder<T>() -> CoderSpec {
 #[inline]
 pub fn serde_encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     wire::write_length_prefixed(out, |out| {
-        *out = postcard::to_extend(value, std::mem::take(out)).unwrap_or_else(|error| {
+        *out = postcard::to_extend(value, core::mem::take(out)).unwrap_or_else(|error| {
             panic!(
                 "cannot serialize a value of {}: {error}",
-                std::any::type_name::<T>()
+                core::any::type_name::<T>()
             );
         });
     });
@@ -509,7 +511,7 @@ pub fn serde_encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
 pub fn serde_decode<T: DeserializeOwned>(input: &mut &[u8]) -> Result<T> {
     let bytes = wire::read_bytes(input, true)?;
     let failed = |reason: String| DecodeError::Serde {
-        type_name: std::any::type_name::<T>(),
+        type_name: core::any::type_name::<T>(),
         reason: reason.into(),
     };
     match postcard::take_from_bytes(bytes) {

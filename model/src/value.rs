@@ -1,5 +1,11 @@
 //! Dynamic data of any standard coder: for tests, for tools, and for rows whose type no Rust type stands for.
 
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use crate::coder::{Chunks, Coder};
@@ -11,7 +17,7 @@ use crate::window::{Window, WindowCoder};
 use crate::windowed::Header;
 use crate::wire;
 
-type Result<T> = std::result::Result<T, DecodeError>;
+type Result<T> = core::result::Result<T, DecodeError>;
 
 /// A value of some coder. Equality is that of the parts, so a NaN is unequal to itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,7 +172,7 @@ impl Value {
         coder: &Coder,
         out: &mut Vec<u8>,
         nested: bool,
-    ) -> std::result::Result<(), EncodeError> {
+    ) -> core::result::Result<(), EncodeError> {
         match (coder, self) {
             (Coder::Bytes, Value::Bytes(bytes)) => wire::write_bytes(bytes, out, nested),
             (Coder::Utf8, Value::String(string)) => wire::write_bytes(string.as_bytes(), out, nested),
@@ -246,7 +252,7 @@ fn mismatch(coder: impl ToString, value: &Value) -> EncodeError {
     }
 }
 
-fn write_count(count: usize, out: &mut Vec<u8>) -> std::result::Result<(), EncodeError> {
+fn write_count(count: usize, out: &mut Vec<u8>) -> core::result::Result<(), EncodeError> {
     let what = "the number of elements of an iterable";
     let count = i32::try_from(count).map_err(|_| EncodeError::OutOfRange {
         what,
@@ -326,7 +332,7 @@ fn decode_present(field: &FieldType, input: &mut &[u8]) -> Result<Value> {
     })
 }
 
-fn encode_row(schema: &Schema, values: &[Value], out: &mut Vec<u8>) -> std::result::Result<(), EncodeError> {
+fn encode_row(schema: &Schema, values: &[Value], out: &mut Vec<u8>) -> core::result::Result<(), EncodeError> {
     let fields = schema.fields();
     if fields.len() != values.len() {
         return Err(EncodeError::FieldCount {
@@ -361,7 +367,11 @@ fn encode_row(schema: &Schema, values: &[Value], out: &mut Vec<u8>) -> std::resu
     Ok(())
 }
 
-fn encode_field(field: &FieldType, value: &Value, out: &mut Vec<u8>) -> std::result::Result<(), EncodeError> {
+fn encode_field(
+    field: &FieldType,
+    value: &Value,
+    out: &mut Vec<u8>,
+) -> core::result::Result<(), EncodeError> {
     if field.nullable {
         out.push(u8::from(*value != Value::Null));
         if *value == Value::Null {
@@ -375,7 +385,7 @@ fn encode_present(
     field: &FieldType,
     value: &Value,
     out: &mut Vec<u8>,
-) -> std::result::Result<(), EncodeError> {
+) -> core::result::Result<(), EncodeError> {
     let out_of_range = |what, value| EncodeError::OutOfRange { what, value };
     match (&field.kind, value) {
         (FieldKind::Byte, &Value::Int(value)) => {

@@ -1,6 +1,6 @@
 //! Finding the elements of a buffer of the data plane.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use crate::coder::Coder;
 use crate::error::DecodeError;

@@ -1,7 +1,9 @@
 //! Windows and their coders.
 
-use std::fmt;
-use std::ops::Deref;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
 
 use bytes::Bytes;
 
@@ -254,7 +256,7 @@ impl Windows {
     #[inline]
     pub fn as_slice(&self) -> &[Window] {
         match self {
-            Windows::One(window) => std::slice::from_ref(window),
+            Windows::One(window) => core::slice::from_ref(window),
             Windows::Many(windows) => windows,
         }
     }
@@ -289,7 +291,7 @@ impl FromIterator<Window> for Windows {
 
 impl<'a> IntoIterator for &'a Windows {
     type Item = &'a Window;
-    type IntoIter = std::slice::Iter<'a, Window>;
+    type IntoIter = core::slice::Iter<'a, Window>;
     fn into_iter(self) -> Self::IntoIter {
         self.as_slice().iter()
     }

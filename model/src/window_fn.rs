@@ -1,7 +1,8 @@
 //! Window functions: which windows an element is put into, and which side-input window belongs to a main-input window.
 
-use std::fmt;
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
 
 use crate::{Timestamp, Window, Windows};
 
@@ -104,7 +105,7 @@ impl<C: CustomWindows> WindowFn<C> {
             } if size_ms > 0 && period_ms > 0 => {
                 let latest = period_start(timestamp, period_ms, offset_ms);
                 let before = timestamp.millis().saturating_sub(size_ms);
-                std::iter::successors(Some(latest), |start| start.checked_sub(period_ms))
+                core::iter::successors(Some(latest), |start| start.checked_sub(period_ms))
                     .take_while(|start| *start > before)
                     .map(|start| interval(start, size_ms))
                     .collect()

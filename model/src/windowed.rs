@@ -1,5 +1,7 @@
 //! Values with their timestamp, windows and pane: what flows on the data plane.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use crate::coder::Coder;

@@ -2,9 +2,11 @@
 //!
 //! Readers take `&mut &[u8]`, advance it past what they read, and leave it anywhere after an error.
 
+use alloc::vec::Vec;
+
 use crate::error::DecodeError;
 
-type Result<T> = std::result::Result<T, DecodeError>;
+type Result<T> = core::result::Result<T, DecodeError>;
 
 /// Takes the next `count` bytes.
 #[inline]
@@ -39,7 +41,7 @@ pub fn take_array<const N: usize>(input: &mut &[u8], what: &'static str) -> Resu
 /// Takes all that is left.
 #[inline]
 pub fn take_rest<'a>(input: &mut &'a [u8]) -> &'a [u8] {
-    std::mem::take(input)
+    core::mem::take(input)
 }
 
 /// Takes one byte.
@@ -143,7 +145,7 @@ pub fn read_bytes<'a>(input: &mut &'a [u8], nested: bool) -> Result<&'a [u8]> {
 /// Takes a UTF-8 string: length-prefixed when nested, else all that is left.
 #[inline]
 pub fn read_str<'a>(input: &mut &'a [u8], nested: bool) -> Result<&'a str> {
-    std::str::from_utf8(read_bytes(input, nested)?).map_err(|_| DecodeError::InvalidUtf8)
+    core::str::from_utf8(read_bytes(input, nested)?).map_err(|_| DecodeError::InvalidUtf8)
 }
 
 /// Reads a byte that is 0 or 1.

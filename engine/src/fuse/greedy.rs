@@ -1,6 +1,9 @@
 //! Greedy fusion: a transform joins its producer's stage, or else a stage that reads the same collection.
 
-use std::collections::BTreeSet;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::plan::{Native, Plan, PlanNode, Stage};
 use super::validate::{Checked, GraphProblem, side_collections};
@@ -127,7 +130,7 @@ impl Fusion<'_> {
             let Some(producer) = self.producers[collection.0 as usize] else {
                 continue;
             };
-            if std::mem::replace(&mut seen[producer.0 as usize], true) {
+            if core::mem::replace(&mut seen[producer.0 as usize], true) {
                 continue;
             }
             match self.stage_of[producer.0 as usize] {

@@ -1,6 +1,9 @@
 //! What fusion makes: stages and native nodes, in topological order.
 
-use std::fmt;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
 
 use crate::event::StageId;
 use crate::graph::{CollectionId, EnvironmentId, Graph, TransformId, TransformKind};

@@ -1,5 +1,9 @@
 //! What can be wrong with a graph. All of it is reported at once.
 
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use alloc::{format, vec};
+
 use thiserror::Error;
 
 use super::plan::collection_name;
@@ -333,7 +337,7 @@ fn topological(
             }
         }
     }
-    let mut ready: std::collections::BTreeSet<usize> =
+    let mut ready: alloc::collections::BTreeSet<usize> =
         (0..count).filter(|&index| missing[index] == 0).collect();
     let mut order = Vec::with_capacity(count);
     while let Some(index) = ready.pop_first() {

@@ -1,6 +1,7 @@
 //! Windows that fire once, by the watermark: one table of keys per window and no work for triggers.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use purlin_model::{PaneInfo, Timestamp, Window, expiry};
 
@@ -231,12 +232,12 @@ impl Group {
         }
         let touched = found.into_iter().flatten();
         // Entries first, then the memory that they lead to: loads that do not depend on each other.
-        std::hint::black_box(
+        core::hint::black_box(
             touched
                 .clone()
                 .fold(0, |sum, index| sum ^ self.entries.get(index).count),
         );
-        std::hint::black_box(touched.fold(0, |sum, index| sum ^ self.entries.get(index).ends()));
+        core::hint::black_box(touched.fold(0, |sum, index| sum ^ self.entries.get(index).ends()));
     }
 
     #[inline]

@@ -1,5 +1,7 @@
 //! Firing: which panes are due, what they tell, and what they wait for then.
 
+use alloc::vec::Vec;
+
 use purlin_model::{Timestamp, Timing, expiry};
 
 use super::Clock;
@@ -11,7 +13,7 @@ use crate::graph::{Accumulation, PaneEmission};
 impl Keyed {
     /// Fires what is due: panes with news first, then those whose timers are due, by time.
     pub(super) fn fire(&mut self, clock: &Clock, emitter: &mut Emitter<'_>) {
-        for pane in std::mem::take(&mut self.news) {
+        for pane in core::mem::take(&mut self.news) {
             if self.live(pane).is_some_and(|pane| pane.has_news) {
                 self.look_at(pane.index, clock, emitter);
             }
@@ -120,7 +122,7 @@ impl Keyed {
                 encode_header(timestamp, &pane.window, info, &mut header);
                 if empties && pane.values.len() >= CHUNK_BYTES {
                     header.extend_from_slice(&state.key);
-                    let values = std::mem::take(&mut pane.values);
+                    let values = core::mem::take(&mut pane.values);
                     emitter.large_element(timestamp, &header, 0, pane.count, values);
                 } else {
                     emitter.element(timestamp, &header, &state.key, pane.count, &pane.values);

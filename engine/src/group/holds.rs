@@ -1,6 +1,7 @@
 //! Watermark holds and timers of many panes, found by their smallest.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use purlin_model::Timestamp;
 

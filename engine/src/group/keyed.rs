@@ -1,9 +1,11 @@
 //! The general way: one pane, with its trigger, holds and timers, per key and window.
 
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
+use crate::hash::FxHashMap;
 use purlin_model::{PaneInfo, Timestamp, Window};
-use rustc_hash::FxHashMap;
 
 use super::holds::{Holds, PaneRef, Timers};
 use super::merge::{MergeQueue, Waiting};

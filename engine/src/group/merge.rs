@@ -1,9 +1,11 @@
 //! Windows that merge: sessions here, custom ones by asking the SDK.
 
-use std::collections::VecDeque;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
+use crate::hash::{FxHashMap, FxHashSet};
 use purlin_model::{Timestamp, Window};
-use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::keyed::{Keyed, merged_hold};
 use super::{Clock, Element, GroupError, GroupMergeId};
@@ -115,7 +117,7 @@ impl Keyed {
             clock,
         );
         pane.last = None;
-        let before = std::mem::replace(&mut pane.window, window.clone());
+        let before = core::mem::replace(&mut pane.window, window.clone());
         self.remove_window(key, &before);
         self.insert_window(key, window, index);
         self.has_got_news(index);
@@ -163,7 +165,7 @@ impl Keyed {
         merged.fresh = panes.iter().map(|pane| pane.fresh).sum();
         let mut rest = panes.iter_mut();
         if let Some(first) = rest.next() {
-            merged.values = std::mem::take(&mut first.values);
+            merged.values = core::mem::take(&mut first.values);
         }
         for pane in rest {
             merged.values.append(&mut pane.values);
@@ -204,7 +206,7 @@ impl Keyed {
     /// The questions that have not been asked.
     pub(super) fn take_merge_requests(&mut self) -> Vec<(GroupMergeId, Vec<Window>)> {
         let mut requests = Vec::new();
-        for key in std::mem::take(&mut self.merging.to_ask) {
+        for key in core::mem::take(&mut self.merging.to_ask) {
             let open = self.windows_of(key).iter();
             let open = open.filter(|(_, pane)| self.pane(*pane).is_some_and(|pane| !pane.closed));
             let mut windows: Vec<Window> = open.map(|(window, _)| window.clone()).collect();
@@ -261,7 +263,7 @@ impl Keyed {
             _ => Box::default(),
         };
         let mut dropped = 0;
-        for _ in 0..std::mem::take(&mut waiting.asked) {
+        for _ in 0..core::mem::take(&mut waiting.asked) {
             let (Some(value), Some(bytes)) = (waiting.values.pop_front(), waiting.bytes.pop_front()) else {
                 break;
             };
@@ -274,7 +276,7 @@ impl Keyed {
             };
             dropped += u64::from(!self.add_value(pane, value.timestamp, &bytes, &clock));
         }
-        for pane in std::mem::take(&mut waiting.postponed) {
+        for pane in core::mem::take(&mut waiting.postponed) {
             self.has_got_news(pane);
         }
         if !waiting.values.is_empty() {

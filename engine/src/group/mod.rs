@@ -24,6 +24,8 @@ mod store;
 mod tests;
 mod trigger;
 
+use alloc::vec::Vec;
+
 use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Window, WindowCoder, expiry};
 use thiserror::Error;
 

@@ -1,5 +1,7 @@
 //! Panes on their way out: which one it is, and its bytes.
 
+use alloc::vec::Vec;
+
 use purlin_model::{PaneInfo, Timestamp, Timing, Window, wire};
 
 use crate::chunk::Chunk;
@@ -131,7 +133,7 @@ impl<'o> Emitter<'o> {
         if self.count == 0 {
             return;
         }
-        let mut data = std::mem::take(&mut self.buffer);
+        let mut data = core::mem::take(&mut self.buffer);
         if data.capacity() / 4 > data.len() / 3 {
             data.shrink_to_fit();
         }

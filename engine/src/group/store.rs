@@ -1,6 +1,8 @@
 //! Compact storage of many small groups: a hash table of indices, and entries in segments that are freed one by one.
 
-use std::hash::Hasher;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::hash::Hasher;
 
 use rustc_hash::FxHasher;
 

@@ -7,9 +7,12 @@
 //! and a worker that has both does not look at that. So when such a bundle ends, what it set is looked at: if that would have
 //! changed what fired after, nothing of the bundle is taken, and from then on the stage fires timers one timestamp at a time.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::hash::FxHashMap;
 use bytes::Bytes;
 use purlin_model::{PaneInfo, Timer, TimerFiring, Timestamp, Window, Windows};
-use rustc_hash::FxHashMap;
 
 use super::entry::{Entry, Fired, RUN_BYTES, Run, Span, TimerId, is_due};
 use super::{Ending, KeyedQueue, StageHolds, held};
@@ -198,13 +201,13 @@ impl KeyedQueue {
                 making.timers_of(&key, entry, domain, at, &moment);
             }
             let fires = making.taken > before;
-            let only_timers = fires && !std::mem::replace(&mut entry.elements_next, true);
+            let only_timers = fires && !core::mem::replace(&mut entry.elements_next, true);
             if !only_timers {
                 entry.elements_next = false;
                 // However many timers there are, some elements come: timers that set themselves again would keep them waiting
                 // for ever.
                 let mut first = true;
-                while std::mem::take(&mut first) || (making.taken < max_elements && making.bytes < max_bytes)
+                while core::mem::take(&mut first) || (making.taken < max_elements && making.bytes < max_bytes)
                 {
                     if overtaken.is_some_and(|(domain, at)| !entry.waits_before(domain, at)) {
                         break;
@@ -287,7 +290,7 @@ impl KeyedQueue {
         let mut later = Vec::new();
         for key in &work.keys {
             if let Some(entry) = self.keys.get_mut(key) {
-                later.push((key, std::mem::take(&mut entry.runs)));
+                later.push((key, core::mem::take(&mut entry.runs)));
             }
         }
         for chunk in &work.elements {

@@ -1,6 +1,8 @@
 //! What the queue keeps of one key.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use purlin_model::{TimerFiring, Timestamp, Window};
@@ -190,7 +192,7 @@ impl Run {
 
     pub fn flush(&mut self, out: &mut Vec<Chunk>) {
         if self.count > 0 {
-            out.push(std::mem::replace(self, Run::empty()).into_chunk());
+            out.push(core::mem::replace(self, Run::empty()).into_chunk());
         }
     }
 }

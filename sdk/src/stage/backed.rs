@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use purlin_model::{Coder, DecodeError, backed, wire};
+use purlin_model::{Coder, DecodeError, Element, wire};
 
 use super::bundle::BundleCell;
 use super::pages::Pages;
+use crate::schema::parse_schema;
 
 thread_local! {
     static BUNDLE: RefCell<Option<Rc<BundleCell>>> = const { RefCell::new(None) };
@@ -18,10 +19,6 @@ pub(crate) struct Decoding(());
 
 impl Decoding {
     pub fn of(bundle: &Rc<BundleCell>) -> Decoding {
-        backed::read_rests_by(|token| {
-            let pages = pages(Bytes::new(), token).map_err(|e| e.to_string())?;
-            pages.gather().map_err(|e| e.to_string())
-        });
         BUNDLE.set(Some(bundle.clone()));
         Decoding(())
     }
@@ -42,12 +39,27 @@ pub(crate) fn pages(values: Bytes, token: &[u8]) -> Result<Pages, DecodeError> {
     })
 }
 
-/// A key and its values, with those that stayed with the runner. `None`: all came.
+/// Reads a key and its values, of which some stayed with the runner, as a type that holds all of them. `pair` starts where
+/// the type found out ([`DecodeError::StateBacked`]), and is read again: so elements that came whole cost nothing.
+#[cold]
+pub(crate) fn decode_whole<T: Element>(pair: &mut &[u8], nested: bool) -> Result<T, DecodeError> {
+    let schemas = |payload: &Bytes| parse_schema(payload).map_err(|e| e.to_string());
+    let coder = Coder::from_spec(&T::coder(), &schemas).map_err(|e| DecodeError::Rest {
+        reason: e.to_string().into(),
+    })?;
+    let whole = whole(&coder, coder.take(pair, nested)?)?.ok_or(DecodeError::StateBacked)?;
+    let mut whole = &whole[..];
+    let value = T::decode(&mut whole, nested)?;
+    wire::expect_end(whole)?;
+    Ok(value)
+}
+
+/// A key and its values, with those that stayed with the runner. `None`: all came, or this is no key with values.
 pub(crate) fn whole(coder: &Coder, pair: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
     let Some((_, values)) = coder.as_kv() else {
         return Ok(None);
     };
-    let (Some(value), Coder::StateBackedIterable(_)) = (values.as_iterable(), values) else {
+    let Some(value) = values.as_iterable() else {
         return Ok(None);
     };
     let (key, encoded) = coder.split_kv(pair)?;

@@ -182,7 +182,11 @@ impl Erased for RawType {
 impl ReadValue<Raw> for Coder {
     fn read(&self, input: &mut &[u8]) -> Result<Raw, DecodeError> {
         let value = self.take(input, true)?;
-        Ok(Raw(match backed::whole(self, value)? {
+        let whole = match self.as_kv() {
+            Some((_, Coder::StateBackedIterable(_))) => backed::whole(self, value)?,
+            _ => None,
+        };
+        Ok(Raw(match whole {
             Some(whole) => whole.into(),
             None => Bytes::copy_from_slice(value),
         }))

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use purlin_model::{DecodeError, Element, Header, WindowCoder, wire};
 
+use super::backed::decode_whole;
 use super::edge::{Edge, Receiver};
 use super::failure::Failure;
 use super::pace::Pace;
@@ -220,10 +221,24 @@ impl<T: Element> ReadValue<T> for WireForm {
     #[inline]
     fn read(&self, input: &mut &[u8]) -> Result<T, DecodeError> {
         match self {
-            WireForm::Plain => T::decode(input, true),
+            WireForm::Plain => {
+                let mut whole = *input;
+                match T::decode(input, true) {
+                    Err(DecodeError::StateBacked) => {
+                        let value = decode_whole(&mut whole, true)?;
+                        *input = whole;
+                        Ok(value)
+                    }
+                    decoded => decoded,
+                }
+            }
             WireForm::LengthPrefixed => {
                 let mut value = wire::read_bytes(input, true)?;
-                let decoded = T::decode(&mut value, false)?;
+                let mut whole = value;
+                let decoded = match T::decode(&mut value, false) {
+                    Err(DecodeError::StateBacked) => return decode_whole(&mut whole, false),
+                    decoded => decoded?,
+                };
                 wire::expect_end(value)?;
                 Ok(decoded)
             }

@@ -5,6 +5,10 @@
 
 mod run;
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use purlin_model::Timestamp;
 
 use crate::graph::{TimestampTransform, Trigger};
