@@ -138,6 +138,11 @@ def test_one_image_without_input():
   assert re.search(r'\.(png|jpg)', result.stdout), result.stdout
 
 
+@pytest.mark.parametrize('option', ['--runner=PortableRunner', '--job_endpoint=localhost:1'])
+def test_a_runner_without_input_is_refused(option):
+  assert 'needs --input=FILE' in said(run(CLASSIFY, option))
+
+
 # Bad images cost a row.
 
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use purlin::options::PipelineOptions;
+use purlin::options::{PipelineOptions, RunnerKind};
 use purlin_ml::classify::parse_labels;
 use purlin_ml::images::ImageClassifierHandler;
 use purlin_ml::inference::BatchSizes;
@@ -128,6 +128,12 @@ impl Options {
     /// The files, if there is an input.
     pub fn files(&self) -> Result<Option<Files>> {
         match (&self.input, &self.output) {
+            (None, _) if self.pipeline.runner != RunnerKind::Direct || self.pipeline.job_endpoint.is_some() => {
+                bail!(
+                    "--runner and --job_endpoint are for a pipeline, which needs --input=FILE and --output=FILE: without them one \
+                     shipped image is classified in this process"
+                )
+            }
             (None, _) => Ok(None),
             (Some(input), None) => {
                 bail!("--input={input} needs --output=FILE, the file to write the rows to")
