@@ -128,7 +128,9 @@ impl Options {
     /// The files, if there is an input.
     pub fn files(&self) -> Result<Option<Files>> {
         match (&self.input, &self.output) {
-            (None, _) if self.pipeline.runner != RunnerKind::Direct || self.pipeline.job_endpoint.is_some() => {
+            (None, _)
+                if self.pipeline.runner != RunnerKind::Direct || self.pipeline.job_endpoint.is_some() =>
+            {
                 bail!(
                     "--runner and --job_endpoint are for a pipeline, which needs --input=FILE and --output=FILE: without them one \
                      shipped image is classified in this process"
