@@ -24,8 +24,7 @@ use crate::stage::element::{AnyShared, ElementType};
 use crate::stage::failure::Failure;
 use crate::stage::io::{SinkBuffer, Source, WireForm};
 use crate::stage::monitor::{BundleMonitor, LiveSlot, Step};
-use crate::stage::node::TimerSink;
-use crate::stage::node::{Node, Registry, StepBuilder};
+use crate::stage::node::{Node, Registry, StepBuilder, TimerSink};
 use crate::stage::state_cache::WorkerShared;
 use crate::windowing::TimestampCombiner;
 

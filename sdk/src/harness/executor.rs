@@ -18,8 +18,7 @@ use crate::stage::bundle::BundleCell;
 use crate::stage::failure::Failure;
 use crate::stage::io::{SinkBuffer, Source, SourceError};
 use crate::stage::monitor::BundleMonitor;
-use crate::stage::node::Registry;
-use crate::stage::node::TimerSink;
+use crate::stage::node::{Registry, TimerSink};
 use crate::stage::state_cache::WorkerShared;
 
 /// What a bundle comes with.

@@ -39,10 +39,24 @@ pub(crate) fn pages(values: Bytes, token: &[u8]) -> Result<Pages, DecodeError> {
     })
 }
 
-/// Reads a key and its values, of which some stayed with the runner, as a type that holds all of them. `pair` starts where
-/// the type found out ([`DecodeError::StateBacked`]), and is read again: so elements that came whole cost nothing.
+/// Reads an element. Where it is a key and its values, of which some stayed with the runner, it is read again with these: so
+/// elements that came whole cost nothing.
+#[inline]
+pub(crate) fn decode<T: Element>(input: &mut &[u8], nested: bool) -> Result<T, DecodeError> {
+    let mut pair = *input;
+    match T::decode(input, nested) {
+        Err(DecodeError::StateBacked) => {
+            let value = decode_whole(&mut pair, nested)?;
+            *input = pair;
+            Ok(value)
+        }
+        decoded => decoded,
+    }
+}
+
+/// Reads a key and its values, of which some stayed with the runner, as a type that holds all of them.
 #[cold]
-pub(crate) fn decode_whole<T: Element>(pair: &mut &[u8], nested: bool) -> Result<T, DecodeError> {
+fn decode_whole<T: Element>(pair: &mut &[u8], nested: bool) -> Result<T, DecodeError> {
     let schemas = |payload: &Bytes| parse_schema(payload).map_err(|e| e.to_string());
     let coder = Coder::from_spec(&T::coder(), &schemas).map_err(|e| DecodeError::Rest {
         reason: e.to_string().into(),

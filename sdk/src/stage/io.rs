@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use purlin_model::{DecodeError, Element, Header, WindowCoder, wire};
 
-use super::backed::decode_whole;
+use super::backed;
 use super::edge::{Edge, Receiver};
 use super::failure::Failure;
 use super::pace::Pace;
@@ -221,24 +221,10 @@ impl<T: Element> ReadValue<T> for WireForm {
     #[inline]
     fn read(&self, input: &mut &[u8]) -> Result<T, DecodeError> {
         match self {
-            WireForm::Plain => {
-                let mut whole = *input;
-                match T::decode(input, true) {
-                    Err(DecodeError::StateBacked) => {
-                        let value = decode_whole(&mut whole, true)?;
-                        *input = whole;
-                        Ok(value)
-                    }
-                    decoded => decoded,
-                }
-            }
+            WireForm::Plain => backed::decode(input, true),
             WireForm::LengthPrefixed => {
                 let mut value = wire::read_bytes(input, true)?;
-                let mut whole = value;
-                let decoded = match T::decode(&mut value, false) {
-                    Err(DecodeError::StateBacked) => return decode_whole(&mut whole, false),
-                    decoded => decoded?,
-                };
+                let decoded = backed::decode(&mut value, false)?;
                 wire::expect_end(value)?;
                 Ok(decoded)
             }
