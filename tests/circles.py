@@ -9,6 +9,7 @@ Code of tests counts for nothing.
     tests/circles.py -v CRATE   prints who uses whom, and in which files
 """
 
+import graphlib
 import pathlib
 import re
 import sys
@@ -104,49 +105,32 @@ def graph(source):
     return uses
 
 
-def circles(uses):
-    """The groups of modules that reach each other, each sorted by name (Tarjan)."""
-    order, low, stack, found = {}, {}, [], []
-
-    def visit(v):
-        order[v] = low[v] = len(order)
-        stack.append(v)
-        for w in uses[v]:
-            if w not in order:
-                visit(w)
-                low[v] = min(low[v], low[w])
-            elif w in stack:
-                low[v] = min(low[v], order[w])
-        if low[v] == order[v]:
-            group = stack[stack.index(v):]
-            del stack[stack.index(v):]
-            if len(group) > 1:
-                found.append(sorted(group))
-
-    for v in uses:
-        if v not in order:
-            visit(v)
-    return found
+def circle(uses):
+    """Modules of which each is used by the next, the first again at the end. Empty: there is no circle."""
+    try:
+        graphlib.TopologicalSorter(uses).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
 
 
 def main():
     members = tomllib.loads((ROOT / 'Cargo.toml').read_text())['workspace']['members']
     if sys.argv[1:2] == ['-v']:
         uses = graph(ROOT / sys.argv[2] / 'src')
-        group = max(circles(uses), key=len, default=sorted(uses))
-        print('circle:' if circles(uses) else 'no circle:', *group)
+        print('circle:', ' <- '.join(circle(uses)) or 'none')
         for module, used in uses.items():
             for other, where in sorted(used.items()):
-                print(f"{'*' if module in group and other in group else ' '} {module} -> {other}: {', '.join(sorted(where))}")
+                print(f"{module} -> {other}: {', '.join(sorted(where))}")
         return 0
     failed = False
     for member in (m for m in members if m.split('/')[0] == 'sdk'):
         source = ROOT / member / 'src'
         if not (source / 'lib.rs').exists():
             continue
-        for group in circles(graph(source)):
+        if found := circle(graph(source)):
             failed = True
-            print(f"{member}: modules use each other in a circle: {', '.join(group)}")
+            print(f"{member}: modules use each other in a circle: {' <- '.join(found)}")
     return int(failed)
 
 
