@@ -50,6 +50,15 @@ def said(result):
   return text
 
 
+def free_ports(*names):
+  """A port that is free for each setting, as make is given them."""
+  taken = [socket.create_server(('localhost', 0)) for _ in names]
+  ports = {name: str(s.getsockname()[1]) for name, s in zip(names, taken)}
+  for s in taken:
+    s.close()
+  return ports
+
+
 class Service:
   """A job service on free ports."""
   def __init__(self, *flags):
@@ -87,13 +96,7 @@ def _expected():
 @pytest.mark.modes
 @pytest.mark.parametrize('mode', ['run-direct', 'run-prism'])
 def test_make_target(mode, tmp_path, expected):
-  ports = {}
-  if mode == 'run-prism':
-    taken = [socket.create_server(('localhost', 0)) for _ in range(3)]
-    names = ('JOB_PORT', 'ARTIFACT_PORT', 'EXPANSION_PORT')
-    ports = {name: str(s.getsockname()[1]) for name, s in zip(names, taken)}
-    for s in taken:
-      s.close()
+  ports = free_ports('JOB_PORT', 'ARTIFACT_PORT', 'EXPANSION_PORT') if mode == 'run-prism' else {}
   output = tmp_path / 'classes.csv'
   result = run('make', mode, 'OUTPUT=%s' % output, env=ports)
   assert result.returncode == 0, result.stdout + result.stderr
@@ -102,11 +105,15 @@ def test_make_target(mode, tmp_path, expected):
     assert word in result.stdout, result.stdout
 
 
-def test_a_mismatch_fails_the_target(tmp_path, expected):
-  wrong = tmp_path / 'wrong.csv'
+def assert_a_mismatch_fails(target, folder, expected, **options):
+  wrong = folder / 'wrong.csv'
   wrong.write_text('\n'.join(expected[1:] + ['nothing.png,0']) + '\n')
-  result = run('make', 'run-direct', 'OUTPUT=%s' % (tmp_path / 'o.csv'), 'EXPECTED=%s' % wrong)
+  result = run('make', target, 'OUTPUT=%s' % (folder / 'o.csv'), 'EXPECTED=%s' % wrong, **options)
   assert 'nothing.png' in said(result)
+
+
+def test_a_mismatch_fails_the_target(tmp_path, expected):
+  assert_a_mismatch_fails('run-direct', tmp_path, expected)
 
 
 def test_same_rows_in_all_modes(tmp_path, service, expected):
@@ -252,13 +259,8 @@ def test_services_need_no_libtorch(target, fetches):
 # Wrong input is answered with what to do.
 
 
-def free_port():
-  with socket.create_server(('localhost', 0)) as s:
-    return s.getsockname()[1]
-
-
 def test_no_service_at_the_endpoint(tmp_path):
-  endpoint = 'localhost:%d' % free_port()
+  endpoint = 'localhost:' + free_ports('JOB_PORT')['JOB_PORT']
   text = said(classify(tmp_path / 'o', '--runner=PortableRunner', '--job_endpoint=' + endpoint))
   assert endpoint in text and 'purlin-job-service' in text
 

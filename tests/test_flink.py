@@ -8,7 +8,8 @@ import socket
 
 import pytest
 
-from test_end_to_end import ROOT, rows, run, said, _expected  # pylint: disable=unused-import
+from test_end_to_end import (  # pylint: disable=unused-import
+    ROOT, _expected, assert_a_mismatch_fails, free_ports, rows, run, said)
 
 JAR = os.path.join(ROOT, 'third_party', 'flink', 'job-server.jar')
 
@@ -18,12 +19,7 @@ def _ports():
   """Ports that are free, for the servers that make starts."""
   if not os.environ.get('CI') and not (shutil.which('java') and (os.path.exists(JAR) or shutil.which('mvn'))):
     pytest.skip("Java is missing, or Maven with which Beam's job server is fetched: apt-get install default-jdk-headless maven")
-  names = ('JOB_PORT', 'ARTIFACT_PORT', 'EXPANSION_PORT')
-  taken = [socket.create_server(('localhost', 0)) for _ in names]
-  ports = {name: str(s.getsockname()[1]) for name, s in zip(names, taken)}
-  for s in taken:
-    s.close()
-  return ports
+  return free_ports('JOB_PORT', 'ARTIFACT_PORT', 'EXPANSION_PORT')
 
 
 def listening(port):
@@ -41,11 +37,7 @@ def test_beams_job_server_gives_the_same_rows(tmp_path, ports, expected):
 
 
 def test_a_mismatch_on_flink_fails_the_target(tmp_path, ports, expected):
-  wrong = tmp_path / 'wrong.csv'
-  wrong.write_text('\n'.join(expected[1:] + ['nothing.png,0']) + '\n')
-  result = run(
-      'make', 'run-portable-flink', 'OUTPUT=%s' % (tmp_path / 'o.csv'), 'EXPECTED=%s' % wrong, env=ports, timeout=300)
-  assert 'nothing.png' in said(result)
+  assert_a_mismatch_fails('run-portable-flink', tmp_path, expected, env=ports, timeout=300)
   assert not any(listening(port) for port in ports.values())
 
 

@@ -24,7 +24,7 @@ import zipfile
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from test_end_to_end import CLASSIFY, DATA, ROOT, SERVICE, rows, run, said  # pylint: disable=wrong-import-position
+from test_end_to_end import CLASSIFY, DATA, ROOT, SERVICE, free_ports, rows, run, said  # pylint: disable=wrong-import-position
 from prism import prism_or_skip  # pylint: disable=wrong-import-position
 
 POOL = os.path.join(ROOT, 'target', 'release', 'purlin-worker-pool')
@@ -207,14 +207,6 @@ def containers(docker):
 @pytest.fixture(name='expected')
 def _expected():
   return rows(os.path.join(DATA, 'expected.csv'))
-
-
-def free_ports(*names):
-  taken = [socket.create_server(('localhost', 0)) for _ in names]
-  ports = {name: str(s.getsockname()[1]) for name, s in zip(names, taken)}
-  for s in taken:
-    s.close()
-  return ports
 
 
 # The environments.
