@@ -1,18 +1,16 @@
 //! From the proto's tree of composites to the flat list of what is executed.
 //!
-//! A composite that the runner knows wins over its subtransforms; combiners are lifted, splittable DoFns taken apart.
+//! A composite that the runner knows wins over its subtransforms; splittable DoFns are taken apart.
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use prost::Message as _;
 use purlin_proto::pipeline::{self, FunctionSpec, PCollection, PTransform};
 use purlin_proto::urns::transforms as urns;
 use purlin_proto::urns::{coders as coder_urns, side_inputs};
 
 use super::coders::Coders;
 use super::error::Problems;
-use super::windowing;
 
 /// Composites nested deeper are a forged pipeline's.
 const MAX_DEPTH: usize = 200;
@@ -199,8 +197,11 @@ impl<'a> Flattener<'a> {
                 }
             }
             urns::PAR_DO => self.par_do(id, proto),
-            urns::COMBINE_PER_KEY if self.lift(id, proto) => {}
-            urns::COMBINE_PER_KEY if proto.subtransforms.is_empty() => self.unlifted(id, proto),
+            // All that are well-formed have got parts.
+            urns::COMBINE_PER_KEY if proto.subtransforms.is_empty() => {
+                let message = "a combine per key needs one input of KVs, one output and a combine payload";
+                self.problems.add(name, message);
+            }
             // A view is a name for its input.
             urns::CREATE_VIEW if proto.subtransforms.is_empty() && proto.inputs.len() == 1 => {
                 self.native(id, proto, Op::Flatten, 1, 1);
@@ -436,154 +437,6 @@ impl<'a> Flattener<'a> {
         self.push(process_id, process, Op::User(Box::new(process_user)));
     }
 
-    /// Precombine, group, merge, extract, where the windowing allows it. `false`: it is not to be lifted.
-    fn lift(&mut self, id: &str, proto: &PTransform) -> bool {
-        let Some(parts) = self.combine_parts(proto) else {
-            return false;
-        };
-        let strategy = self
-            .pcollections
-            .get(&parts.input)
-            .map(|c| &c.windowing_strategy_id);
-        let strategy = strategy.and_then(|id| self.components.windowing_strategies.get(id));
-        let Some(Ok(windowing)) = strategy.map(windowing::windowing) else {
-            return false;
-        };
-        // A script's late and timely elements come in one bundle, and its panes tell them apart: they are combined after the
-        // grouping has looked at each.
-        let scripted = |transform: &PTransform| urn(transform) == urns::TEST_STREAM;
-        if parts.accumulator.is_empty()
-            || !windowing.trigger.allows_lifting()
-            || self.components.transforms.values().any(scripted)
-        {
-            return false;
-        }
-        let CombineParts {
-            input,
-            output,
-            key,
-            accumulator,
-            ..
-        } = parts;
-        let name = name_of(id, proto).to_owned();
-        let keyed = self.coders.make(coder_urns::KV, &[&key, &accumulator]);
-        let iterable = self.coders.make(coder_urns::ITERABLE, &[&accumulator]);
-        let grouped_coder = self.coders.make(coder_urns::KV, &[&key, &iterable]);
-        let precombined = self.sub_collection(&input, format!("{id}/precombined"), &keyed);
-        let grouped = self.sub_collection(&output, format!("{id}/grouped"), &grouped_coder);
-        let merged = self.sub_collection(&output, format!("{id}/merged"), &keyed);
-        let steps = [
-            (
-                "Precombine",
-                urns::COMBINE_PER_KEY_PRECOMBINE,
-                &input,
-                &precombined,
-            ),
-            ("Group", urns::GROUP_BY_KEY, &precombined, &grouped),
-            (
-                "Merge",
-                urns::COMBINE_PER_KEY_MERGE_ACCUMULATORS,
-                &grouped,
-                &merged,
-            ),
-            (
-                "ExtractOutputs",
-                urns::COMBINE_PER_KEY_EXTRACT_OUTPUTS,
-                &merged,
-                &output,
-            ),
-        ];
-        for (step, urn, input, output) in steps {
-            self.combine_step(id, proto, &name, step, urn, input, output);
-        }
-        true
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what a step is made of")]
-    fn combine_step(
-        &mut self,
-        id: &str,
-        proto: &PTransform,
-        name: &str,
-        step: &str,
-        urn: &str,
-        input: &str,
-        output: &str,
-    ) {
-        let native = urn == urns::GROUP_BY_KEY;
-        let made = PTransform {
-            unique_name: format!("{name}/{step}"),
-            spec: Some(FunctionSpec {
-                urn: urn.to_owned(),
-                payload: if native {
-                    Bytes::new()
-                } else {
-                    Bytes::copy_from_slice(payload(proto))
-                },
-            }),
-            inputs: HashMap::from([("in".to_owned(), input.to_owned())]),
-            outputs: HashMap::from([("out".to_owned(), output.to_owned())]),
-            environment_id: if native {
-                String::new()
-            } else {
-                proto.environment_id.clone()
-            },
-            display_data: Vec::new(),
-            subtransforms: Vec::new(),
-            annotations: proto.annotations.clone(),
-        };
-        let id = self.sub_id(id, &step.to_lowercase());
-        self.push(
-            id,
-            made,
-            if native {
-                Op::GroupByKey
-            } else {
-                Op::User(Box::default())
-            },
-        );
-    }
-
-    /// A combiner that its SDK did not expand, and that cannot be lifted: group, then combine whole groups.
-    fn unlifted(&mut self, id: &str, proto: &PTransform) {
-        let name = name_of(id, proto).to_owned();
-        let Some(parts) = self.combine_parts(proto) else {
-            let message = "a combine per key needs one input of KVs, one output and a combine payload";
-            return self.problems.add(&name, message);
-        };
-        let iterable = self.coders.make(coder_urns::ITERABLE, &[&parts.value]);
-        let grouped = self.coders.make(coder_urns::KV, &[&parts.key, &iterable]);
-        let grouped = self.sub_collection(&parts.output, format!("{id}/grouped"), &grouped);
-        self.combine_step(
-            id,
-            proto,
-            &name,
-            "Group",
-            urns::GROUP_BY_KEY,
-            &parts.input,
-            &grouped,
-        );
-        let combine = urns::COMBINE_GROUPED_VALUES;
-        self.combine_step(id, proto, &name, "Combine", combine, &grouped, &parts.output);
-    }
-
-    fn combine_parts(&self, proto: &PTransform) -> Option<CombineParts> {
-        let payload = pipeline::CombinePayload::decode(payload(proto)).ok()?;
-        let (1, 1) = (proto.inputs.len(), proto.outputs.len()) else {
-            return None;
-        };
-        let input = proto.inputs.values().next()?.clone();
-        let output = proto.outputs.values().next()?.clone();
-        let (key, value) = self.coders.kv(&self.pcollections.get(&input)?.coder_id)?;
-        Some(CombineParts {
-            input,
-            output,
-            key,
-            value,
-            accumulator: payload.accumulator_coder_id,
-        })
-    }
-
     /// A leaf that an SDK executes and the runner needs to know little of.
     fn sdk_leaf(&mut self, id: &str, proto: &PTransform) {
         let name = name_of(id, proto);
@@ -682,14 +535,6 @@ impl<'a> Flattener<'a> {
         }
         self.push(id, reader, Op::User(Box::default()));
     }
-}
-
-struct CombineParts {
-    input: String,
-    output: String,
-    key: String,
-    value: String,
-    accumulator: String,
 }
 
 /// A composite of nothing, whose outputs are among its inputs.

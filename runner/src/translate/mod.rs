@@ -8,7 +8,9 @@ mod environments;
 mod error;
 mod graph;
 mod leaves;
+mod lift;
 mod pack;
+mod rewrite;
 mod stage;
 mod windowing;
 mod windows;
@@ -18,11 +20,13 @@ use std::fmt;
 
 use purlin_engine::{CollectionId, Engine, EngineConfig, TransformId};
 use purlin_model::Coder;
-use purlin_proto::pipeline::{ApiServiceDescriptor, Components, Pipeline};
-use purlin_proto::urns::requirements;
+use purlin_proto::pipeline::{ApiServiceDescriptor, Components, PTransform, Pipeline};
+use purlin_proto::urns::{self, requirements};
 
 pub use environments::PlanEnvironment;
 pub use error::{Problem, TranslateError};
+pub use lift::lift;
+pub use pack::pack;
 pub use stage::{StagePlan, with_endpoints};
 pub use windows::WindowPlan;
 
@@ -155,8 +159,8 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
             );
         }
     }
-    let packed = options.pack_combiners.then(|| pack::pack(pipeline)).flatten();
-    let pipeline = packed.as_ref().unwrap_or(pipeline);
+    let rewritten = with_combiners_in_steps(pipeline, options.pack_combiners);
+    let pipeline = rewritten.as_ref().unwrap_or(pipeline);
     let empty = Components::default();
     let components = pipeline.components.as_ref().unwrap_or(&empty);
     let roots = roots(pipeline, components);
@@ -237,6 +241,21 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
         states,
         remote_streams,
     })
+}
+
+/// The pipeline with its combiners lifted, and packed if so wished; none where it has no combiners.
+fn with_combiners_in_steps(pipeline: &Pipeline, packed: bool) -> Option<Pipeline> {
+    let combines = |proto: &PTransform| leaves::urn(proto) == urns::transforms::COMBINE_PER_KEY;
+    let components = pipeline.components.as_ref()?;
+    if !components.transforms.values().any(combines) {
+        return None;
+    }
+    let mut rewritten = pipeline.clone();
+    if packed {
+        pack(&mut rewritten);
+    }
+    lift(&mut rewritten);
+    Some(rewritten)
 }
 
 /// The root transforms; where a pipeline names none, those that no other transform contains.

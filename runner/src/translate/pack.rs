@@ -5,7 +5,7 @@
 //! `beam:annotation:apply_combiner_packing:v1`. There is no wire format for a packed combiner: it is a pickle that
 //! names Python's own combiner of tuples and holds the pickles of its parts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use purlin_proto::urns::coders as coder_urns;
 use purlin_proto::urns::transforms as urns;
 
 use super::leaves::{name_of, urn};
+use super::rewrite::{coder, environment_of, pair, reachable, remove_unreachable, single, spec, unused};
+use super::roots;
 
 const CAPABILITY: &str = "beam:combinefn:packed_python:v1";
 const ANNOTATION: &str = "beam:annotation:apply_combiner_packing:v1";
@@ -28,23 +30,29 @@ const LIMIT: usize = 128;
 /// Composites nested deeper are a forged pipeline's, which is found out elsewhere.
 const MAX_DEPTH: usize = 200;
 
-/// The pipeline with its sibling combiners packed; `None` where there are none to pack.
-pub(super) fn pack(pipeline: &Pipeline) -> Option<Pipeline> {
-    let components = pipeline.components.as_ref()?;
+/// Packs sibling combiners, where the pipeline asks for it. For batch jobs: Beam's runners do not pack in streaming ones.
+pub fn pack(pipeline: &mut Pipeline) {
     let annotated = |proto: &PTransform| proto.annotations.contains_key(ANNOTATION);
-    if !components.transforms.values().any(annotated) {
-        return None;
-    }
-    let mut packer = Packer::new(components.clone(), &pipeline.root_transform_ids);
+    let Some(components) = pipeline
+        .components
+        .take_if(|components| components.transforms.values().any(annotated))
+    else {
+        return;
+    };
+    let roots = roots(pipeline, &components);
+    let mut packer = Packer::new(components, &roots);
     packer.share_keys();
     packer.pack_all();
-    if !packer.changed {
-        return None;
+    let Packer {
+        mut components,
+        changed,
+        order,
+        ..
+    } = packer;
+    if changed {
+        remove_unreachable(&mut components, &roots, &order);
     }
-    Some(Pipeline {
-        components: Some(packer.components),
-        ..pipeline.clone()
-    })
+    pipeline.components = Some(components);
 }
 
 struct Packer {
@@ -69,17 +77,7 @@ impl Packer {
         for (id, proto) in &components.transforms {
             parents.extend(proto.subtransforms.iter().map(|sub| (sub.clone(), id.clone())));
         }
-        let mut order: Vec<String> = Vec::new();
-        let mut seen = HashSet::new();
-        let mut to_visit: Vec<&String> = roots.iter().rev().collect();
-        while let Some(id) = to_visit.pop() {
-            if let Some((id, proto)) = components.transforms.get_key_value(id)
-                && seen.insert(id)
-            {
-                order.push(id.clone());
-                to_visit.extend(proto.subtransforms.iter().rev());
-            }
-        }
+        let order = reachable(&components, roots);
         Packer {
             parents,
             order,
@@ -171,7 +169,7 @@ impl Packer {
                 continue;
             }
             // The composite may lack an environment: then it is its parts'.
-            let environment = self.environment_of(id);
+            let environment = environment_of(&self.components, id);
             let capable = self
                 .components
                 .environments
@@ -188,24 +186,6 @@ impl Packer {
                 parts = rest;
             }
         }
-    }
-
-    fn environment_of(&self, id: &str) -> String {
-        let mut at = vec![id];
-        let mut looked_at = 0;
-        while let Some(id) = at.pop() {
-            let Some(proto) = self.components.transforms.get(id) else {
-                continue;
-            };
-            if !proto.environment_id.is_empty() {
-                return proto.environment_id.clone();
-            }
-            looked_at += 1;
-            if looked_at < MAX_DEPTH {
-                at.extend(proto.subtransforms.iter().map(String::as_str));
-            }
-        }
-        String::new()
     }
 
     fn part(&self, id: &str, proto: &PTransform) -> Option<(String, Part)> {
@@ -232,13 +212,13 @@ impl Packer {
         let Some(input_collection) = self.components.pcollections.get(input).cloned() else {
             return;
         };
-        let Some((key, _)) = self.pair(&input_collection.coder_id) else {
+        let Some((key, _)) = pair(&self.components, &input_collection.coder_id) else {
             return;
         };
         let mut values = Vec::new();
         for part in parts {
             let collection = self.components.pcollections.get(&part.output);
-            match collection.and_then(|c| self.pair(&c.coder_id)) {
+            match collection.and_then(|c| pair(&self.components, &c.coder_id)) {
                 Some((_, value)) => values.push(value),
                 None => return,
             }
@@ -251,9 +231,9 @@ impl Packer {
             return;
         };
         let accumulators = parts.iter().map(|part| part.accumulator.clone()).collect();
-        let accumulator = self.coder(TUPLE_CODER, accumulators);
-        let value = self.coder(TUPLE_CODER, values);
-        let coder = self.coder(coder_urns::KV, vec![key, value]);
+        let accumulator = coder(&mut self.components, TUPLE_CODER, accumulators);
+        let value = coder(&mut self.components, TUPLE_CODER, values);
+        let coder = coder(&mut self.components, coder_urns::KV, vec![key, value]);
         let packed = unused(&self.components.pcollections, format!("{input}/packed"));
         self.components.pcollections.insert(
             packed.clone(),
@@ -310,25 +290,6 @@ impl Packer {
         self.changed = true;
     }
 
-    /// The parts of a pair's coder.
-    fn pair(&self, id: &str) -> Option<(String, String)> {
-        let coder = self.components.coders.get(id)?;
-        match coder.component_coder_ids.as_slice() {
-            [key, value] if coder.spec.as_ref()?.urn == coder_urns::KV => Some((key.clone(), value.clone())),
-            _ => None,
-        }
-    }
-
-    fn coder(&mut self, urn: &str, component_coder_ids: Vec<String>) -> String {
-        let id = unused(&self.components.coders, "purlin:packed".to_owned());
-        let coder = pipeline::Coder {
-            spec: spec(urn, Vec::new()),
-            component_coder_ids,
-        };
-        self.components.coders.insert(id.clone(), coder);
-        id
-    }
-
     /// Leaves a transform that does nothing in a transform's place.
     fn drop_transform(&mut self, id: &str) {
         if let Some(proto) = self.components.transforms.get_mut(id) {
@@ -350,30 +311,6 @@ impl Packer {
         let prefix: Vec<&str> = names[0][..common].iter().copied().chain(["Packed"]).collect();
         format!("{}[{}]", prefix.join("/"), rest.join(", "))
     }
-}
-
-fn single(proto: &PTransform) -> Option<(String, String)> {
-    let (1, 1) = (proto.inputs.len(), proto.outputs.len()) else {
-        return None;
-    };
-    Some((
-        proto.inputs.values().next()?.clone(),
-        proto.outputs.values().next()?.clone(),
-    ))
-}
-
-fn spec(urn: &str, payload: Vec<u8>) -> Option<FunctionSpec> {
-    Some(FunctionSpec {
-        urn: urn.to_owned(),
-        payload: payload.into(),
-    })
-}
-
-fn unused<V>(taken: &HashMap<String, V>, mut id: String) -> String {
-    while taken.contains_key(&id) {
-        id.push('_');
-    }
-    id
 }
 
 /// A pickle of Python's combiner that hands each element to several combiners; each of them comes as the SDK wrote it,

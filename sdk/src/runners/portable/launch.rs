@@ -81,6 +81,9 @@ async fn submit(
 
     let mut pipeline_options = options.to_struct();
     let artifacts = environment(&mut built, choice, &mut pipeline_options, started).await?;
+    // Not every runner does it, and none does it twice. Workers build the pipeline without: what is compared with theirs
+    // has been made.
+    purlin_runner::translate::lift(&mut built.proto);
     let names = built.proto.components.iter().flat_map(|c| &c.transforms);
     let names = names
         .map(|(id, transform)| (id.clone(), transform.unique_name.clone()))

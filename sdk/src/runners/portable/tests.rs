@@ -418,3 +418,28 @@ async fn files_without_a_place_to_stage_them() {
     };
     assert!(said(options).await.contains("--artifact_endpoint"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn combiners_are_lifted_for_runners_that_do_not() {
+    let (address, fake) = serve(Script {
+        end: Some(State::Done),
+        ..Script::default()
+    })
+    .await;
+    let options = at(&address);
+    let run = move || {
+        let p = Pipeline::new();
+        p.apply(Create::new([("a".to_owned(), 1i64)]))
+            .combine_per_key("Sum", Sum::new());
+        p.run(&options)
+    };
+    tokio::task::spawn_blocking(run).await.unwrap().unwrap();
+    let prepared = super::lock(&fake.prepared).take().unwrap();
+    let transforms = prepared.pipeline.unwrap().components.unwrap().transforms;
+    let mut below: Vec<&str> = transforms
+        .values()
+        .filter_map(|transform| transform.unique_name.strip_prefix("Sum/"))
+        .collect();
+    below.sort_unstable();
+    assert_eq!(below, ["ExtractOutputs", "Group", "Merge", "Precombine"]);
+}
