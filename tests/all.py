@@ -62,7 +62,7 @@ CHECKS = ('fmt', 'circles', 'build', 'build-tests', 'clippy', 'docs', 'no-std', 
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 MORE = {
     'docs': {'RUSTDOCFLAGS': '-D warnings'},
-    'simulation': {'SIM_SEEDS': '2000'},
+    'simulation': {'SIM_SEEDS': '5000'},
 }
 ended = {name: threading.Event() for name in STEPS}
 

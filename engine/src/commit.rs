@@ -106,18 +106,13 @@ impl Engine {
         }
         let Running { work, overlay, .. } = running;
         // What is new holds the watermarks before what is done lets them go.
-        for (family, timers) in timers {
-            let state = &mut self.stages[stage];
-            let Queue::Keyed(queue) = &mut state.queue else {
-                continue;
-            };
+        let state = &mut self.stages[stage];
+        if let Queue::Keyed(queue) = &mut state.queue {
             let mut holds = StageHolds {
                 pending: &mut state.pending,
                 output: &mut state.holds,
             };
-            timers
-                .into_iter()
-                .for_each(|timer| queue.set_timer(family, timer, &mut holds));
+            queue.set_timers(&work, timers, &mut holds);
         }
         self.stages[stage].self_resumes |= !result.residuals.is_empty();
         self.queue_residuals(stage, result.residuals, work.truncated);

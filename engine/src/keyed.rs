@@ -3,6 +3,7 @@
 //! A timer that fires can set, reset or clear what would follow it, and looping timers work: see [`compose`].
 
 mod compose;
+mod ending;
 mod entry;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,11 +22,9 @@ use crate::bundle::Work;
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::graph::{TimeDomain, TransformId};
 use crate::watermark::Holds;
+use ending::{Ending, Lines};
 use entry::{Armed, Entry};
 pub(crate) use entry::{Fired, Span, TimerId};
-
-/// Once nothing but timers is left to come of a window, those that fire may set so many others of a key.
-const MOST_LAST: usize = 1_000;
 
 /// What the queue must know of its stage.
 #[derive(Clone, Debug)]
@@ -53,32 +52,6 @@ pub(crate) struct StageHolds<'a> {
     pub pending: &'a mut Holds,
     /// Timers and the like: hold the output watermark.
     pub output: &'a mut Holds,
-}
-
-/// What tells whether a timer is among the last ones of its window.
-#[derive(Clone, Copy, Debug)]
-struct Ending {
-    /// The job drains, and all input is processed.
-    drains: bool,
-    watermark: Timestamp,
-    allowed_lateness_ms: i64,
-}
-
-impl Ending {
-    /// Whether a timer is due when nothing but timers is left to come of its window. Where it is set then, it is set by
-    /// a timer, and a loop of them would never end: in event time no watermark goes beyond, and in a drain time does
-    /// not pass.
-    fn includes(self, domain: TimeDomain, due: Timestamp, window: &Window) -> bool {
-        match domain {
-            TimeDomain::ProcessingTime => self.drains,
-            // Loops come to the end of other windows step by step, and have things to tell on their way; to the end of time
-            // they do not come.
-            TimeDomain::EventTime if self.drains && *window == Window::Global => true,
-            TimeDomain::EventTime => {
-                due >= expiration_of(window, self.allowed_lateness_ms) && has_passed(self.watermark, due)
-            }
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -461,8 +434,18 @@ impl KeyedQueue {
         }
     }
 
+    /// Sets and clears the timers of each family that a bundle told of. `work`: what the bundle had.
+    pub fn set_timers(&mut self, work: &Work, timers: Vec<(usize, Vec<Timer>)>, holds: &mut StageHolds<'_>) {
+        let lines = self.lines(work, &timers);
+        for (family, timers) in timers {
+            for timer in timers {
+                self.set_timer(family, timer, &lines, holds);
+            }
+        }
+    }
+
     /// Sets or clears a timer. One of the same key, window, family and tag is replaced.
-    pub fn set_timer(&mut self, family: usize, timer: Timer, holds: &mut StageHolds<'_>) {
+    fn set_timer(&mut self, family: usize, timer: Timer, lines: &Lines, holds: &mut StageHolds<'_>) {
         let Some(&(_, domain)) = self.spec.families.get(family) else {
             return;
         };
@@ -486,16 +469,21 @@ impl KeyedQueue {
             let (Some(firing), Some(due)) = (timer.firing, due) else {
                 continue;
             };
+            let mut followers = None;
             if ending.includes(domain, due, window) {
-                let last = entry.last.entry(window.clone()).or_default();
-                if last.set >= MOST_LAST || last.fired.contains(&id) {
+                followers = lines.of(&key, &id);
+                if followers.is_none() || entry.fired_last(&id) {
                     continue;
                 }
-                last.set += 1;
             }
             holds.output.add(held(firing.hold_timestamp));
             entry.order.insert((domain, due, id.clone()));
-            entry.timers.insert(id, Armed { due, firing });
+            let armed = Armed {
+                due,
+                firing,
+                followers,
+            };
+            entry.timers.insert(id, armed);
             match domain {
                 TimeDomain::EventTime => self.event_timers.insert((due, key.clone())),
                 TimeDomain::ProcessingTime => self.processing_timers.insert((due, key.clone())),

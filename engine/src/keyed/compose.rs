@@ -14,8 +14,9 @@ use crate::hash::FxHashMap;
 use bytes::Bytes;
 use purlin_model::{PaneInfo, Timer, TimerFiring, Timestamp, Window, Windows};
 
+use super::ending::Ending;
 use super::entry::{Entry, Fired, RUN_BYTES, Run, Span, TimerId, is_due};
-use super::{Ending, KeyedQueue, StageHolds, held};
+use super::{KeyedQueue, StageHolds, held};
 use crate::bundle::Work;
 use crate::chunk::{ChunkError, CollectionFormat};
 use crate::graph::TimeDomain;
@@ -81,8 +82,8 @@ impl Making {
             };
             let ends = moment.ending.includes(domain, armed.due, &id.window);
             let last = ends && {
-                let last = entry.last.entry(id.window.clone()).or_default();
-                last.fired.insert(id.clone())
+                let fired = entry.last.entry(id.window.clone()).or_default();
+                fired.insert(id.clone())
             };
             let mut told = armed.firing;
             if domain == TimeDomain::ProcessingTime {
@@ -323,7 +324,7 @@ impl KeyedQueue {
             if fired.last
                 && let Some(last) = entry.last.get_mut(&fired.id.window)
             {
-                last.fired.remove(&fired.id);
+                last.remove(&fired.id);
             }
             entry
                 .order

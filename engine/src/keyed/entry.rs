@@ -30,6 +30,8 @@ pub(crate) struct Armed {
     /// When it is due, in its domain: its timestamp, but no later than its window's collection.
     pub due: Timestamp,
     pub firing: TimerFiring,
+    /// How many timers may come after it, if it was set when nothing but timers was left to come: see [`super::ending`].
+    pub followers: Option<usize>,
 }
 
 /// A timer that a bundle fires.
@@ -39,7 +41,7 @@ pub(crate) struct Fired {
     pub id: TimerId,
     pub domain: TimeDomain,
     pub armed: Armed,
-    /// It was noted as one that is not set again: see [`Last`].
+    /// It was noted as one that is not set again: see [`Entry::last`].
     pub last: bool,
 }
 
@@ -77,17 +79,9 @@ pub(super) struct Entry {
     pub queued: bool,
     /// The last bundle took timers and left elements waiting.
     pub elements_next: bool,
-    /// By window, what happened when nothing but timers was left to come: see [`Last`].
-    pub last: BTreeMap<Window, Last>,
-}
-
-/// Of a window in which nothing but timers is left to come ([`super::Ending::includes`]): they have to come to an end.
-#[derive(Debug, Default)]
-pub(super) struct Last {
-    /// Timers that fired then. They are not set again.
-    pub fired: BTreeSet<TimerId>,
-    /// How many were set then, by others that fired.
-    pub set: usize,
+    /// By window, timers that fired when nothing but timers was left to come. They are not set again: see
+    /// [`super::ending::Ending::includes`].
+    pub last: BTreeMap<Window, BTreeSet<TimerId>>,
 }
 
 impl Entry {
@@ -142,6 +136,11 @@ impl Entry {
                 self.order.range((domain, Timestamp(i64::MIN), start)..).next()
             }
         }
+    }
+
+    /// Whether a timer fired when nothing but timers was left to come of its window.
+    pub fn fired_last(&self, id: &TimerId) -> bool {
+        self.last.get(&id.window).is_some_and(|fired| fired.contains(id))
     }
 
     /// The domain and timestamp of the timers that are to fire first.
