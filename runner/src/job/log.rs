@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use tokio::sync::watch;
 
 /// Where a job is in its life.
@@ -91,9 +91,32 @@ const MOST_BYTES: usize = 8 << 20;
 /// Bytes of one message; the end of a longer one is not kept. Clients of gRPC take 4 MiB by default.
 const MOST_MESSAGE_BYTES: usize = 256 << 10;
 
-/// The states and messages of a job.
+/// The states and messages of one job, whatever runs it.
+///
+/// Whoever runs the job adds to it; any number of readers see all of it, from its beginning. It begins with the state
+/// [`JobState::Starting`], and ends with the first terminal state: what is added after that is ignored. Of a job that tells very
+/// much the oldest messages are forgotten, so that the log stays within 8 MiB.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use futures::StreamExt;
+/// use purlin_runner::job::{EventLog, Importance, JobEvent, JobState};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let log = Arc::new(EventLog::new());
+/// log.set(JobState::Running);
+/// log.tell(Importance::Basic, "half of it is done".to_owned());
+/// log.set(JobState::Done);
+/// log.tell(Importance::Basic, "too late".to_owned());
+/// let events: Vec<JobEvent> = log.events().collect().await;
+/// assert_eq!(events.len(), 4);
+/// assert!(matches!(&events[2], JobEvent::Message(message) if message.id == 0));
+/// # }
+/// ```
 #[derive(Debug)]
-pub(super) struct EventLog {
+pub struct EventLog {
     kept: Mutex<Kept>,
     states: watch::Sender<StateChange>,
     /// Number of events so far.
@@ -112,8 +135,15 @@ struct Kept {
     last_error: Option<String>,
 }
 
+impl Default for EventLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl EventLog {
-    pub(super) fn new() -> Self {
+    /// The log of a job that starts now.
+    pub fn new() -> Self {
         let first = StateChange {
             state: JobState::Starting,
             at: SystemTime::now(),
@@ -142,8 +172,8 @@ impl EventLog {
         self.count.send_replace(next);
     }
 
-    /// Comes to a state; after a terminal one nothing changes.
-    pub(super) fn set(&self, state: JobState) {
+    /// Comes to a state, now. After a terminal one nothing changes.
+    pub fn set(&self, state: JobState) {
         let current = self.states.borrow().state;
         if current != state && !current.is_terminal() {
             self.push_state(StateChange {
@@ -153,7 +183,8 @@ impl EventLog {
         }
     }
 
-    pub(super) fn tell(&self, importance: Importance, text: String) {
+    /// Adds a message. The text of one that is longer than 256 KiB is cut.
+    pub fn tell(&self, importance: Importance, text: String) {
         if self.states.borrow().state.is_terminal() {
             return;
         }
@@ -183,28 +214,35 @@ impl EventLog {
     }
 
     /// Bytes of the messages that are kept.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.lock().bytes
     }
 
-    pub(super) fn current(&self) -> StateChange {
+    /// The current state, and since when.
+    pub fn current(&self) -> StateChange {
         *self.states.borrow()
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<StateChange> {
+    /// Watches the state.
+    pub fn watch(&self) -> watch::Receiver<StateChange> {
         self.states.subscribe()
     }
 
-    pub(super) fn history(&self) -> Vec<StateChange> {
+    /// All states so far, the first one first.
+    pub fn history(&self) -> Vec<StateChange> {
         self.lock().history.clone()
     }
 
-    pub(super) fn last_error(&self) -> Option<String> {
-        self.lock().last_error.clone()
+    /// Why the job failed: its last message of [`Importance::Error`]. None unless its state is [`JobState::Failed`].
+    pub fn error(&self) -> Option<String> {
+        match self.current().state {
+            JobState::Failed => self.lock().last_error.clone(),
+            _ => None,
+        }
     }
 
-    /// All events from the first on; ends after the terminal state.
-    pub(super) fn events(self: &Arc<Self>) -> impl Stream<Item = JobEvent> + Send + 'static + use<> {
+    /// States and messages in order, from the first on, then as they come. Ends after the terminal state.
+    pub fn events(self: &Arc<Self>) -> impl Stream<Item = JobEvent> + Send + 'static + use<> {
         let reader = Reader {
             log: Arc::clone(self),
             count: self.count.subscribe(),
@@ -214,6 +252,16 @@ impl EventLog {
         futures::stream::unfold(reader, |mut reader| async move {
             let event = reader.next().await?;
             Some((event, reader))
+        })
+    }
+
+    /// The states among [`EventLog::events`].
+    pub fn states(self: &Arc<Self>) -> impl Stream<Item = StateChange> + Send + 'static + use<> {
+        self.events().filter_map(|event| async move {
+            match event {
+                JobEvent::State(change) => Some(change),
+                JobEvent::Message(_) => None,
+            }
         })
     }
 }
@@ -298,8 +346,6 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt as _;
-
     use super::*;
 
     #[tokio::test]

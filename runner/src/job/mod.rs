@@ -27,7 +27,7 @@ use purlin_model::Coder;
 use purlin_proto::fn_execution::{SampleDataRequest, SampleDataResponse};
 use tokio::sync::{mpsc, watch};
 
-pub use log::{Importance, JobEvent, JobState, Message, StateChange};
+pub use log::{EventLog, Importance, JobEvent, JobState, Message, StateChange};
 pub use metrics::JobMetrics;
 
 use crate::translate::{Plan, StagePlan, WindowPlan};
@@ -35,7 +35,6 @@ use crate::worker::WorkerFactory;
 use actor::{Actor, Input};
 use bundle::StageIo;
 use failures::Failures;
-use log::EventLog;
 use metrics::MetricsStore;
 use workers::Workers;
 
@@ -290,6 +289,11 @@ impl JobHandle {
         &self.name
     }
 
+    /// The job's states and messages.
+    pub fn log(&self) -> &Arc<EventLog> {
+        &self.log
+    }
+
     /// The current state.
     pub fn state(&self) -> JobState {
         self.log.current().state
@@ -322,17 +326,7 @@ impl JobHandle {
 
     /// The states among [`JobHandle::events`].
     pub fn states(&self) -> impl Stream<Item = StateChange> + Send + 'static + use<> {
-        self.events().filter_map(|event| async move {
-            match event {
-                JobEvent::State(change) => Some(change),
-                JobEvent::Message(_) => None,
-            }
-        })
-    }
-
-    /// Adds a message, say of a worker's log. Nothing is added after the terminal state.
-    pub fn message(&self, importance: Importance, text: impl Into<String>) {
-        self.log.tell(importance, text.into());
+        self.log.states()
     }
 
     /// Adds an error that a worker logged while it followed an instruction (empty: not known), as a warning: a client takes a job's last
@@ -375,11 +369,7 @@ impl JobHandle {
 
     /// Why the job failed.
     pub fn error(&self) -> Option<String> {
-        if self.state() == JobState::Failed {
-            self.log.last_error()
-        } else {
-            None
-        }
+        self.log.error()
     }
 
     /// Samples of elements by PCollection id, of all workers that keep some: the last ten, also after the job's end.
@@ -403,12 +393,6 @@ impl JobHandle {
         };
         let running = lock(&self.course).shared().map(|shared| shared.workers.running());
         futures::future::join_all(running.into_iter().flatten().map(ask)).await
-    }
-
-    /// Stops the job for a reason that is not its user's, who is told. Returns at once.
-    pub fn cancel_because(&self, reason: impl Into<String>) {
-        self.log.tell(Importance::Error, reason.into());
-        self.cancel();
     }
 
     /// Stops the job. Returns at once.
