@@ -13,24 +13,21 @@ use purlin_proto::expansion::expansion_service_server::ExpansionServiceServer;
 use purlin_proto::job_management::artifact_retrieval_service_server::ArtifactRetrievalServiceServer;
 use purlin_proto::job_management::artifact_staging_service_server::ArtifactStagingServiceServer;
 use purlin_proto::job_management::job_service_server::JobServiceServer;
-use purlin_runner::environments::{EnvironmentSettings, Environments, KeptWorkers};
-use purlin_runner::fnapi::{FnApiServer, FnApiSettings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use crate::artifacts::{Retrieval, Staging, Store, StoreError};
+use crate::backends::{Backends, Local, LocalSettings};
 use crate::expansion::Expansion;
-use crate::jobs::{JobApi, JobLog, Jobs};
+use crate::jobs::{JobApi, JobLog, JobTable, Jobs};
 use crate::limits;
 use crate::options::Options;
 use crate::web;
 
 /// How long jobs may take to end when the service does.
 const JOBS_END: Duration = Duration::from_secs(10);
-/// What clients are told whose jobs run then.
-const ENDED: &str = "the job service ended before the job did; submit the job again when it runs";
 /// How long connections may take to close after that.
 const SERVERS_END: Duration = Duration::from_millis(500);
 
@@ -54,8 +51,6 @@ pub enum StartError {
 /// A running service.
 pub struct JobService {
     jobs: Arc<Jobs>,
-    fnapi: Arc<FnApiServer>,
-    kept: Option<KeptWorkers>,
     store: Arc<Store>,
     job_url: String,
     artifact_url: String,
@@ -96,11 +91,6 @@ impl JobService {
 
         let store = Store::new(options.artifacts_dir.as_deref(), options.clean_artifacts_per_job).await?;
         let store = Arc::new(store);
-        let jobs = Arc::new(Jobs::new(store.clone()));
-        let staging = Staging {
-            store: store.clone(),
-            jobs: jobs.clone(),
-        };
         let retrieval = Retrieval { store: store.clone() };
         // Room for a few of the largest messages at a time.
         let limits = Limits::new(options.max_message_size.saturating_mul(4));
@@ -111,56 +101,53 @@ impl JobService {
                     .max_encoding_message_size(MAX_MESSAGE_BYTES)
             };
         }
-        let artifacts = Routes::new(sized!(ArtifactStagingServiceServer::new(staging)))
-            .add_service(sized!(ArtifactRetrievalServiceServer::new(retrieval.clone())));
 
-        let fnapi = FnApiServer::bind(FnApiSettings {
+        let table = Arc::new(JobTable::default());
+        let local = Local::bind(LocalSettings {
             host: options.host.clone(),
             port: options.worker_port,
-            advertised_host: Some(host_for_others(&options)),
-            routes: Some(Routes::new(sized!(ArtifactRetrievalServiceServer::new(
-                retrieval
-            )))),
-            artifact_endpoint: None,
-            log: Arc::new(JobLog(Arc::downgrade(&jobs))),
-            hang_timeout: options.worker_hang_timeout,
-            limits: limits.clone(),
+            advertised_host: host_for_others(&options),
+            routes: Routes::new(sized!(ArtifactRetrievalServiceServer::new(retrieval.clone()))),
             routes_limit: limits::large(options.max_message_size),
+            log: Arc::new(JobLog::new(&table)),
+            limits: limits.clone(),
+            connect_timeout: options.worker_connect_timeout,
+            hang_timeout: options.worker_hang_timeout,
+            idle_timeout: options.worker_idle_timeout,
+            allow_environments: options.allow_environments.clone().into(),
         });
-        let fnapi = Arc::new(fnapi.await.map_err(|error| StartError::Bind {
+        let local = local.await.map_err(|error| StartError::Bind {
             option: "--worker_port",
             error,
-        })?);
-        let workers = fnapi.local_addr();
+        })?;
+        let workers = local.local_addr();
         listening.push(self::line(
             &options,
             "Fn API for workers listens on ",
             Some(workers),
-            fnapi.url(),
+            local.url(),
         ));
         listening.extend(page_line);
         if !workers.ip().is_loopback() {
             warn_of_others(&options.host);
         }
-        let settings = EnvironmentSettings {
-            connect_timeout: options.worker_connect_timeout,
-        };
-        let environments = Arc::new(Environments::new(fnapi.clone(), settings));
-        let kept = options
-            .worker_idle_timeout
-            .map(|timeout| KeptWorkers::new(environments.clone(), timeout));
-        match &kept {
-            Some(kept) => jobs.set_factory(Arc::new(kept.clone())),
-            None => jobs.set_factory(environments),
-        }
+        // Others go into the list; the first that takes a job runs it, and the local one what none of them takes.
+        let backends = Backends::new(Arc::new(local), Vec::new());
+        let jobs = Arc::new(Jobs::new(table, backends, store.clone()));
+        jobs.recover().await;
 
         let (stop, _) = watch::channel(false);
         let mut servers = JoinSet::new();
         let api = JobApi {
             jobs: jobs.clone(),
             artifact_url: artifact_url.clone(),
-            allow_environments: options.allow_environments.into(),
         };
+        let staging = Staging {
+            store: store.clone(),
+            jobs: jobs.clone(),
+        };
+        let artifacts = Routes::new(sized!(ArtifactStagingServiceServer::new(staging)))
+            .add_service(sized!(ArtifactRetrievalServiceServer::new(retrieval)));
         // Clients that know one address only find the artifact services on the job port too.
         let job_routes = artifacts.clone().add_service(sized!(JobServiceServer::new(api)));
         let expansions = Routes::new(sized!(ExpansionServiceServer::new(Expansion)));
@@ -193,8 +180,6 @@ impl JobService {
         }
         Ok(Self {
             jobs,
-            fnapi,
-            kept,
             store,
             job_url,
             artifact_url,
@@ -257,16 +242,10 @@ impl JobService {
 
     /// Cancels the jobs, stops their workers, closes the ports and removes the artifacts.
     pub async fn shutdown(&self) {
-        if tokio::time::timeout(JOBS_END, self.jobs.end_all(ENDED))
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(JOBS_END, self.jobs.end_all()).await.is_err() {
             tracing::warn!("some jobs did not end within {} s", JOBS_END.as_secs());
         }
-        if let Some(kept) = &self.kept {
-            kept.shutdown().await;
-        }
-        self.fnapi.shutdown().await;
+        self.jobs.shutdown().await;
         self.stop.send_replace(true);
         let mut servers = std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner));
         let all = async { while servers.join_next().await.is_some() {} };

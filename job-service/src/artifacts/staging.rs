@@ -10,20 +10,24 @@ use purlin_proto::job_management::artifact_staging_service_server::ArtifactStagi
 use purlin_proto::{job_management as api, pipeline, urns};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::store::{Store, safe_name};
 
 /// What staging needs of the jobs.
+#[async_trait]
 pub(crate) trait StagingJobs: Send + Sync + 'static {
     /// Dependencies by environment id of the job prepared with this token; none if there is no such job.
-    fn dependencies(&self, token: &str) -> Option<HashMap<String, Vec<pipeline::ArtifactInformation>>>;
+    async fn dependencies(
+        &self,
+        token: &str,
+    ) -> Result<Option<HashMap<String, Vec<pipeline::ArtifactInformation>>>, Status>;
     /// Notes that the client still stages. False: its job has been run, cancelled or forgotten in the meantime.
     fn heard_of(&self, token: &str) -> bool;
     /// Staging ended early: what it brought goes, unless the job may still need it.
     fn abandoned(&self, token: &str);
-    /// Replaces them by what was staged. Takes long where the pipeline is large.
-    fn staged(
+    /// Replaces them by what was staged.
+    async fn staged(
         &self,
         token: &str,
         dependencies: HashMap<String, Vec<pipeline::ArtifactInformation>>,
@@ -77,10 +81,7 @@ impl Staging {
     }
 
     async fn stage_job(&self, client: &mut Client, token: &str) -> Result<(), Status> {
-        let aside = |_| Status::internal("reading the pipeline failed; see the service's log");
-        let (jobs, job) = (self.jobs.clone(), token.to_owned());
-        let environments = tokio::task::spawn_blocking(move || jobs.dependencies(&job)).await;
-        let Some(environments) = environments.map_err(aside)? else {
+        let Some(environments) = self.jobs.dependencies(token).await? else {
             return Err(Status::not_found(format!(
                 "no prepared job has the staging token {token:?}"
             )));
@@ -89,9 +90,7 @@ impl Staging {
         for (environment, artifacts) in environments {
             staged.insert(environment, self.environment(client, token, artifacts).await?);
         }
-        let (jobs, job) = (self.jobs.clone(), token.to_owned());
-        let staged = tokio::task::spawn_blocking(move || jobs.staged(&job, staged)).await;
-        staged.map_err(aside)?
+        self.jobs.staged(token, staged).await
     }
 
     /// The client's next message, while its job waits for it.

@@ -40,6 +40,8 @@ pub(crate) enum JobError {
     UnknownEnvironment { urn: String },
     #[error("this service is ending")]
     Ending,
+    #[error("reading the pipeline failed; see the service's log")]
+    Unreadable,
 }
 
 impl JobError {
@@ -62,6 +64,7 @@ impl From<JobError> for Status {
             }
             JobError::Full { .. } => Status::resource_exhausted(message),
             JobError::Ending => Status::unavailable(message),
+            JobError::Unreadable => Status::internal(message),
         }
     }
 }

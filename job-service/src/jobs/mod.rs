@@ -1,59 +1,56 @@
 //! The jobs of this service, from Prepare to their end.
 
 mod error;
-mod own_machine;
-mod pipeline_options;
 mod record;
 mod service;
+mod table;
+mod worker_log;
 
-use std::collections::{BTreeMap, HashMap};
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use prost::Message as _;
-use purlin_proto::fn_execution::log_entry::severity::Enum as Severity;
-use purlin_proto::{fn_execution as fnapi, job_management as api, pipeline};
-use purlin_runner::fnapi::{CONTAINER_OUTPUT, RUNNER_NOTE, TracingLog, WorkerIdentity, WorkerLog};
-use purlin_runner::job::{Importance, Job, JobSettings, JobState};
-use purlin_runner::translate::plan;
-use purlin_runner::worker::WorkerFactory;
+use purlin_proto::{job_management as api, pipeline};
+use purlin_runner::job::{JobSettings, JobState};
 use tokio::sync::watch;
-use tonic::Status;
+use tokio::task::JoinSet;
+use tonic::{Status, async_trait};
 
 use crate::artifacts::{StagingJobs, Store};
+use crate::aside::aside;
+use crate::backends::{Backends, RunningJob};
+use crate::pipeline_options::PipelineOptions;
 pub(crate) use error::JobError;
-use pipeline_options::PipelineOptions;
 pub(crate) use record::JobRecord;
+use record::NewJob;
 pub(crate) use service::JobApi;
+pub(crate) use table::JobTable;
+use table::MOST_PREPARED_BYTES;
+pub(crate) use worker_log::JobLog;
 
-/// How many ended jobs are remembered,
-const MOST_ENDED: usize = 200;
-/// and of how many bytes, all together: their pipelines, options, messages, metrics and samples.
-const MOST_ENDED_BYTES: usize = 32 << 20;
-/// How many jobs may be prepared and not run yet,
-const MOST_PREPARED: usize = 1000;
-/// and of how many bytes, all together: their pipelines and options.
-const MOST_PREPARED_BYTES: usize = 256 << 20;
-/// A prepared job of which nothing was heard for so long makes room for others when there is none.
-const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
-/// The plan of a pipeline of so many bytes, encoded, is kept from Prepare to Run: it is several times as large. Those of
-/// larger ones are made again.
-const MOST_PLANNED_BYTES: usize = 128 << 10;
+/// What clients are told whose jobs run when the service ends.
+const ENDED: &str = "the job service ended before the job did; submit the job again when it runs";
 
-/// All jobs, by id.
+/// The jobs, and what is done with them.
 pub(crate) struct Jobs {
-    table: Mutex<BTreeMap<u64, Arc<JobRecord>>>,
+    table: Arc<JobTable>,
+    backends: Backends,
+    store: Arc<Store>,
     next: AtomicU64,
     salt: u64,
-    factory: OnceLock<Arc<dyn WorkerFactory>>,
-    store: Arc<Store>,
     /// How many jobs run, for the idle shutdown.
     running: watch::Sender<usize>,
     /// No job is run any more.
     ending: AtomicBool,
+    /// One for each running job that ends with the service: what is to be done at its end.
+    ends: Mutex<JoinSet<()>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -61,22 +58,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Jobs {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
+    pub(crate) fn new(table: Arc<JobTable>, backends: Backends, store: Arc<Store>) -> Self {
         Self {
-            table: Mutex::default(),
+            table,
+            backends,
+            store,
             next: AtomicU64::new(1),
             // Ids do not repeat after a restart of the service.
             salt: RandomState::new().hash_one(SystemTime::now()),
-            factory: OnceLock::new(),
-            store,
             running: watch::Sender::new(0),
             ending: AtomicBool::new(false),
+            ends: Mutex::default(),
         }
     }
 
-    /// Says how workers are started; once, before the first job runs.
-    pub(crate) fn set_factory(&self, factory: Arc<dyn WorkerFactory>) {
-        let _ = self.factory.set(factory);
+    /// Goes on with the jobs that an earlier service left running.
+    pub(crate) async fn recover(self: &Arc<Self>) {
+        for backend in self.backends.all() {
+            for found in backend.recover().await {
+                let job = found.job.clone();
+                let record = Arc::new(JobRecord::recovered(found, backend.clone()));
+                tracing::info!(job = %record.id, backend = backend.name(), "found again");
+                let number = self.next.fetch_add(1, Ordering::Relaxed);
+                self.table.insert(number, record.clone());
+                self.follow(&record, job);
+            }
+        }
     }
 
     /// How many jobs run.
@@ -85,112 +92,66 @@ impl Jobs {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<JobRecord>> {
-        lock(&self.table).values().cloned().collect()
+        self.table.all()
     }
 
     pub(crate) fn get(&self, id: &str) -> Result<Arc<JobRecord>, JobError> {
-        let found = lock(&self.table).values().find(|job| job.id == id).cloned();
-        found.ok_or_else(|| JobError::Unknown { id: id.to_owned() })
+        self.table.get(id)
     }
 
-    /// Checks a pipeline and takes it. Takes long where the pipeline is large.
-    pub(crate) fn prepare(&self, request: api::PrepareJobRequest) -> Result<Arc<JobRecord>, JobError> {
-        let pipeline = request.pipeline.unwrap_or_default();
-        let options = PipelineOptions::read(request.pipeline_options.unwrap_or_default())?;
-        let encoded = Bytes::from(pipeline.encode_to_vec());
-        // The payloads in a plan are slices of what the pipeline was decoded from. That is to be the bytes that are kept, not
-        // the whole message, with its options.
-        drop(pipeline);
-        let pipeline = pipeline::Pipeline::decode(encoded.clone()).unwrap_or_default();
-        let bytes = encoded.len() + options.bytes();
-        if bytes > MOST_PREPARED_BYTES {
-            return Err(JobError::Full { bytes });
-        }
-        let plan = plan(&pipeline, &options.plan_options()).map_err(JobError::invalid)?;
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let name = match options.job_name() {
-            Some(name) => name.to_owned(),
-            None if request.job_name.is_empty() => "job".to_owned(),
-            None => request.job_name,
-        };
+    /// The pipeline options that are read, for clients.
+    pub(crate) fn describe_options(&self) -> Vec<api::PipelineOptionDescriptor> {
+        let of_backends = self.backends.all().flat_map(|backend| backend.options());
+        PipelineOptions::describe()
+            .into_iter()
+            .chain(of_backends)
+            .collect()
+    }
+
+    /// Checks a pipeline and takes it. `from_elsewhere`: the client is on another machine, or may be.
+    pub(crate) async fn prepare(
+        &self,
+        request: api::PrepareJobRequest,
+        from_elsewhere: bool,
+    ) -> Result<Arc<JobRecord>, JobError> {
+        let (new, pipeline) = aside({
+            let backends = self.backends.clone();
+            move || read(request, from_elsewhere, &backends)
+        })
+        .await??;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.id(&new.name, number);
+        let record = Arc::new(JobRecord::prepare(id, new, pipeline).await?);
+        self.table
+            .insert_prepared(number, record.clone(), |job| self.expired(job))?;
+        tracing::info!(job = %record.id, backend = record.backend().name(), "prepared");
+        Ok(record)
+    }
+
+    fn id(&self, name: &str, number: u64) -> String {
         let short: String = name
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .take(60)
             .collect();
-        let id = format!("{short}-{n}-{:08x}", self.salt as u32);
-        let record = Arc::new(JobRecord::new(id, name, options, encoded, plan));
-        let mut table = lock(&self.table);
-        self.forget_ended(&mut table);
-        self.make_room(&mut table, bytes)?;
-        table.insert(n, record.clone());
-        tracing::info!(job = %record.id, "prepared");
-        Ok(record)
-    }
-
-    /// Forgets the oldest of the ended jobs, where they are too many or too large. The last one always stays, if without
-    /// its pipeline: its client may still ask for its state.
-    fn forget_ended(&self, table: &mut BTreeMap<u64, Arc<JobRecord>>) {
-        let (mut count, mut bytes) = (0, 0);
-        let mut over = Vec::new();
-        for (n, job) in table.iter().rev().filter(|(_, job)| job.is_over()) {
-            if count == 0 && job.bytes() > MOST_ENDED_BYTES {
-                job.forget_pipeline();
-            }
-            count += 1;
-            bytes += job.bytes();
-            if count > 1 && (count > MOST_ENDED || bytes > MOST_ENDED_BYTES) {
-                over.push(*n);
-            }
-        }
-        for n in over {
-            table.remove(&n);
-        }
-    }
-
-    /// Makes room for another prepared job, which takes so many bytes.
-    fn make_room(&self, table: &mut BTreeMap<u64, Arc<JobRecord>>, bytes: usize) -> Result<(), JobError> {
-        let prepared = table.iter().filter(|(_, job)| job.is_prepared());
-        let prepared: Vec<(u64, usize)> = prepared.map(|(n, job)| (*n, job.bytes())).collect();
-        let mut count = prepared.len();
-        let mut all = bytes + prepared.iter().map(|(_, bytes)| bytes).sum::<usize>();
-        for (n, own) in prepared {
-            if count < MOST_PREPARED && all <= MOST_PREPARED_BYTES {
-                break;
-            }
-            if table.get(&n).is_some_and(|job| job.expire(MAKES_ROOM_AFTER)) {
-                self.expired(table.remove(&n));
-                (count, all) = (count - 1, all - own);
-            }
-        }
-        if count < MOST_PREPARED && all <= MOST_PREPARED_BYTES {
-            Ok(())
-        } else {
-            Err(JobError::Full { bytes })
-        }
+        format!("{short}-{number}-{:08x}", self.salt as u32)
     }
 
     /// Forgets the jobs that were prepared and of which nothing was heard for so long, with their artifacts.
     pub(crate) fn expire(&self, timeout: Duration) {
-        let mut table = lock(&self.table);
-        let over = table.iter().filter(|(_, job)| job.expire(timeout));
-        let over: Vec<u64> = over.map(|(n, _)| *n).collect();
-        for n in over {
-            self.expired(table.remove(&n));
+        for job in self.table.expire(timeout) {
+            self.expired(&job);
         }
     }
 
-    fn expired(&self, job: Option<Arc<JobRecord>>) {
-        if let Some(job) = job {
-            tracing::info!(job = %job.id, "prepared, and never run: forgotten");
-            self.store.release(&job.id);
-        }
+    fn expired(&self, job: &JobRecord) {
+        tracing::info!(job = %job.id, "prepared, and never run: forgotten");
+        self.store.release(&job.id);
     }
 
-    /// Starts a prepared job. Takes long where the pipeline is large.
-    pub(crate) fn run(self: &Arc<Self>, id: &str) -> Result<Arc<JobRecord>, JobError> {
+    /// Starts a prepared job.
+    pub(crate) async fn run(self: &Arc<Self>, id: &str) -> Result<Arc<JobRecord>, JobError> {
         let record = self.get(id)?;
-        let factory = self.factory.get().cloned().ok_or(JobError::Ending)?;
         if self.ending.load(Ordering::Acquire) {
             return Err(JobError::Ending);
         }
@@ -200,22 +161,39 @@ impl Jobs {
             pipeline_options: record.options.proto(),
             retrieval_token: record.id.clone(),
         };
-        let handle = record.start(|plan| Job::start(plan, factory, settings))?;
-        self.running.send_modify(|n| *n += 1);
-        let jobs = self.clone();
-        let job = record.id.clone();
-        tokio::spawn(async move {
-            let state = handle.wait().await;
-            jobs.store.release(&job);
-            match handle.error() {
-                Some(error) => tracing::error!(job = %job, "{state:?}: {error}"),
-                None => tracing::info!(job = %job, "{state:?}"),
-            }
-            jobs.forget_ended(&mut lock(&jobs.table));
-            jobs.running.send_modify(|n| *n -= 1);
-        });
+        let job = record.start(settings).await?;
         tracing::info!(job = %record.id, "running");
+        self.follow(&record, job.clone());
+        if self.ending.load(Ordering::Acquire) && !job.outlives_service() {
+            // The service has begun to end since then.
+            job.cancel_because(ENDED);
+        }
         Ok(record)
+    }
+
+    /// Waits for the end of a job, and cleans up after it.
+    fn follow(self: &Arc<Self>, record: &JobRecord, job: Arc<dyn RunningJob>) {
+        self.running.send_modify(|n| *n += 1);
+        let outlives_service = job.outlives_service();
+        let (jobs, id) = (self.clone(), record.id.clone());
+        let end = async move {
+            job.wait().await;
+            jobs.store.release(&id);
+            let state = job.log().current().state;
+            match job.log().error() {
+                Some(error) => tracing::error!(job = %id, "{state:?}: {error}"),
+                None => tracing::info!(job = %id, "{state:?}"),
+            }
+            jobs.table.forget_ended();
+            jobs.running.send_modify(|n| *n -= 1);
+        };
+        if outlives_service {
+            tokio::spawn(end);
+            return;
+        }
+        let mut ends = lock(&self.ends);
+        while ends.try_join_next().is_some() {}
+        ends.spawn(end);
     }
 
     /// Cancels a job, whether it runs or waits to be run.
@@ -225,44 +203,84 @@ impl Jobs {
         }
     }
 
-    /// Cancels every job, telling why, and waits until they have ended.
-    pub(crate) async fn end_all(&self, reason: &str) {
+    /// Cancels every job that ends with the service, telling why, and waits until they have ended.
+    pub(crate) async fn end_all(&self) {
         self.ending.store(true, Ordering::Release);
-        for job in self.all() {
-            if let Some(handle) = job.handle() {
-                handle.cancel_because(reason);
-            }
+        let jobs = self.all().into_iter().filter_map(|job| job.job());
+        for job in jobs.filter(|job| !job.outlives_service()) {
+            job.cancel_because(ENDED);
         }
-        let mut running = self.running();
-        let _ = running.wait_for(|n| *n == 0).await;
+        let mut ends = std::mem::take(&mut *lock(&self.ends));
+        while ends.join_next().await.is_some() {}
+    }
+
+    /// Ends what the back ends have beside their jobs.
+    pub(crate) async fn shutdown(&self) {
+        for backend in self.backends.all() {
+            backend.shutdown().await;
+        }
     }
 }
 
+/// Reads a request to prepare a job. Takes long where its pipeline is large.
+fn read(
+    request: api::PrepareJobRequest,
+    from_elsewhere: bool,
+    backends: &Backends,
+) -> Result<(NewJob, pipeline::Pipeline), JobError> {
+    let pipeline = request.pipeline.unwrap_or_default();
+    let options = PipelineOptions::new(request.pipeline_options.unwrap_or_default());
+    let encoded = Bytes::from(pipeline.encode_to_vec());
+    // The payloads in what a back end makes are slices of what the pipeline was decoded from. That is to be the bytes that are kept,
+    // not the whole message, with its options.
+    drop(pipeline);
+    let pipeline = pipeline::Pipeline::decode(encoded.clone()).unwrap_or_default();
+    let bytes = encoded.len() + options.bytes();
+    if bytes > MOST_PREPARED_BYTES {
+        return Err(JobError::Full { bytes });
+    }
+    let name = match options.job_name() {
+        Some(name) => name.to_owned(),
+        None if request.job_name.is_empty() => "job".to_owned(),
+        None => request.job_name,
+    };
+    let new = NewJob {
+        name,
+        backend: backends.choose(&options),
+        options,
+        pipeline: encoded,
+        from_elsewhere,
+    };
+    Ok((new, pipeline))
+}
+
+#[async_trait]
 impl StagingJobs for Jobs {
-    fn dependencies(&self, token: &str) -> Option<HashMap<String, Vec<pipeline::ArtifactInformation>>> {
-        let job = self.get(token).ok().filter(|job| job.is_prepared())?;
-        let environments = job
-            .pipeline()?
-            .components
-            .into_iter()
-            .flat_map(|c| c.environments);
-        Some(
-            environments
-                .map(|(id, environment)| (id, environment.dependencies))
-                .collect(),
-        )
+    async fn dependencies(
+        &self,
+        token: &str,
+    ) -> Result<Option<HashMap<String, Vec<pipeline::ArtifactInformation>>>, Status> {
+        let Some(job) = self.get(token).ok().filter(|job| job.is_prepared()) else {
+            return Ok(None);
+        };
+        let Some(pipeline) = job.pipeline().await? else {
+            return Ok(None);
+        };
+        let environments = pipeline.components.into_iter().flat_map(|c| c.environments);
+        let dependencies = environments.map(|(id, environment)| (id, environment.dependencies));
+        Ok(Some(dependencies.collect()))
     }
 
     fn heard_of(&self, token: &str) -> bool {
         self.get(token).is_ok_and(|job| job.heard_of())
     }
 
-    fn staged(
+    async fn staged(
         &self,
         token: &str,
         dependencies: HashMap<String, Vec<pipeline::ArtifactInformation>>,
     ) -> Result<(), Status> {
-        Ok(self.get(token)?.staged(dependencies)?)
+        Ok(self.get(token)?.staged(dependencies).await?)
     }
 
     fn abandoned(&self, token: &str) {
@@ -285,65 +303,5 @@ pub(crate) fn state_to_proto(state: JobState) -> api::job_state::Enum {
         JobState::Failed => Enum::Failed,
         JobState::Cancelled => Enum::Cancelled,
         JobState::Drained => Enum::Drained,
-    }
-}
-
-/// Workers' log entries go to the service's log, and on to the job's messages from the level on that its client asks for:
-/// from warnings, if for none.
-pub(crate) struct JobLog(pub(crate) Weak<Jobs>);
-
-impl WorkerLog for JobLog {
-    fn log(&self, worker: &WorkerIdentity, entry: &fnapi::LogEntry) {
-        TracingLog.log(worker, entry);
-        let jobs = self.0.upgrade();
-        let Some(job) = jobs.and_then(|jobs| jobs.get(&worker.job_id).ok()) else {
-            return;
-        };
-        let severity = match entry.severity() {
-            // Who does not say how much an entry matters does not say that it is a detail.
-            Severity::Unspecified => Severity::Info,
-            severity => severity,
-        };
-        let importance = match (entry.log_location.as_str(), severity) {
-            // Not as errors: a client takes a job's last error message as the reason of its failure.
-            (_, Severity::Warn | Severity::Error | Severity::Critical) => Importance::Warning,
-            (RUNNER_NOTE, _) => Importance::Basic,
-            (CONTAINER_OUTPUT, _) => Importance::Detailed,
-            (_, severity) if severity < job.options.worker_log() => return,
-            (_, Severity::Info | Severity::Notice) => Importance::Basic,
-            (_, Severity::Debug) => Importance::Detailed,
-            _ => Importance::Debug,
-        };
-        if let Some(handle) = job.handle() {
-            let space = if entry.trace.is_empty() { "" } else { "\n" };
-            let text = format!("{}{space}{}", entry.message, entry.trace);
-            if severity >= Severity::Error {
-                handle.worker_error(&entry.instruction_id, text);
-            } else {
-                handle.message(importance, text);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What Beam's Python SDK makes of a word count.
-    const WORDCOUNT: &[u8] = include_bytes!("../../../runner/tests/data/wordcount.pb");
-
-    #[tokio::test]
-    async fn a_prepared_job_keeps_nothing_of_the_request() {
-        let request = api::PrepareJobRequest {
-            pipeline: Some(pipeline::Pipeline::decode(WORDCOUNT).unwrap()),
-            ..Default::default()
-        };
-        let message = Bytes::from(request.encode_to_vec());
-        let request = api::PrepareJobRequest::decode(message.clone()).unwrap();
-        assert!(WORDCOUNT.len() < MOST_PLANNED_BYTES && !message.is_unique());
-        let jobs = Jobs::new(Arc::new(Store::new(None, true).await.unwrap()));
-        let _job = jobs.prepare(request).unwrap();
-        assert!(message.is_unique());
     }
 }

@@ -1,18 +1,24 @@
 //! One job: prepared, running or over.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use prost::Message as _;
 use purlin_proto::job_management as api;
 use purlin_proto::pipeline::{self, Pipeline};
-use purlin_runner::job::JobHandle;
-use purlin_runner::translate::{Plan, plan};
+use purlin_runner::job::JobSettings;
 use tokio::time::Instant;
 
-use super::{JobError, MOST_PLANNED_BYTES, PipelineOptions, lock, state_to_proto};
+use super::{JobError, lock, state_to_proto};
+use crate::aside::aside;
+use crate::backends::{Backend, Prepared, Recovered, RunningJob, Submission};
+use crate::pipeline_options::PipelineOptions;
+
+/// What a back end made of a pipeline of so many bytes, encoded, is kept from Prepare to Run: it is several times as large. That of
+/// larger ones is made again.
+pub(super) const MOST_READY_BYTES: usize = 128 << 10;
 
 /// One job.
 pub(crate) struct JobRecord {
@@ -20,7 +26,21 @@ pub(crate) struct JobRecord {
     pub(crate) name: String,
     pub(crate) options: PipelineOptions,
     pub(crate) prepared_at: SystemTime,
+    /// What runs it.
+    backend: Arc<dyn Backend>,
+    /// Whether its client is on another machine, or may be.
+    from_elsewhere: bool,
     inner: Mutex<Inner>,
+}
+
+/// A job that is new to the service, before it has an id.
+pub(super) struct NewJob {
+    pub(super) name: String,
+    pub(super) options: PipelineOptions,
+    /// Encoded.
+    pub(super) pipeline: Bytes,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) from_elsewhere: bool,
 }
 
 struct Inner {
@@ -33,7 +53,7 @@ struct Inner {
 enum Stage {
     Prepared {
         /// None: it is made when the job is run.
-        plan: Option<Box<Plan>>,
+        ready: Option<Box<dyn Prepared>>,
         /// When the client was last heard of.
         heard: Instant,
     },
@@ -41,39 +61,62 @@ enum Stage {
         at: SystemTime,
     },
     Started {
-        handle: JobHandle,
+        job: Arc<dyn RunningJob>,
     },
 }
 
 impl JobRecord {
-    pub(super) fn new(
-        id: String,
-        name: String,
-        options: PipelineOptions,
-        pipeline: Bytes,
-        plan: Plan,
-    ) -> Self {
-        let plan = kept(plan, &pipeline);
-        let stage = Stage::Prepared {
-            plan,
+    /// Checks a pipeline, and takes it under an id.
+    pub(super) async fn prepare(id: String, new: NewJob, pipeline: Pipeline) -> Result<Self, JobError> {
+        let record = Self {
+            id,
+            name: new.name,
+            options: new.options,
+            prepared_at: SystemTime::now(),
+            backend: new.backend,
+            from_elsewhere: new.from_elsewhere,
+            inner: Mutex::new(Inner {
+                pipeline: Some(new.pipeline.clone()),
+                stage: Stage::Prepared {
+                    ready: None,
+                    heard: Instant::now(),
+                },
+            }),
+        };
+        let made = record.ready(pipeline).await?;
+        lock(&record.inner).stage = Stage::Prepared {
+            ready: kept(made, &new.pipeline),
             heard: Instant::now(),
         };
+        Ok(record)
+    }
+
+    /// A job that an earlier service left running.
+    pub(super) fn recovered(job: Recovered, backend: Arc<dyn Backend>) -> Self {
         Self {
-            id,
-            name,
-            options,
-            prepared_at: SystemTime::now(),
+            id: job.id,
+            name: job.name,
+            options: job.options,
+            prepared_at: job.prepared_at,
+            backend,
+            // It is not prepared again.
+            from_elsewhere: true,
             inner: Mutex::new(Inner {
-                pipeline: Some(pipeline),
-                stage,
+                pipeline: job.pipeline,
+                stage: Stage::Started { job: job.job },
             }),
         }
     }
 
+    /// What runs it.
+    pub(super) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
     /// The running, or ended, job; none before Run.
-    pub(crate) fn handle(&self) -> Option<JobHandle> {
+    pub(crate) fn job(&self) -> Option<Arc<dyn RunningJob>> {
         match &lock(&self.inner).stage {
-            Stage::Started { handle } => Some(handle.clone()),
+            Stage::Started { job } => Some(job.clone()),
             _ => None,
         }
     }
@@ -83,8 +126,8 @@ impl JobRecord {
         match &lock(&self.inner).stage {
             Stage::Prepared { .. } => (api::job_state::Enum::Stopped, self.prepared_at),
             Stage::Cancelled { at } => (api::job_state::Enum::Cancelled, *at),
-            Stage::Started { handle } => {
-                let now = *handle.watch().borrow();
+            Stage::Started { job } => {
+                let now = job.log().current();
                 (state_to_proto(now.state), now.at)
             }
         }
@@ -94,7 +137,7 @@ impl JobRecord {
         match &lock(&self.inner).stage {
             Stage::Prepared { .. } => false,
             Stage::Cancelled { .. } => true,
-            Stage::Started { handle } => handle.state().is_terminal(),
+            Stage::Started { job } => job.log().current().state.is_terminal(),
         }
     }
 
@@ -102,18 +145,27 @@ impl JobRecord {
         matches!(lock(&self.inner).stage, Stage::Prepared { .. })
     }
 
-    /// The pipeline, unless it is forgotten. Takes long where it is large.
-    pub(crate) fn pipeline(&self) -> Option<Pipeline> {
-        let encoded = lock(&self.inner).pipeline.clone()?;
+    /// The pipeline, unless it is forgotten.
+    pub(crate) async fn pipeline(&self) -> Result<Option<Pipeline>, JobError> {
+        let Some(encoded) = lock(&self.inner).pipeline.clone() else {
+            return Ok(None);
+        };
         // What was encoded here can be decoded.
-        Pipeline::decode(encoded).ok()
+        aside(move || Pipeline::decode(encoded).ok()).await
+    }
+
+    fn encoded_if_prepared(&self) -> Option<Bytes> {
+        let inner = lock(&self.inner);
+        matches!(inner.stage, Stage::Prepared { .. })
+            .then(|| inner.pipeline.clone())
+            .flatten()
     }
 
     /// Bytes, about, that are kept in memory for it beside what it runs on.
     pub(super) fn bytes(&self) -> usize {
         let inner = lock(&self.inner);
         let more = match &inner.stage {
-            Stage::Started { handle } => handle.kept_bytes(),
+            Stage::Started { job } => job.kept_bytes(),
             _ => 0,
         };
         inner.pipeline.as_ref().map_or(0, Bytes::len) + self.options.bytes() + more
@@ -146,23 +198,34 @@ impl JobRecord {
         expired
     }
 
-    /// Starts it. The plan is made outside of the lock, where it takes long.
-    pub(super) fn start(&self, start: impl FnOnce(Plan) -> JobHandle) -> Result<JobHandle, JobError> {
+    /// Has the back end look at a pipeline of this job.
+    async fn ready(&self, pipeline: Pipeline) -> Result<Box<dyn Prepared>, JobError> {
+        let submission = Submission {
+            pipeline,
+            options: self.options.clone(),
+            from_elsewhere: self.from_elsewhere,
+        };
+        self.backend.prepare(submission).await
+    }
+
+    /// Starts it. What its back end needs is made outside of the lock, where it takes long.
+    pub(super) async fn start(&self, settings: JobSettings) -> Result<Arc<dyn RunningJob>, JobError> {
         let twice = || JobError::RunTwice { id: self.id.clone() };
         loop {
             let (encoded, ready) = {
                 let mut inner = lock(&self.inner);
-                let Stage::Prepared { plan, .. } = &mut inner.stage else {
+                let Stage::Prepared { ready, .. } = &mut inner.stage else {
                     return Err(twice());
                 };
-                let plan = plan.take();
-                (inner.pipeline.clone().ok_or_else(twice)?, plan)
+                let ready = ready.take();
+                (inner.pipeline.clone().ok_or_else(twice)?, ready)
             };
             let ready = match ready {
-                Some(plan) => *plan,
+                Some(ready) => ready,
                 None => {
-                    let pipeline = Pipeline::decode(encoded.clone()).map_err(|_| twice())?;
-                    plan(&pipeline, &self.options.plan_options()).map_err(JobError::invalid)?
+                    let encoded = encoded.clone();
+                    let pipeline = aside(move || Pipeline::decode(encoded)).await?;
+                    self.ready(pipeline.map_err(|_| twice())?).await?
                 }
             };
             let mut inner = lock(&self.inner);
@@ -173,39 +236,30 @@ impl JobRecord {
                 // Its artifacts have been staged in the meantime.
                 continue;
             }
-            let handle = start(ready);
-            inner.stage = Stage::Started {
-                handle: handle.clone(),
-            };
-            return Ok(handle);
+            let job = ready.run(settings);
+            inner.stage = Stage::Started { job: job.clone() };
+            return Ok(job);
         }
     }
 
-    /// Takes what was staged into the pipeline. Takes long where that is large.
-    pub(super) fn staged(
+    /// Takes what was staged into the pipeline.
+    pub(super) async fn staged(
         &self,
-        mut dependencies: HashMap<String, Vec<pipeline::ArtifactInformation>>,
+        dependencies: HashMap<String, Vec<pipeline::ArtifactInformation>>,
     ) -> Result<(), JobError> {
         let twice = || JobError::RunTwice { id: self.id.clone() };
-        if !self.is_prepared() {
-            return Err(twice());
-        }
         if dependencies.values().all(Vec::is_empty) {
-            return Ok(());
+            return if self.is_prepared() { Ok(()) } else { Err(twice()) };
         }
-        let mut pipeline = self.pipeline().ok_or_else(twice)?;
-        for (id, environment) in pipeline.components.iter_mut().flat_map(|c| &mut c.environments) {
-            if let Some(staged) = dependencies.remove(id) {
-                environment.dependencies = staged;
-            }
-        }
-        let planned = plan(&pipeline, &self.options.plan_options()).map_err(JobError::invalid)?;
-        let encoded = Bytes::from(pipeline.encode_to_vec());
+        let encoded = self.encoded_if_prepared().ok_or_else(twice)?;
+        let with_dependencies = aside(move || with_dependencies(encoded, dependencies)).await?;
+        let (pipeline, encoded) = with_dependencies.ok_or_else(twice)?;
+        let made = self.ready(pipeline).await?;
         let mut inner = lock(&self.inner);
-        let Stage::Prepared { plan, heard } = &mut inner.stage else {
+        let Stage::Prepared { ready, heard } = &mut inner.stage else {
             return Err(twice());
         };
-        *plan = kept(planned, &encoded);
+        *ready = kept(made, &encoded);
         *heard = Instant::now();
         inner.pipeline = Some(encoded);
         Ok(())
@@ -215,8 +269,8 @@ impl JobRecord {
     pub(super) fn cancel(&self) -> bool {
         let stage = &mut lock(&self.inner).stage;
         match stage {
-            Stage::Started { handle } => {
-                handle.cancel();
+            Stage::Started { job } => {
+                job.cancel();
                 false
             }
             Stage::Prepared { .. } => {
@@ -230,7 +284,22 @@ impl JobRecord {
     }
 }
 
-/// The plan, if the pipeline is not too large to keep it.
-fn kept(plan: Plan, pipeline: &Bytes) -> Option<Box<Plan>> {
-    (pipeline.len() <= MOST_PLANNED_BYTES).then(|| Box::new(plan))
+/// A pipeline with other dependencies of its environments: decoded, and encoded. None if it cannot be decoded.
+fn with_dependencies(
+    encoded: Bytes,
+    mut dependencies: HashMap<String, Vec<pipeline::ArtifactInformation>>,
+) -> Option<(Pipeline, Bytes)> {
+    let mut pipeline = Pipeline::decode(encoded).ok()?;
+    for (id, environment) in pipeline.components.iter_mut().flat_map(|c| &mut c.environments) {
+        if let Some(staged) = dependencies.remove(id) {
+            environment.dependencies = staged;
+        }
+    }
+    let encoded = Bytes::from(pipeline.encode_to_vec());
+    Some((pipeline, encoded))
+}
+
+/// What a back end made of a pipeline, if that is not too large to keep it.
+fn kept(ready: Box<dyn Prepared>, pipeline: &Bytes) -> Option<Box<dyn Prepared>> {
+    (pipeline.len() <= MOST_READY_BYTES).then_some(ready)
 }

@@ -7,12 +7,11 @@ use futures::{Stream, StreamExt};
 use purlin_net::ConnectionInfo;
 use purlin_proto::job_management::{self as api, job_service_server};
 use purlin_proto::pipeline;
-use purlin_runner::job::{Importance, JobEvent, JobHandle, StateChange};
+use purlin_runner::job::{Importance, JobEvent, JobMetrics, StateChange};
 use tonic::{Request, Response, Status};
 
-use super::pipeline_options::PipelineOptions;
-use super::{JobError, Jobs, own_machine, state_to_proto};
-use crate::options::OwnMachine;
+use super::{JobError, Jobs, state_to_proto};
+use crate::backends::RunningJob;
 use crate::time;
 
 /// The Job service.
@@ -21,18 +20,16 @@ pub(crate) struct JobApi {
     pub(crate) jobs: Arc<Jobs>,
     /// Where clients stage artifacts.
     pub(crate) artifact_url: String,
-    /// What jobs of clients on other machines may run on this one.
-    pub(crate) allow_environments: Arc<[OwnMachine]>,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
 
 impl JobApi {
-    fn started(&self, id: &str) -> Result<JobHandle, JobError> {
+    fn started(&self, id: &str) -> Result<Arc<dyn RunningJob>, JobError> {
         // A client that could watch a job before it runs would put its own short deadline on the whole job.
         self.jobs
             .get(id)?
-            .handle()
+            .job()
             .ok_or_else(|| JobError::NotRun { id: id.to_owned() })
     }
 }
@@ -46,20 +43,10 @@ impl job_service_server::JobService for JobApi {
         &self,
         request: Request<api::PrepareJobRequest>,
     ) -> Result<Response<api::PrepareJobResponse>, Status> {
-        let jobs = self.jobs.clone();
         let connection = request.extensions().get::<ConnectionInfo>();
-        let elsewhere = !connection.is_some_and(ConnectionInfo::is_local);
-        let allowed = elsewhere.then(|| self.allow_environments.clone());
-        let request = request.into_inner();
-        let prepare = move || {
-            if let (Some(allowed), Some(pipeline)) = (allowed, &request.pipeline) {
-                own_machine::check(pipeline, &allowed)?;
-            }
-            jobs.prepare(request)
-        };
-        let job = aside(prepare)
-            .await?
-            .inspect_err(|error| tracing::warn!("Prepare: {error}"))?;
+        let from_elsewhere = !connection.is_some_and(ConnectionInfo::is_local);
+        let prepared = self.jobs.prepare(request.into_inner(), from_elsewhere).await;
+        let job = prepared.inspect_err(|error| tracing::warn!("Prepare: {error}"))?;
         Ok(Response::new(api::PrepareJobResponse {
             preparation_id: job.id.clone(),
             artifact_staging_endpoint: Some(pipeline::ApiServiceDescriptor {
@@ -74,9 +61,7 @@ impl job_service_server::JobService for JobApi {
         &self,
         request: Request<api::RunJobRequest>,
     ) -> Result<Response<api::RunJobResponse>, Status> {
-        let jobs = self.jobs.clone();
-        let id = request.into_inner().preparation_id;
-        let job = aside(move || jobs.run(&id)).await??;
+        let job = self.jobs.run(&request.into_inner().preparation_id).await?;
         Ok(Response::new(api::RunJobResponse {
             job_id: job.id.clone(),
         }))
@@ -113,8 +98,7 @@ impl job_service_server::JobService for JobApi {
         request: Request<api::GetJobPipelineRequest>,
     ) -> Result<Response<api::GetJobPipelineResponse>, Status> {
         let id = request.into_inner().job_id;
-        let job = self.jobs.get(&id)?;
-        let pipeline = aside(move || job.pipeline()).await?;
+        let pipeline = self.jobs.get(&id)?.pipeline().await?;
         let pipeline = pipeline.ok_or(JobError::Forgotten { id })?;
         Ok(Response::new(api::GetJobPipelineResponse {
             pipeline: Some(pipeline),
@@ -137,10 +121,10 @@ impl job_service_server::JobService for JobApi {
         request: Request<api::DrainJobRequest>,
     ) -> Result<Response<api::DrainJobResponse>, Status> {
         let id = request.into_inner().job_id;
-        let handle = self.started(&id)?;
-        handle.drain();
+        let job = self.started(&id)?;
+        job.drain().await?;
         Ok(Response::new(api::DrainJobResponse {
-            state: state_to_proto(handle.state()) as i32,
+            state: state_to_proto(job.log().current().state) as i32,
         }))
     }
 
@@ -148,9 +132,10 @@ impl job_service_server::JobService for JobApi {
         &self,
         request: Request<api::GetJobStateRequest>,
     ) -> Result<Response<Self::GetStateStreamStream>, Status> {
-        let handle = self.started(&request.into_inner().job_id)?;
+        let job = self.started(&request.into_inner().job_id)?;
+        let states = job.log().states();
         Ok(Response::new(Box::pin(
-            handle.states().map(|change| Ok(state_event(&change))),
+            states.map(|change| Ok(state_event(&change))),
         )))
     }
 
@@ -159,8 +144,8 @@ impl job_service_server::JobService for JobApi {
         request: Request<api::JobMessagesRequest>,
     ) -> Result<Response<Self::GetMessageStreamStream>, Status> {
         use api::job_messages_response::Response as Event;
-        let handle = self.started(&request.into_inner().job_id)?;
-        let events = handle.events().map(|event| {
+        let job = self.started(&request.into_inner().job_id)?;
+        let events = job.log().events().map(|event| {
             let event = match event {
                 JobEvent::State(change) => Event::StateResponse(state_event(&change)),
                 JobEvent::Message(message) => Event::MessageResponse(api::JobMessage {
@@ -181,14 +166,16 @@ impl job_service_server::JobService for JobApi {
         &self,
         request: Request<api::GetJobMetricsRequest>,
     ) -> Result<Response<api::GetJobMetricsResponse>, Status> {
-        let job = self.jobs.get(&request.into_inner().job_id)?;
-        let metrics = job.handle().map(|handle| handle.metrics());
-        let metrics = metrics.map(|m| api::MetricResults {
-            attempted: m.attempted,
-            committed: m.committed,
-        });
+        let job = self.jobs.get(&request.into_inner().job_id)?.job();
+        let metrics = match job {
+            Some(job) => job.metrics().await,
+            None => JobMetrics::default(),
+        };
         Ok(Response::new(api::GetJobMetricsResponse {
-            metrics: Some(metrics.unwrap_or_default()),
+            metrics: Some(api::MetricResults {
+                attempted: metrics.attempted,
+                committed: metrics.committed,
+            }),
         }))
     }
 
@@ -197,15 +184,9 @@ impl job_service_server::JobService for JobApi {
         _: Request<api::DescribePipelineOptionsRequest>,
     ) -> Result<Response<api::DescribePipelineOptionsResponse>, Status> {
         Ok(Response::new(api::DescribePipelineOptionsResponse {
-            options: PipelineOptions::describe(),
+            options: self.jobs.describe_options(),
         }))
     }
-}
-
-/// Does what takes long where a pipeline is large, aside of the threads that serve others.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| Status::internal("reading the pipeline failed; see the service's log"))
 }
 
 fn state_event(change: &StateChange) -> api::JobStateEvent {

@@ -11,10 +11,11 @@ use axum::response::Html;
 use purlin_proto::fn_execution::SampledElement;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metrics};
-use purlin_runner::job::{JobHandle, WorkerStatus};
+use purlin_runner::job::WorkerStatus;
 use serde_json::{Value, json};
 
 use super::escape;
+use crate::backends::RunningJob;
 use crate::jobs::{JobRecord, Jobs};
 use crate::time::rfc3339;
 
@@ -47,12 +48,12 @@ struct Details {
     times: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-async fn details(handle: &JobHandle) -> Details {
+async fn details(job: &dyn RunningJob) -> Details {
     let mut details = Details::default();
-    for info in handle.metrics().attempted {
+    for info in job.metrics().await.attempted {
         details.add(&info);
     }
-    if let Ok(samples) = tokio::time::timeout(SAMPLES_TIMEOUT, handle.samples(Vec::new())).await {
+    if let Ok(samples) = tokio::time::timeout(SAMPLES_TIMEOUT, job.samples()).await {
         for (id, list) in samples.element_samples {
             details.collections.entry(id).or_default().samples = list.elements;
         }
@@ -137,8 +138,8 @@ pub(super) async fn job(
 ) -> Result<Json<Value>, NotFound> {
     let job = find(&jobs, &id)?;
     let mut answer = super::summary(&job);
-    if let (Some(handle), Value::Object(fields)) = (job.handle(), &mut answer)
-        && let Value::Object(more) = details(&handle).await.json()
+    if let (Some(job), Value::Object(fields)) = (job.job(), &mut answer)
+        && let Value::Object(more) = details(&*job).await.json()
     {
         fields.extend(more);
     }
@@ -166,8 +167,8 @@ pub(super) async fn workers(
 }
 
 async fn statuses(job: &JobRecord) -> Vec<WorkerStatus> {
-    match job.handle() {
-        Some(handle) => handle.worker_statuses().await,
+    match job.job() {
+        Some(job) => job.worker_statuses().await,
         None => Vec::new(),
     }
 }
@@ -179,8 +180,8 @@ pub(super) async fn page(
 ) -> Result<Html<String>, NotFound> {
     let job = find(&jobs, &id)?;
     let (state, since) = job.state();
-    let details = match job.handle() {
-        Some(handle) => details(&handle).await,
+    let details = match job.job() {
+        Some(job) => details(&*job).await,
         None => Details::default(),
     };
     let number = |number: Option<u64>| number.map_or_else(String::new, |number| number.to_string());

@@ -38,7 +38,7 @@ async fn list(State(jobs): State<Arc<Jobs>>) -> Json<Value> {
 
 fn summary(job: &JobRecord) -> Value {
     let (state, since) = job.state();
-    let error = job.handle().and_then(|handle| handle.error());
+    let error = job.job().and_then(|job| job.log().error());
     json!({
         "id": job.id,
         "name": job.name,
@@ -52,7 +52,7 @@ fn summary(job: &JobRecord) -> Value {
 async fn page(State(jobs): State<Arc<Jobs>>) -> Html<String> {
     let rows = jobs.all().into_iter().rev().map(|job| {
         let (state, since) = job.state();
-        let error = job.handle().and_then(|handle| handle.error()).unwrap_or_default();
+        let error = job.job().and_then(|job| job.log().error()).unwrap_or_default();
         format!(
             "<tr><td><a href=\"/job/{0}\">{0}</a></td><td>{1}</td><td>{2}</td><td>{3}</td><td><pre>{4}</pre></td></tr>",
             escape(&job.id),
