@@ -1,4 +1,5 @@
-//! How every server of Purlin listens and serves: one set of limits, so that no client can end a server or fill its memory.
+//! How every server of Purlin listens and serves: one set of limits, so that no client can end a server or fill its memory. And how
+//! every client of gRPC connects: [`endpoint`].
 //!
 //! ```text
 //! listen ──▶ Acceptor ──▶ Connection       waits where file descriptors are short; ends what says nothing
@@ -13,6 +14,7 @@
 
 mod accept;
 mod budget;
+mod client;
 mod connection;
 mod frames;
 mod hosts;
@@ -22,6 +24,7 @@ mod size;
 mod token;
 
 pub use accept::{Acceptor, BindError, listen};
+pub use client::{AddressError, Purpose, endpoint, root_cause};
 pub use connection::{Connection, ConnectionInfo, Silence};
 pub use hosts::{HostNames, check_hosts};
 pub use messages::{Limit, Limits, Rule, limit_messages};

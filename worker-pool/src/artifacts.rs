@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use prost::Message;
 use prost::bytes::Bytes;
+use purlin_net::{MAX_MESSAGE_BYTES, Purpose, endpoint, root_cause};
 use purlin_processes::OwnFolder;
 use purlin_proto::job_management as api;
 use purlin_proto::job_management::artifact_retrieval_service_client::ArtifactRetrievalServiceClient;
@@ -17,10 +18,9 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::provision::metadata;
-use crate::{MAX_MESSAGE_BYTES, root_cause, uri};
 
 /// Role of the program that the Rust SDK stages: it is the harness.
 pub const WORKER_BINARY_ROLE: &str = "purlin:artifact:role:rust_worker_binary:v1";
@@ -372,12 +372,7 @@ impl Service {
             ));
         }
         let worker_id = metadata(worker_id).map_err(failed)?;
-        let endpoint = Endpoint::from_shared(uri(address)).map_err(|e| failed(e.to_string()))?;
-        let endpoint = endpoint
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(8 << 20)
-            .initial_connection_window_size(16 << 20);
+        let endpoint = endpoint(address, Purpose::Calls, CONNECT).map_err(|e| failed(e.to_string()))?;
         let channel = endpoint.connect().await.map_err(|e| failed(root_cause(&e)))?;
         Ok(Self {
             address: address.to_owned(),

@@ -22,20 +22,3 @@ mod web;
 mod worker;
 
 pub use pool::{PoolError, PoolSettings, WorkerPool};
-
-/// The largest gRPC message taken: a little under 2 GiB, which other gRPC libraries cannot pass.
-const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
-
-/// `http://` in front of an address that has none.
-fn uri(address: &str) -> String {
-    format!("http://{}", address.trim().trim_start_matches("http://"))
-}
-
-/// What is at the bottom of an error: layers above it say little.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}

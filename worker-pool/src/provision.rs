@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
+use purlin_net::{MAX_MESSAGE_BYTES, Purpose, endpoint, root_cause};
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::provision_service_client::ProvisionServiceClient;
 use purlin_proto::pipeline::ApiServiceDescriptor;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Endpoint;
-
-use crate::{MAX_MESSAGE_BYTES, root_cause, uri};
 
 /// How long the runner's provision service may take to answer.
 const PROVISION: Duration = Duration::from_secs(30);
@@ -67,9 +65,9 @@ pub(crate) fn metadata(worker_id: &str) -> Result<MetadataValue<Ascii>, String> 
 
 /// Asks for a worker's provision info. The error is in words, with what to do.
 pub async fn fetch(address: &str, worker_id: &str) -> Result<api::ProvisionInfo, String> {
-    let endpoint = Endpoint::from_shared(uri(address));
-    let endpoint = endpoint.map_err(|e| format!("{address:?} is no address of a provision service: {e}"))?;
-    let channel = endpoint.connect_timeout(PROVISION).connect().await.map_err(|e| {
+    let endpoint = endpoint(address, Purpose::Calls, PROVISION);
+    let endpoint = endpoint.map_err(|e| format!("the runner's provision service: {e}"))?;
+    let channel = endpoint.connect().await.map_err(|e| {
         format!(
             "the runner's provision service at {address} cannot be reached from here ({}); the runner must tell an \
              address that can be (of purlin-job-service: --advertised_host)",

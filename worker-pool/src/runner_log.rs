@@ -2,16 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use purlin_net::{Purpose, endpoint};
 use purlin_proto::fn_execution::LogEntry;
 use purlin_proto::fn_execution::beam_fn_logging_client::BeamFnLoggingClient;
 use purlin_proto::fn_execution::log_entry::{self, severity};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
-use tonic::transport::Endpoint;
 
 use crate::provision::metadata;
-use crate::uri;
 
 /// Lines that may wait to be sent; more are dropped.
 const WAITING: usize = 1000;
@@ -91,12 +90,8 @@ async fn connect(address: &str, worker_id: &str, lists: ReceiverStream<log_entry
     if address.is_empty() {
         return None;
     }
-    let channel = Endpoint::from_shared(uri(address))
-        .ok()?
-        .connect_timeout(CONNECT)
-        .connect()
-        .await
-        .ok()?;
+    let endpoint = endpoint(address, Purpose::Calls, CONNECT).ok()?;
+    let channel = endpoint.connect().await.ok()?;
     let mut request = Request::new(lists);
     request
         .metadata_mut()

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use purlin_net::{Purpose, endpoint, root_cause};
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_client::BeamFnExternalWorkerPoolClient;
 use purlin_proto::{fn_execution as fnapi, pipeline};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::Environments;
 use super::process::start_error;
@@ -210,12 +211,9 @@ async fn connect(address: &str) -> Result<BeamFnExternalWorkerPoolClient<Channel
             "it names no worker pool; give its address as --environment_config=HOST:PORT".into(),
         ));
     }
-    let endpoint = Endpoint::from_shared(format!("http://{bare}")).map_err(|e| {
-        NoStart::NoAddress(format!(
-            "{address:?} is no address of a worker pool ({e}); give HOST:PORT"
-        ))
-    })?;
-    let channel = endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect().await.map_err(|e| {
+    let endpoint = endpoint(bare, Purpose::Calls, CONNECT);
+    let endpoint = endpoint.map_err(|e| NoStart::NoAddress(format!("the worker pool's address: {e}")))?;
+    let channel = endpoint.connect().await.map_err(|e| {
         NoStart::Unreachable(format!(
             "no worker pool answers at {address} ({}); start one, for example `purlin-worker-pool --port=PORT`, or use \
              --environment_type=LOOPBACK",
@@ -223,12 +221,4 @@ async fn connect(address: &str) -> Result<BeamFnExternalWorkerPoolClient<Channel
         ))
     })?;
     Ok(BeamFnExternalWorkerPoolClient::new(channel))
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

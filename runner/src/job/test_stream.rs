@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use purlin_engine::Event;
+use purlin_net::{Purpose, endpoint, root_cause};
 use purlin_proto::interactive::EventsRequest;
 use purlin_proto::interactive::test_stream_service_client::TestStreamServiceClient;
 use tokio::sync::mpsc;
-use tonic::transport::Endpoint;
 
 use super::actor::Input;
 use crate::translate::RemoteStream;
+
+/// How long the service may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Reads the events of a stream to their end.
 pub(super) async fn serve(mut stream: RemoteStream, inputs: mpsc::UnboundedSender<Input>) {
@@ -33,13 +36,10 @@ pub(super) async fn serve(mut stream: RemoteStream, inputs: mpsc::UnboundedSende
 }
 
 async fn read(stream: &mut RemoteStream, inputs: &mpsc::UnboundedSender<Input>) -> Result<(), String> {
-    let url = match stream.endpoint.url.as_str() {
-        url if url.contains("://") => url.to_owned(),
-        address => format!("http://{address}"),
-    };
-    let endpoint = Endpoint::from_shared(url).map_err(|error| error.to_string())?;
-    let channel = endpoint.connect_timeout(Duration::from_secs(10)).connect().await;
-    let channel = channel.map_err(|error| format!("cannot be reached ({error})"))?;
+    let endpoint =
+        endpoint(&stream.endpoint.url, Purpose::Calls, CONNECT).map_err(|error| error.to_string())?;
+    let channel = endpoint.connect().await;
+    let channel = channel.map_err(|error| format!("cannot be reached ({})", root_cause(&error)))?;
     let mut client = TestStreamServiceClient::new(channel);
     let request = EventsRequest {
         output_ids: stream.output_ids(),

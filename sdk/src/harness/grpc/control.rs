@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::fn_execution::beam_fn_control_client::BeamFnControlClient;
 use purlin_proto::fn_execution::{
     self as fnapi, InstructionRequest, InstructionResponse, instruction_request::Request,
@@ -15,7 +16,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::bundle::{Ended, Task};
-use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel, WorkerId, connect, while_reading};
+use super::connect::{WorkerChannel, WorkerId, connect, while_reading};
 use super::data::{self, DataSender, Piece, Router};
 use super::logging::{self, LogSender};
 use super::short_ids::ShortIds;

@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
+use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::fn_execution::beam_fn_data_client::BeamFnDataClient;
 use purlin_proto::fn_execution::{Elements, elements};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel, while_reading};
+use super::connect::{WorkerChannel, while_reading};
 use super::lock;
 
 /// A bundle's input that waits for it. When there is more, the stream is not read on: the runner waits.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::fn_execution::LogEntry;
 use purlin_proto::fn_execution::beam_fn_logging_client::BeamFnLoggingClient;
 use purlin_proto::fn_execution::log_entry::{self, severity};
@@ -18,7 +19,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel, while_reading};
+use super::connect::{WorkerChannel, while_reading};
 use crate::harness::BundleMonitor;
 use crate::metrics::STEP;
 

@@ -30,7 +30,7 @@ use std::sync::Arc;
 pub use logging::LogLayer;
 pub use replay::in_worker;
 
-pub(crate) use connect::{MAX_MESSAGE_BYTES, endpoint, root_cause};
+pub(crate) use connect::CONNECT;
 pub(crate) use fingerprint::{build_id, fingerprint};
 pub(crate) use pool::LoopbackPool;
 pub(crate) use replay::{BUILD, GRAPH, enter_worker, serve};

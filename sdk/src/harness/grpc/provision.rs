@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::fn_execution::provision_service_client::ProvisionServiceClient;
 use purlin_proto::fn_execution::{GetProvisionInfoRequest, ProvisionInfo};
 
 use super::HarnessError;
-use super::connect::{MAX_MESSAGE_BYTES, WorkerId, connect};
+use super::connect::{WorkerId, connect};
 
 /// Asks for a worker's provision info.
 pub(super) async fn fetch(address: &str, worker_id: &str) -> Result<ProvisionInfo, HarnessError> {

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
+use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::fn_execution::beam_fn_state_client::BeamFnStateClient;
 use purlin_proto::fn_execution::{StateRequest, StateResponse};
 use purlin_runner::worker::{StateAnswer, StateHandler};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::connect::{MAX_MESSAGE_BYTES, WorkerChannel, while_reading};
+use super::connect::{WorkerChannel, while_reading};
 use super::lock;
 
 /// The state stream to one service.

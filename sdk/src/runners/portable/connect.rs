@@ -3,13 +3,14 @@
 use std::io;
 use std::time::Duration;
 
+use purlin_net::{Purpose, endpoint, root_cause};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::error::RunError;
-use crate::harness::grpc::{endpoint, root_cause};
+use crate::harness::grpc::CONNECT;
 
 /// After how long a service that does not greet is told of; a busy one may still do so.
 const SLOW: Duration = Duration::from_millis(900);
@@ -105,7 +106,7 @@ pub(super) async fn connect(address: &str) -> Result<Channel, Unreachable> {
         address: address.to_owned(),
         reason,
     };
-    let endpoint = endpoint(address).map_err(other)?;
+    let endpoint = endpoint(address, Purpose::Streams, CONNECT).map_err(|e| other(e.to_string()))?;
     if address
         .rsplit_once(':')
         .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use prost::Message;
+use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::job_management as api;
 use purlin_proto::job_management::job_service_client::JobServiceClient;
 use purlin_proto::pipeline as beam;
@@ -15,7 +16,7 @@ use super::service::JobService;
 use super::{Job, docker, staging};
 use crate::error::RunError;
 use crate::harness::grpc::logging::JOB;
-use crate::harness::grpc::{self, LoopbackPool, MAX_MESSAGE_BYTES};
+use crate::harness::grpc::{self, LoopbackPool};
 use crate::metrics::MetricResults;
 use crate::options::proto::{key, string, strings};
 use crate::options::{DEFAULT_JOB_ENDPOINT, EnvironmentChoice, OptionError, PipelineOptions, RunnerKind};

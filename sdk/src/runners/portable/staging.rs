@@ -1,6 +1,7 @@
 //! Offers the files of a job to a staging service, which asks for those that it lacks.
 
 use prost::Message;
+use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::job_management as api;
 use purlin_proto::job_management::artifact_request_wrapper::Request as Ask;
 use purlin_proto::job_management::artifact_response_wrapper::Response as Answer;
@@ -13,7 +14,6 @@ use tonic::Streaming;
 
 use super::connect::{connect, explain};
 use crate::error::RunError;
-use crate::harness::grpc::MAX_MESSAGE_BYTES;
 
 /// Bytes of a file in one message.
 const CHUNK: usize = 1 << 20;
