@@ -39,7 +39,12 @@ impl RunnerLog {
             let list = |entry| log_entry::List {
                 log_entries: vec![entry],
             };
-            let stream = connect(&address, &worker_id, ReceiverStream::new(outbound));
+            let read = async {
+                let stream = connect(&address, &worker_id, ReceiverStream::new(outbound)).await;
+                if let Some(mut stream) = stream {
+                    while let Ok(Some(_)) = stream.message().await {}
+                }
+            };
             let send = async {
                 let mut next = Some(first);
                 while let Some(entry) = next {
@@ -50,12 +55,14 @@ impl RunnerLog {
                 }
                 drop(lists);
             };
-            let (stream, ()) = tokio::join!(stream, send);
-            if let Some(mut stream) = stream {
-                // The runner ends it when it has read all.
-                let _ =
-                    tokio::time::timeout(FLUSH, async { while let Ok(Some(_)) = stream.message().await {} })
-                        .await;
+            tokio::pin!(read);
+            tokio::select! {
+                // A runner that has ended its half of the stream waits for ours, which ends here. Or it cannot be reached.
+                () = &mut read => {}
+                () = send => {
+                    // It ends its half when it has read all.
+                    let _ = tokio::time::timeout(FLUSH, read).await;
+                }
             }
         });
         Self { entries }
@@ -98,4 +105,60 @@ async fn connect(address: &str, worker_id: &str, lists: ReceiverStream<log_entry
         .insert("worker_id", metadata(worker_id).ok()?);
     let opened = BeamFnLoggingClient::new(channel).logging(request).await;
     opened.ok().map(tonic::Response::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use purlin_proto::fn_execution::LogControl;
+    use purlin_proto::fn_execution::beam_fn_logging_server::{BeamFnLogging, BeamFnLoggingServer};
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::{Response, Status, Streaming};
+
+    use super::*;
+
+    /// How long what must happen may take.
+    const SOON: Duration = Duration::from_secs(60);
+
+    /// A runner that ends its half of the stream after the first entry, and tells when the other half ends.
+    struct Brief(mpsc::UnboundedSender<&'static str>);
+
+    #[tonic::async_trait]
+    impl BeamFnLogging for Brief {
+        type LoggingStream = ReceiverStream<Result<LogControl, Status>>;
+
+        async fn logging(
+            &self,
+            request: Request<Streaming<log_entry::List>>,
+        ) -> Result<Response<Self::LoggingStream>, Status> {
+            let (mut inbound, told) = (request.into_inner(), self.0.clone());
+            let (open, controls) = mpsc::channel(1);
+            tokio::spawn(async move {
+                inbound.message().await.unwrap().unwrap();
+                told.send("first").unwrap();
+                drop(open);
+                while let Ok(Some(_)) = inbound.message().await {}
+                told.send("end").unwrap();
+            });
+            Ok(Response::new(ReceiverStream::new(controls)))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_stream_ends_when_the_runner_ends_its_half() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let server = tonic::transport::Server::builder().add_service(BeamFnLoggingServer::new(Brief(told)));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+
+        let log = RunnerLog::open(&address, "worker");
+        log.output("a line");
+        for expected in ["first", "end"] {
+            let next = tokio::time::timeout(SOON, heard.recv()).await;
+            assert_eq!(next.expect(expected), Some(expected));
+        }
+        // The worker goes on, and so may its log.
+        log.output("another line");
+    }
 }
