@@ -2,28 +2,24 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prost::Message;
-use prost::bytes::Bytes;
+use purlin_artifacts::{DescribeError, Described, Hasher, Source, is_hash};
 use purlin_net::{MAX_MESSAGE_BYTES, Purpose, endpoint, root_cause};
 use purlin_processes::OwnFolder;
 use purlin_proto::job_management as api;
 use purlin_proto::job_management::artifact_retrieval_service_client::ArtifactRetrievalServiceClient;
-use purlin_proto::{pipeline, urns};
-use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use purlin_proto::pipeline;
+use tokio::io::AsyncWriteExt;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
 use crate::provision::metadata;
 
-/// Role of the program that the Rust SDK stages: it is the harness.
-pub const WORKER_BINARY_ROLE: &str = "purlin:artifact:role:rust_worker_binary:v1";
 const CONNECT: Duration = Duration::from_secs(20);
 const RESOLVE: Duration = Duration::from_secs(300);
 
@@ -48,22 +44,9 @@ pub enum FetchError {
         /// Hash of what came.
         found: String,
     },
-    /// Its name points out of the worker's folder.
-    #[error("artifact name {name:?} is not a plain relative path, so it is not written; rename it")]
-    UnsafeName {
-        /// The name.
-        name: String,
-    },
-    /// A message that cannot be read.
-    #[error("artifact {name}: its {what} is no valid message: {reason}")]
-    Malformed {
-        /// What it is called, or its type.
-        name: String,
-        /// Which part.
-        what: &'static str,
-        /// Why.
-        reason: String,
-    },
+    /// What it says of itself cannot be used.
+    #[error(transparent)]
+    Description(#[from] DescribeError),
     /// A folder cannot be used.
     #[error(
         "cannot write artifact {name} in {folder}: {error}; is the disk full? --artifacts_dir names another folder"
@@ -151,20 +134,22 @@ impl Cache {
         }
         let mut service = Service::connect(address, worker_id).await?;
         for artifact in service.resolve(dependencies).await? {
-            let Some(wanted) = Wanted::read(&artifact)? else {
-                staged.packages.extend(package(&artifact)?);
+            let described = Described::read(&artifact)?;
+            if let Source::Package(package) = &described.source {
+                staged.packages.extend(package.pip());
                 continue;
-            };
-            let kept = self.keep(&mut service, artifact, &wanted).await?;
-            let target = folder.join(&wanted.name);
-            link(&kept, &target, wanted.is_program, self.given_away)
+            }
+            let name = described.file_name().map_err(DescribeError::from)?;
+            let kept = self.keep(&mut service, artifact, &described, &name).await?;
+            let target = folder.join(&name);
+            link(&kept, &target, described.is_program, self.given_away)
                 .await
                 .map_err(|error| FetchError::Io {
-                    name: wanted.name.clone(),
+                    name,
                     folder: folder.display().to_string(),
                     error,
                 })?;
-            if wanted.is_program {
+            if described.is_program {
                 staged.worker_binary = Some(target.clone());
             }
             staged.files.push(target);
@@ -177,13 +162,17 @@ impl Cache {
         &self,
         service: &mut Service,
         artifact: pipeline::ArtifactInformation,
-        wanted: &Wanted,
+        described: &Described,
+        name: &str,
     ) -> Result<PathBuf, FetchError> {
-        let failed = |e| self.error(&wanted.name, e);
-        let plain_hash = wanted.sha256.len() == 64 && wanted.sha256.bytes().all(|b| b.is_ascii_hexdigit());
-        if plain_hash {
-            let kept = self.folder.join(&wanted.sha256);
-            if hash_of(&kept).await.is_some_and(|found| found == wanted.sha256) {
+        let failed = |e| self.error(name, e);
+        let announced = described.sha256();
+        if is_hash(announced) {
+            let kept = self.folder.join(announced);
+            if hash_of(kept.clone())
+                .await
+                .is_some_and(|found| found == announced)
+            {
                 self.hits.fetch_add(1, Ordering::Relaxed);
                 return Ok(kept);
             }
@@ -193,9 +182,9 @@ impl Cache {
             .tempfile_in(self.partial.path());
         let (file, path) = partial.map_err(failed)?.into_parts();
         let mut file = tokio::fs::File::from_std(file);
-        let mut hash = Sha256::new();
+        let mut hash = Hasher::new();
         let mut size = 0;
-        if let Some(data) = &wanted.embedded {
+        if let Source::Embedded(data) = &described.source {
             hash.update(data);
             size += data.len() as u64;
             file.write_all(data).await.map_err(failed)?;
@@ -209,11 +198,11 @@ impl Cache {
         }
         file.flush().await.map_err(failed)?;
         drop(file);
-        let found = hex(&hash.finalize());
-        if !wanted.sha256.is_empty() && wanted.sha256 != found {
+        let found = hash.finish();
+        if !announced.is_empty() && announced != found {
             return Err(FetchError::Mismatch {
-                name: wanted.name.clone(),
-                expected: wanted.sha256.clone(),
+                name: name.to_owned(),
+                expected: announced.to_owned(),
                 found,
             });
         }
@@ -225,93 +214,6 @@ impl Cache {
         self.bytes.fetch_add(size, Ordering::Relaxed);
         Ok(kept)
     }
-}
-
-/// What an artifact says of itself.
-struct Wanted {
-    /// A plain relative path.
-    name: String,
-    /// In lower case; empty if it is not known.
-    sha256: String,
-    embedded: Option<Bytes>,
-    is_program: bool,
-}
-
-impl Wanted {
-    /// None for a package of an index, which is no file.
-    fn read(artifact: &pipeline::ArtifactInformation) -> Result<Option<Self>, FetchError> {
-        let is_program = artifact.role_urn == WORKER_BINARY_ROLE;
-        let mut name = String::new();
-        if is_program || artifact.role_urn == urns::artifact_roles::STAGING_TO {
-            name = decode::<pipeline::ArtifactStagingToRolePayload>(
-                artifact,
-                &artifact.role_payload,
-                "role payload",
-            )?
-            .staged_name;
-        }
-        let payload = &artifact.type_payload;
-        let mut embedded = None;
-        let (fallback, sha256) = match artifact.type_urn.as_str() {
-            urns::artifact_types::FILE => {
-                let file = decode::<pipeline::ArtifactFilePayload>(artifact, payload, "type payload")?;
-                (file.path, file.sha256)
-            }
-            urns::artifact_types::URL => {
-                let url = decode::<pipeline::ArtifactUrlPayload>(artifact, payload, "type payload")?;
-                (url.url, url.sha256)
-            }
-            urns::artifact_types::EMBEDDED => {
-                embedded =
-                    Some(decode::<pipeline::EmbeddedFilePayload>(artifact, payload, "type payload")?.data);
-                (String::new(), String::new())
-            }
-            urns::artifact_types::PYPI | urns::artifact_types::MAVEN => return Ok(None),
-            _ => (String::new(), String::new()),
-        };
-        if name.is_empty() {
-            // Named by the last part of where it comes from.
-            name = fallback.rsplit('/').next().unwrap_or_default().to_owned();
-        }
-        let plain = !name.is_empty()
-            && !name.contains(['\\', '\0'])
-            && Path::new(&name)
-                .components()
-                .all(|c| matches!(c, Component::Normal(_)));
-        match plain {
-            true => Ok(Some(Self {
-                name,
-                sha256: sha256.to_lowercase(),
-                embedded,
-                is_program,
-            })),
-            false => Err(FetchError::UnsafeName { name }),
-        }
-    }
-}
-
-/// A package of the Python index, as pip takes it.
-fn package(artifact: &pipeline::ArtifactInformation) -> Result<Option<String>, FetchError> {
-    if artifact.type_urn != urns::artifact_types::PYPI {
-        return Ok(None);
-    }
-    let package = decode::<pipeline::PyPiPayload>(artifact, &artifact.type_payload, "type payload")?;
-    Ok(Some(match package.version.as_str() {
-        "" => package.artifact_id,
-        version => format!("{}=={version}", package.artifact_id),
-    }))
-}
-
-fn decode<T: Message + Default>(
-    artifact: &pipeline::ArtifactInformation,
-    payload: &Bytes,
-    what: &'static str,
-) -> Result<T, FetchError> {
-    T::decode(payload.clone()).map_err(|e| FetchError::Malformed {
-        name: format!("of type {:?}", artifact.type_urn),
-        what,
-        reason: e.to_string(),
-    })
 }
 
 /// A name for the kept file in the worker's folder.
@@ -336,21 +238,9 @@ async fn link(kept: &Path, target: &Path, is_program: bool, given_away: bool) ->
 }
 
 /// The file's sha256; none if it is not there.
-async fn hash_of(path: &Path) -> Option<String> {
-    let mut file = tokio::fs::File::open(path).await.ok()?;
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk).await {
-            Ok(0) => return Some(hex(&hash.finalize())),
-            Ok(n) => hash.update(chunk.get(..n)?),
-            Err(_) => return None,
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+async fn hash_of(path: PathBuf) -> Option<String> {
+    let hash = tokio::task::spawn_blocking(move || purlin_artifacts::hash_of(&path)).await;
+    hash.ok()?.ok()
 }
 
 /// The runner's artifact service.
@@ -416,32 +306,5 @@ impl Service {
         });
         let chunks = self.client.get_artifact(request).await;
         Ok(chunks.map_err(|s| self.refused(&s))?.into_inner())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn named(name: &str) -> Result<Option<Wanted>, FetchError> {
-        let role = pipeline::ArtifactStagingToRolePayload {
-            staged_name: name.into(),
-        };
-        Wanted::read(&pipeline::ArtifactInformation {
-            type_urn: urns::artifact_types::FILE.into(),
-            type_payload: pipeline::ArtifactFilePayload::default().encode_to_vec().into(),
-            role_urn: urns::artifact_roles::STAGING_TO.into(),
-            role_payload: role.encode_to_vec().into(),
-        })
-    }
-
-    #[test]
-    fn names_stay_below_the_workers_folder() {
-        for good in ["a", "a/b.txt"] {
-            assert_eq!(named(good).unwrap().unwrap().name, good);
-        }
-        for bad in ["", "/etc/passwd", "../x", "a/../../x", "..", "a\0b", "..\\x"] {
-            assert!(matches!(named(bad), Err(FetchError::UnsafeName { .. })), "{bad}");
-        }
     }
 }

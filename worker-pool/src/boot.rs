@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use purlin_artifacts::WORKER_BINARY_ROLE;
 use purlin_processes::{Limits, OwnFolder, ProcessGroup};
 use purlin_proto::fn_execution::ProvisionInfo;
-use purlin_worker_pool::artifacts::{Cache, WORKER_BINARY_ROLE};
+use purlin_worker_pool::artifacts::Cache;
 use purlin_worker_pool::launch::{Harness, Programs, STAGED};
 use purlin_worker_pool::provision::{self, Endpoints};
 use tokio::signal::unix::{SignalKind, signal};

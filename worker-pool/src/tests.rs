@@ -17,7 +17,6 @@ use purlin_proto::job_management::artifact_retrieval_service_server::{
 };
 use purlin_proto::pipeline::{self, ApiServiceDescriptor};
 use purlin_proto::urns;
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -276,22 +275,15 @@ impl BeamFnLogging for Runner {
 }
 
 fn sha256(data: &[u8]) -> String {
-    Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect()
+    let mut hash = purlin_artifacts::Hasher::new();
+    hash.update(data);
+    hash.finish()
 }
 
 fn artifact(role: &str, path: &str, name: &str, sha256: &str) -> pipeline::ArtifactInformation {
-    let file = pipeline::ArtifactFilePayload {
-        path: path.into(),
-        sha256: sha256.into(),
-    };
-    let staged = pipeline::ArtifactStagingToRolePayload {
-        staged_name: name.into(),
-    };
     pipeline::ArtifactInformation {
-        type_urn: urns::artifact_types::FILE.into(),
-        type_payload: file.encode_to_vec().into(),
         role_urn: role.into(),
-        role_payload: staged.encode_to_vec().into(),
+        ..purlin_artifacts::file(path, sha256, name)
     }
 }
 
@@ -367,7 +359,7 @@ async fn the_staged_program_is_fetched_once_and_its_end_is_told() {
     };
     let dependencies = vec![
         artifact(
-            crate::artifacts::WORKER_BINARY_ROLE,
+            purlin_artifacts::WORKER_BINARY_ROLE,
             "/p",
             "worker",
             &sha256(program),
@@ -423,7 +415,7 @@ async fn the_staged_program_is_fetched_once_and_its_end_is_told() {
 
 #[tokio::test]
 async fn a_file_that_changed_on_its_way_starts_nothing() {
-    let role = crate::artifacts::WORKER_BINARY_ROLE;
+    let role = purlin_artifacts::WORKER_BINARY_ROLE;
     let bad = [
         artifact(role, "/p", "worker", &sha256(b"what it was")),
         artifact(role, "/p", "../worker", &sha256(b"what it is")),

@@ -144,7 +144,7 @@ async fn prepare(
     let info = provision::fetch(&endpoints.provision, id).await?;
     endpoints.complete(&info);
     let is_program = |artifact: &purlin_proto::pipeline::ArtifactInformation| {
-        artifact.role_urn == crate::artifacts::WORKER_BINARY_ROLE
+        artifact.role_urn == purlin_artifacts::WORKER_BINARY_ROLE
     };
     if !shared.settings.command.is_empty() && !info.dependencies.iter().any(is_program) {
         return Ok(None);

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use purlin_artifacts::{hash_of, is_hash};
 use purlin_processes::OwnFolder;
-use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::store::{CHUNK, hex, is_hash};
+use super::store::CHUNK;
 
 /// Where files are, each under its sha256.
 pub(super) struct Folder {
@@ -104,11 +104,4 @@ impl PartialFile {
     pub(super) fn keep(self, path: &Path) -> io::Result<()> {
         self.path.persist(path).map_err(|e| e.error)
     }
-}
-
-fn hash_of(path: &Path) -> io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut hash = Sha256::new();
-    io::copy(&mut file, &mut hash)?;
-    Ok(hex(&hash.finalize()))
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use purlin_artifacts::is_hash;
 use purlin_objects::object_store::buffered::BufWriter;
 use purlin_objects::object_store::path::Path;
 use purlin_objects::object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload};
@@ -14,8 +15,6 @@ use purlin_objects::{Location, explain};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
-
-use super::store::is_hash;
 
 /// How long the store may take to answer when the service starts.
 const ANSWER: Duration = Duration::from_secs(30);

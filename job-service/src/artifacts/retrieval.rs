@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use prost::Message;
+use purlin_artifacts::{Described, Hasher, Source};
+use purlin_proto::job_management as api;
 use purlin_proto::job_management::artifact_retrieval_service_server::ArtifactRetrievalService;
-use purlin_proto::{job_management as api, pipeline, urns};
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::staging::package;
-use super::store::{CHUNK, Store, hex};
+use super::store::{CHUNK, Store};
 
 /// The retrieval service. It gives what is in the store, and no other file of the machine.
 #[derive(Clone)]
@@ -41,14 +39,12 @@ impl ArtifactRetrievalService for Retrieval {
         request: Request<api::GetArtifactRequest>,
     ) -> Result<Response<Self::GetArtifactStream>, Status> {
         let artifact = request.into_inner().artifact.unwrap_or_default();
-        let malformed =
-            |e| Status::invalid_argument(format!("the artifact's payload is no valid message: {e}"));
+        let described = Described::read(&artifact);
+        let described = described.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let (chunks, rx) = mpsc::channel(2);
-        match artifact.type_urn.as_str() {
-            urns::artifact_types::FILE => {
-                let file = pipeline::ArtifactFilePayload::decode(artifact.type_payload).map_err(malformed)?;
-                let Some(sha256) = self.store.known(&file.path) else {
-                    let path = file.path;
+        match described.source {
+            Source::File { path, .. } => {
+                let Some(sha256) = self.store.known(&path) else {
                     return Err(Status::not_found(format!(
                         "{path:?} is no staged artifact of a job of this service"
                     )));
@@ -62,23 +58,19 @@ impl ArtifactRetrievalService for Retrieval {
                     }
                 });
             }
-            urns::artifact_types::EMBEDDED => {
-                let data = pipeline::EmbeddedFilePayload::decode(artifact.type_payload)
-                    .map_err(malformed)?
-                    .data;
+            Source::Embedded(data) => {
                 tokio::spawn(async move { send(&chunks, data).await });
             }
-            other => {
-                let what = package(&artifact).map_err(malformed)?;
-                return Err(Status::failed_precondition(match what {
-                    Some(package) => format!(
-                        "this service keeps files, and does not fetch {package}: install it where the worker runs, or \
-                         let the pipeline stage it as a file"
-                    ),
-                    None => format!(
-                        "artifacts of type {other:?} are not given by this service; let the pipeline stage them as files"
-                    ),
-                }));
+            Source::Package(package) => {
+                return Err(Status::failed_precondition(format!(
+                    "this service keeps files, and does not fetch {package}: install it where the worker runs, or let the                      pipeline stage it as a file"
+                )));
+            }
+            Source::Url { .. } | Source::Other(_) => {
+                return Err(Status::failed_precondition(format!(
+                    "artifacts of type {:?} are not given by this service; let the pipeline stage them as files",
+                    artifact.type_urn
+                )));
             }
         }
         Ok(Response::new(ReceiverStream::new(rx)))
@@ -97,12 +89,12 @@ async fn send(chunks: &Chunks, data: Bytes) -> Result<(), Status> {
 async fn send_file(store: &Store, sha256: &str, chunks: &Chunks) -> Result<(), Status> {
     let failed = |e: std::io::Error| Status::data_loss(format!("cannot read the staged file: {e}"));
     let mut pieces = store.open(sha256).await.map_err(failed)?;
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::new();
     while let Some(piece) = pieces.try_next().await.map_err(failed)? {
         hash.update(&piece);
         send(chunks, piece).await?;
     }
-    if hex(&hash.finalize()) != sha256 {
+    if hash.finish() != sha256 {
         store.distrust(sha256);
         return Err(Status::data_loss(
             "the staged file has changed since it was staged; submit the job again",

@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use prost::Message;
+use purlin_artifacts::{Described, Source};
 use purlin_proto::job_management::artifact_request_wrapper::Request as Ask;
 use purlin_proto::job_management::artifact_response_wrapper::Response as Answer;
 use purlin_proto::job_management::artifact_staging_service_server::ArtifactStagingService;
-use purlin_proto::{job_management as api, pipeline, urns};
+use purlin_proto::{job_management as api, pipeline};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::store::{Store, safe_name};
+use super::store::Store;
 
 /// What staging needs of the jobs.
 #[async_trait]
@@ -138,17 +138,23 @@ impl Staging {
         job: &str,
         artifact: pipeline::ArtifactInformation,
     ) -> Result<pipeline::ArtifactInformation, Status> {
-        let described = Described::read(&artifact)?;
-        if described.stays {
+        let described = Described::read(&artifact).map_err(|error| status(error.into()))?;
+        if let Source::Package(package) = &described.source {
+            // It passes as it is: neither Beam's SDKs nor its runners fetch packages for a worker.
+            tracing::warn!(
+                "{package} is left to the workers: their environment must have it, or get it itself"
+            );
             return Ok(artifact);
         }
-        if let Some(path) = self.store.claim(&described.sha256, job).await {
-            return Ok(stored(&artifact, path, described.sha256));
+        let announced = described.sha256();
+        if let Some(path) = self.store.claim(announced, job).await {
+            return Ok(stored(artifact, &path, announced));
         }
-        let file = self.store.begin(&described.name, &described.sha256).await;
+        let file = self.store.begin(&described.to_string(), announced).await;
         let mut file = file.map_err(status)?;
-        if let Some(data) = described.embedded {
-            file.write(data).await.map_err(status)?;
+        // What a client leaves as it is, it can give: deferred files and types of its own.
+        if let Source::Embedded(data) = &described.source {
+            file.write(data.clone()).await.map_err(status)?;
         } else {
             client
                 .ask(Ask::GetArtifact(api::GetArtifactRequest {
@@ -174,7 +180,7 @@ impl Staging {
             }
         }
         let (path, sha256) = file.finish(job).await.map_err(status)?;
-        Ok(stored(&artifact, path, sha256))
+        Ok(stored(artifact, &path, &sha256))
     }
 }
 
@@ -183,122 +189,22 @@ fn status(error: super::ArtifactError) -> Status {
     let message = error.to_string();
     match error {
         E::Mismatch { .. } => Status::data_loss(message),
-        E::UnsafeName { .. } | E::Malformed { .. } => Status::invalid_argument(message),
+        E::Description(_) => Status::invalid_argument(message),
         E::Io { .. } => Status::resource_exhausted(message),
     }
 }
 
 /// The artifact as a file of the store, in its old role.
 fn stored(
-    artifact: &pipeline::ArtifactInformation,
-    path: String,
-    sha256: String,
+    artifact: pipeline::ArtifactInformation,
+    path: &str,
+    sha256: &str,
 ) -> pipeline::ArtifactInformation {
-    let payload = pipeline::ArtifactFilePayload { path, sha256 };
     pipeline::ArtifactInformation {
-        type_urn: urns::artifact_types::FILE.into(),
-        type_payload: payload.encode_to_vec().into(),
-        role_urn: artifact.role_urn.clone(),
-        role_payload: artifact.role_payload.clone(),
+        role_urn: artifact.role_urn,
+        role_payload: artifact.role_payload,
+        ..purlin_artifacts::file(path, sha256, "")
     }
-}
-
-/// What an artifact says of itself.
-struct Described {
-    /// For messages only: no path is ever made of it.
-    name: String,
-    sha256: String,
-    embedded: Option<bytes::Bytes>,
-    /// A package of an index, which workers install themselves.
-    stays: bool,
-}
-
-impl Described {
-    fn read(artifact: &pipeline::ArtifactInformation) -> Result<Self, Status> {
-        let mut name = String::new();
-        if artifact.role_urn == urns::artifact_roles::STAGING_TO {
-            let role =
-                decode::<pipeline::ArtifactStagingToRolePayload>(&artifact.role_payload, "role payload")?;
-            safe_name(&role.staged_name).map_err(status)?;
-            name = role.staged_name;
-        }
-        let payload = &artifact.type_payload;
-        let mut described = Self {
-            name,
-            sha256: String::new(),
-            embedded: None,
-            stays: false,
-        };
-        let mut fallback = artifact.type_urn.clone();
-        match artifact.type_urn.as_str() {
-            urns::artifact_types::FILE => {
-                let file = decode::<pipeline::ArtifactFilePayload>(payload, "type payload")?;
-                (fallback, described.sha256) = (file.path, file.sha256.to_lowercase());
-            }
-            urns::artifact_types::URL => {
-                let url = decode::<pipeline::ArtifactUrlPayload>(payload, "type payload")?;
-                (fallback, described.sha256) = (url.url, url.sha256.to_lowercase());
-            }
-            urns::artifact_types::EMBEDDED => {
-                described.embedded =
-                    Some(decode::<pipeline::EmbeddedFilePayload>(payload, "type payload")?.data);
-            }
-            // They pass as they are: neither Beam's SDKs nor its runners fetch them for a worker.
-            urns::artifact_types::PYPI | urns::artifact_types::MAVEN => {
-                described.stays = true;
-                fallback = package(artifact)
-                    .map_err(|e| malformed("type payload", &e))?
-                    .unwrap_or_default();
-                tracing::warn!(
-                    "{fallback} is left to the workers: their environment must have it, or get it itself"
-                );
-            }
-            // What a client leaves as it is, it can give: deferred ones and types of its own.
-            _ => {}
-        }
-        if described.name.is_empty() {
-            described.name = fallback;
-        }
-        Ok(described)
-    }
-}
-
-fn decode<T: Message + Default>(payload: &bytes::Bytes, what: &'static str) -> Result<T, Status> {
-    T::decode(payload.clone()).map_err(|e| malformed(what, &e))
-}
-
-fn malformed(what: &'static str, error: &prost::DecodeError) -> Status {
-    status(super::ArtifactError::Malformed {
-        name: "of the pipeline".into(),
-        what,
-        reason: error.to_string(),
-    })
-}
-
-/// The package of an index that an artifact is, in words; none if it is none.
-pub(super) fn package(
-    artifact: &pipeline::ArtifactInformation,
-) -> Result<Option<String>, prost::DecodeError> {
-    let payload = artifact.type_payload.clone();
-    Ok(match artifact.type_urn.as_str() {
-        urns::artifact_types::PYPI => {
-            let package = pipeline::PyPiPayload::decode(payload)?;
-            let equals = if package.version.is_empty() { "" } else { "==" };
-            Some(format!(
-                "Python package {}{equals}{}",
-                package.artifact_id, package.version
-            ))
-        }
-        urns::artifact_types::MAVEN => {
-            let package = pipeline::MavenPayload::decode(payload)?;
-            let from = match package.repository_url.as_str() {
-                "" => "Maven Central",
-                url => url,
-            };
-            Some(format!("Java package {} of {from}", package.artifact))
-        }
-        _ => None,
-    })
 }
 
 /// The client's end of the stream.

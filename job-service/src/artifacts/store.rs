@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use sha2::{Digest, Sha256};
+use purlin_artifacts::{DescribeError, Hasher, is_hash};
 
 use super::folder::{Folder, PartialFile};
 #[cfg(feature = "object-store")]
@@ -31,22 +31,9 @@ pub enum ArtifactError {
         /// Hash of what came.
         found: String,
     },
-    /// Its name points out of a worker's staging folder.
-    #[error("artifact name {name:?} is not a plain relative path, so it is not staged; rename it")]
-    UnsafeName {
-        /// The name.
-        name: String,
-    },
-    /// A message that cannot be read.
-    #[error("artifact {name}: its {what} is no valid message: {reason}")]
-    Malformed {
-        /// What it is called, or its type.
-        name: String,
-        /// Which part.
-        what: &'static str,
-        /// Why.
-        reason: String,
-    },
+    /// What it says of itself cannot be used.
+    #[error(transparent)]
+    Description(#[from] DescribeError),
     /// The folder, or the object store, cannot be used.
     #[error(
         "cannot store artifact {name} in {folder}: {error}; {}--artifacts_dir names another folder", .disk.then_some("is the disk full? ").unwrap_or_default()
@@ -239,7 +226,7 @@ impl Store {
             name: name.to_owned(),
             announced: announced.to_owned(),
             part,
-            hash: Sha256::new(),
+            hash: Hasher::new(),
             size: 0,
         })
     }
@@ -285,7 +272,7 @@ pub(crate) struct Incoming<'a> {
     name: String,
     announced: String,
     part: Part<'a>,
-    hash: Sha256,
+    hash: Hasher,
     size: u64,
 }
 
@@ -317,7 +304,7 @@ impl Incoming<'_> {
             hash,
             size,
         } = self;
-        let found = hex(&hash.finalize());
+        let found = hash.finish();
         if !announced.is_empty() && !announced.eq_ignore_ascii_case(&found) {
             return Err(ArtifactError::Mismatch {
                 name,
@@ -359,30 +346,6 @@ impl Incoming<'_> {
         }
         tracing::debug!(job, bytes = size, "staged artifact {name}");
         Ok((store.file(&found), found))
-    }
-}
-
-pub(super) fn is_hash(name: &str) -> bool {
-    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Whether a worker may write a file of this name below its staging folder.
-pub(crate) fn safe_name(name: &str) -> Result<(), ArtifactError> {
-    let plain = !name.is_empty()
-        && !name.contains(['\\', '\0'])
-        && Path::new(name)
-            .components()
-            .all(|c| matches!(c, std::path::Component::Normal(_)));
-    if plain {
-        Ok(())
-    } else {
-        Err(ArtifactError::UnsafeName {
-            name: name.to_owned(),
-        })
     }
 }
 
@@ -449,13 +412,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_stay_below_the_folder() {
-        for good in ["a", "a/b.txt", "submission_environment_dependencies.txt"] {
-            assert!(safe_name(good).is_ok(), "{good}");
-        }
-        for bad in ["", "/etc/passwd", "../x", "a/../../x", "..", "a\0b", "..\\x"] {
-            assert!(safe_name(bad).is_err(), "{bad}");
-        }
+    async fn only_files_of_the_store_are_known() {
         let store = Store::new(None, true).await.unwrap();
         assert_eq!(store.known("/etc/passwd"), None);
         assert_eq!(store.known(&store.file("../x")), None);

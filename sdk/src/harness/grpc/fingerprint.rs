@@ -96,10 +96,7 @@ pub(super) fn difference(launched: &[String], here: &[String]) -> Option<String>
 
 /// Identifies the running binary: the hash of its file.
 pub(crate) fn build_id() -> std::io::Result<String> {
-    let mut file = std::fs::File::open(std::env::current_exe()?)?;
-    let mut hash = Sha256::new();
-    std::io::copy(&mut file, &mut hash)?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    purlin_artifacts::hash_of(&std::env::current_exe()?)
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use prost::Message;
+use purlin_artifacts::worker_binary;
 use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::job_management as api;
 use purlin_proto::job_management::job_service_client::JobServiceClient;
 use purlin_proto::pipeline as beam;
-use purlin_proto::urns::{artifact_types, environments};
+use purlin_proto::urns::environments;
 use tokio::sync::watch;
 
 use super::connect::{connect, explain};
@@ -23,9 +24,6 @@ use crate::options::{DEFAULT_JOB_ENDPOINT, EnvironmentChoice, OptionError, Pipel
 use crate::pipeline::BuiltPipeline;
 use crate::result::PipelineState;
 
-/// Role of the artifact that is this very program: worker pools and images run it as their harness. Its payload is that
-/// of Beam's staging role.
-pub(crate) const WORKER_BINARY_ROLE: &str = "purlin:artifact:role:rust_worker_binary:v1";
 /// The name under which the program is staged.
 const WORKER_BINARY: &str = "purlin-worker";
 
@@ -194,7 +192,8 @@ async fn environment(
                     process.command = program.display().to_string();
                 }
             } else {
-                artifacts.push(worker_binary(&program.display().to_string(), &build));
+                let path = program.display().to_string();
+                artifacts.push(worker_binary(&path, &build, WORKER_BINARY));
             }
             if matches!(choice, EnvironmentChoice::Docker(_)) {
                 docker::localize(options);
@@ -216,20 +215,4 @@ async fn environment(
         environment.dependencies.clone_from(&artifacts);
     }
     Ok(artifacts)
-}
-
-fn worker_binary(path: &str, sha256: &str) -> beam::ArtifactInformation {
-    let file = beam::ArtifactFilePayload {
-        path: path.to_owned(),
-        sha256: sha256.to_owned(),
-    };
-    let role = beam::ArtifactStagingToRolePayload {
-        staged_name: WORKER_BINARY.to_owned(),
-    };
-    beam::ArtifactInformation {
-        type_urn: artifact_types::FILE.to_owned(),
-        type_payload: file.encode_to_vec().into(),
-        role_urn: WORKER_BINARY_ROLE.to_owned(),
-        role_payload: role.encode_to_vec().into(),
-    }
 }
