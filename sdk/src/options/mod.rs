@@ -22,7 +22,8 @@
 //! ```
 //!
 //! `main` calls [`parse`]. Dashes and underscores are the same in names, `--name=value` and `--name value` both work,
-//! an unknown option is an error that suggests the nearest, and `--help` lists all.
+//! an unknown option is an error that suggests the nearest, and `--help` lists all. Where a runner other than the
+//! DirectRunner is named, an unknown `--name=value` may be an [option of the runner's](PipelineOptions::runner_options).
 //!
 //! A worker that is a process of its own is this same program, started by a runner. [`parse`] sees that, asks the
 //! runner for the options that the pipeline was launched with, and returns those: the program then builds the same
@@ -33,6 +34,7 @@
 mod environment;
 mod parse;
 pub(crate) mod proto;
+pub(crate) mod runner_options;
 #[cfg(test)]
 mod tests;
 
@@ -95,7 +97,8 @@ impl EnvironmentType {
 #[derive(Clone, Debug, clap::Args)]
 pub struct PipelineOptions {
     /// Who runs the pipeline: DirectRunner (in this process), PortableRunner (a Beam job service) or PrismRunner (one
-    /// that is started for it, unless --job_endpoint names one)
+    /// that is started for it, unless --job_endpoint names one). The latter two may have options of their own, as
+    /// --NAME=VALUE: what this list does not have is taken for theirs, and refused if they do not have it
     #[arg(
         long = "runner",
         value_name = "RUNNER",
@@ -213,6 +216,13 @@ pub struct PipelineOptions {
     #[arg(long = "prism_location", value_name = "FILE", help_heading = HEADING)]
     pub prism_location: Option<PathBuf>,
 
+    /// Options of the runner's own, each as `NAME=VALUE` or, for a boolean one, `NAME`: those of the command line that the
+    /// program does not have. When a pipeline is submitted, the runner is asked which options it has and of which types;
+    /// an option that it does not have, or a value of another type, is an error. Several values of an array are given one
+    /// by one.
+    #[arg(skip = parse::for_the_runner())]
+    pub runner_options: Vec<String>,
+
     /// What the command line said. [`parse`] fills it in.
     #[doc(hidden)]
     #[arg(skip = parse::current())]
@@ -244,6 +254,7 @@ impl Default for PipelineOptions {
             streaming: false,
             job_server_timeout: 300,
             prism_location: None,
+            runner_options: Vec::new(),
             parsed: Parsed::default(),
         }
     }
@@ -292,6 +303,11 @@ impl PipelineOptions {
             })
         };
         self.experiment(name).map(parse).transpose()
+    }
+
+    /// Names of the options that the program has.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.parsed.inner.names
     }
 
     /// How long a job service may take to answer.

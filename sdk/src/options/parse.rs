@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use clap::parser::ValueSource;
-use clap::{ArgAction, Command};
+use clap::{ArgAction, Command, ValueEnum as _};
 
 use super::RunnerKind;
 
@@ -21,6 +21,10 @@ pub(super) struct Inner {
     pub arguments: Vec<String>,
     /// Every option by name, unless it has its default value.
     pub values: Vec<(String, Value)>,
+    /// Options that the program does not have, which may be the runner's: `NAME` or `NAME=VALUE`.
+    pub unknown: Vec<String>,
+    /// Names of the options that the program has.
+    pub names: Vec<String>,
 }
 
 /// An option's value.
@@ -40,7 +44,15 @@ pub(super) fn current() -> Parsed {
     CURRENT.with_borrow(Parsed::clone)
 }
 
+/// What the command line that is being read has for the runner.
+pub(super) fn for_the_runner() -> Vec<String> {
+    CURRENT.with_borrow(|parsed| parsed.inner.unknown.clone())
+}
+
 /// Reads this program's command line. Errors and `--help` end the program, with status 2 and 0.
+///
+/// With `--runner=PortableRunner` or `PrismRunner` an option `--NAME=VALUE` or `--NAME` that the program does not have is
+/// taken for the runner's; see [`PipelineOptions::runner_options`](super::PipelineOptions::runner_options).
 ///
 /// In a worker process, which a runner started, the options are those that the pipeline was launched with.
 pub fn parse<T: clap::Parser>() -> T {
@@ -65,9 +77,16 @@ pub fn try_parse_from<T: clap::Parser>(
     let mut command = T::command();
     command.build();
     let arguments = spell(&command, arguments.into_iter().map(Into::into));
-    let mut matches = command.clone().try_get_matches_from(&arguments)?;
+    let names = long_names(&command);
+    let (own, unknown) = match runner_has_options(&arguments) && !takes_any_argument(&command) {
+        true => without_unknown(&names, arguments.clone()),
+        false => (arguments.clone(), Vec::new()),
+    };
+    let mut matches = command.clone().try_get_matches_from(&own)?;
 
     let inner = Inner {
+        unknown,
+        names,
         arguments: arguments
             .iter()
             .skip(1)
@@ -84,13 +103,66 @@ pub fn try_parse_from<T: clap::Parser>(
     options
 }
 
+/// The names and aliases of all options, also of subcommands.
+fn long_names(command: &Command) -> Vec<String> {
+    let mut names = Vec::new();
+    for arg in command.get_arguments() {
+        names.extend(arg.get_long_and_visible_aliases().unwrap_or_default());
+        names.extend(arg.get_all_aliases().unwrap_or_default());
+    }
+    let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    names.extend(command.get_subcommands().flat_map(long_names));
+    names
+}
+
+/// Whether the runner that is named can have options of its own: the one in this process has none.
+fn runner_has_options(arguments: &[OsString]) -> bool {
+    let texts = || {
+        arguments
+            .iter()
+            .map(|argument| argument.to_str().unwrap_or_default())
+    };
+    let values = texts().zip(texts().skip(1).chain([""]));
+    let named = values.filter_map(|(argument, next)| match argument.strip_prefix("--runner") {
+        Some("") => Some(next),
+        Some(value) => value.strip_prefix('='),
+        None => None,
+    });
+    let runner = named.last().map(|name| RunnerKind::from_str(name, true));
+    matches!(runner, Some(Ok(runner)) if runner != RunnerKind::Direct)
+}
+
+/// Whether an argument of the program's takes what looks like an option.
+fn takes_any_argument(command: &Command) -> bool {
+    command
+        .get_arguments()
+        .any(|arg| arg.is_allow_hyphen_values_set() || arg.is_trailing_var_arg_set())
+        || command.is_allow_external_subcommands_set()
+}
+
+/// The arguments that the program has, and the options that it does not have, without their dashes.
+fn without_unknown(names: &[String], arguments: Vec<OsString>) -> (Vec<OsString>, Vec<String>) {
+    let mut own = Vec::with_capacity(arguments.len());
+    let mut unknown = Vec::new();
+    let mut after_options = false;
+    for argument in arguments {
+        let text = argument.to_str().unwrap_or_default();
+        after_options |= text == "--";
+        let option = text.strip_prefix("--").filter(|_| !after_options);
+        let name = option.map(|option| option.split_once('=').map_or(option, |(name, _)| name));
+        match (option, name) {
+            (Some(option), Some(name)) if !name.is_empty() && !names.iter().any(|known| known == name) => {
+                unknown.push(option.to_owned());
+            }
+            _ => own.push(argument),
+        }
+    }
+    (own, unknown)
+}
+
 /// Spells the options' names as the command does: dashes and underscores are the same.
 fn spell(command: &Command, arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut longs = Vec::new();
-    for arg in command.get_arguments() {
-        longs.extend(arg.get_long_and_visible_aliases().unwrap_or_default());
-        longs.extend(arg.get_all_aliases().unwrap_or_default());
-    }
+    let longs = long_names(command);
     let mut after_options = false;
     let spelled = arguments.map(|argument| {
         let Some(text) = argument.to_str() else {

@@ -98,6 +98,52 @@ fn an_empty_command_line_gives_the_defaults() {
     assert_eq!(pipeline("--direct_num_workers=3").direct_workers(), 3);
 }
 
+/// What the program does not have may be the runner's, which is asked when the pipeline is submitted.
+#[test]
+fn options_that_are_not_known_are_the_runners() {
+    for runner in ["PortableRunner", "prism"] {
+        let line = format!(
+            "--input_files=a --parallelism=2 --runner={runner} --object-reuse --job_name x --object-reuse"
+        );
+        let options = parsed(&line).unwrap();
+        assert_eq!(
+            options.pipeline.runner_options,
+            ["parallelism=2", "object-reuse", "object-reuse"]
+        );
+        assert_eq!(options.input, "a");
+        assert_eq!(options.pipeline.job_name.as_deref(), Some("x"));
+        // A worker is launched with the same command line.
+        let again = crate::harness::grpc::options::launched_with(&options.pipeline.to_struct()).unwrap();
+        let again: Options = try_parse_from(std::iter::once("worker".to_owned()).chain(again)).unwrap();
+        assert_eq!(again.pipeline.runner_options, options.pipeline.runner_options);
+    }
+    for line in [
+        "--parallelism=2",
+        "--runner=DirectRunner --parallelism=2",
+        "--runner=portable -p",
+        "--runner=portable word",
+    ] {
+        let error = parsed(line).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument, "{line}");
+    }
+}
+
+/// A program that hands arguments on takes all that it is given.
+#[test]
+fn programs_that_take_any_argument_keep_theirs() {
+    #[derive(Debug, Parser)]
+    struct Wrapper {
+        #[command(flatten)]
+        pipeline: PipelineOptions,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    }
+    let line = ["wrapper", "--runner=portable", "ls", "--all"];
+    let options: Wrapper = try_parse_from(line).unwrap();
+    assert_eq!(options.command, ["ls", "--all"]);
+    assert!(options.pipeline.runner_options.is_empty());
+}
+
 #[test]
 fn unknown_options_suggest_the_nearest() {
     let said = |line: &str| parsed(line).unwrap_err().to_string();
@@ -141,8 +187,9 @@ fn help_reads_well() {
         Pipeline options:
               --runner <RUNNER>
                   Who runs the pipeline: DirectRunner (in this process), PortableRunner (a Beam job service)
-                  or PrismRunner (one that is started for it, unless --job_endpoint names one) [default:
-                  DirectRunner]
+                  or PrismRunner (one that is started for it, unless --job_endpoint names one). The latter
+                  two may have options of their own, as --NAME=VALUE: what this list does not have is taken
+                  for theirs, and refused if they do not have it [default: DirectRunner]
               --job_endpoint <HOST:PORT>
                   Address of the job service as HOST:PORT; PortableRunner's default is localhost:8099
               --artifact_endpoint <HOST:PORT>

@@ -1,5 +1,10 @@
 //! Tells whether a worker built the pipeline that was launched.
 
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use object::Object as _;
 use prost::Message;
 use purlin_proto::pipeline::{Components, PTransform, ParDoPayload, Pipeline};
 use purlin_proto::urns::transforms;
@@ -94,9 +99,48 @@ pub(super) fn difference(launched: &[String], here: &[String]) -> Option<String>
     }
 }
 
-/// Identifies the running binary: the hash of its file.
-pub(crate) fn build_id() -> std::io::Result<String> {
-    purlin_artifacts::hash_of(&std::env::current_exe()?)
+/// What tells a build of a program from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BuildId {
+    /// What the linker wrote into it (GNU's note), in hexadecimal digits. A copy without debug information has the same.
+    Note(String),
+    /// The SHA-256 of the file, where the linker wrote nothing.
+    Hash(String),
+}
+
+impl BuildId {
+    /// Of a program's file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn of(program: &Path) -> io::Result<BuildId> {
+        match note(&File::open(program)?) {
+            Some(id) => Ok(BuildId::Note(
+                id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            )),
+            None => purlin_artifacts::hash_of(program).map(BuildId::Hash),
+        }
+    }
+
+    /// The digits.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            BuildId::Note(digits) | BuildId::Hash(digits) => digits,
+        }
+    }
+}
+
+fn note(file: &File) -> Option<Vec<u8>> {
+    let file = object::ReadCache::new(BufReader::new(file));
+    let elf = object::File::parse(&file).ok()?;
+    let id = elf.build_id().ok()??;
+    // A short one is a counter or a name, as some builds set it.
+    (id.len() >= 16).then(|| id.to_vec())
+}
+
+/// Identifies the build of the running program.
+pub(crate) fn build_id() -> io::Result<BuildId> {
+    BuildId::of(&std::env::current_exe()?)
 }
 
 #[cfg(test)]
@@ -118,5 +162,15 @@ mod tests {
         );
         assert!(of("Read=1 Map=2", "Read=1").contains("lacks transform \"Map\""));
         assert!(of("Read=1", "Read=1 Map=2").contains("\"Map\" more"));
+    }
+
+    #[test]
+    fn files_without_a_note_are_told_apart_by_what_is_in_them() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abc").unwrap();
+        let BuildId::Hash(hash) = BuildId::of(file.path()).unwrap() else {
+            panic!("a text has no note");
+        };
+        assert!(hash.starts_with("ba7816bf") && hash.len() == 64, "{hash}");
     }
 }

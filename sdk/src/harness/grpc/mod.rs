@@ -31,7 +31,7 @@ pub use logging::LogLayer;
 pub use replay::in_worker;
 
 pub(crate) use connect::CONNECT;
-pub(crate) use fingerprint::{build_id, fingerprint};
+pub(crate) use fingerprint::{BuildId, build_id, fingerprint};
 pub(crate) use pool::LoopbackPool;
 pub(crate) use replay::{BUILD, GRAPH, enter_worker, serve};
 

@@ -17,7 +17,7 @@ use super::options::{key, launched_with, read_strings};
 use super::{HarnessSettings, provision};
 use crate::stage::Registry;
 
-/// Option that holds the [`build_id`] of the launcher.
+/// Option that holds the [`build_id`] of the launcher, in digits.
 pub(crate) const BUILD: &str = "purlin_build";
 /// Option that holds the [`fingerprint`] of the launched pipeline.
 pub(crate) const GRAPH: &str = "purlin_graph";
@@ -169,10 +169,11 @@ fn check(worker: &WorkerProcess, pipeline: &Pipeline) -> Result<(), String> {
         .and_then(|value| value.kind.as_ref());
     if let Some(Kind::StringValue(launched)) = launched {
         let here = build_id().map_err(|e| format!("cannot read this program's own file: {e}"))?;
-        if *launched != here {
+        let here = here.text();
+        if launched != here {
             let program = std::env::current_exe().unwrap_or_default();
             return Err(format!(
-                "this worker ({}, sha256 {}) is another build than the launcher (sha256 {}); copy the launcher's \
+                "this worker ({}, build {}) is another build than the launcher (build {}); copy the launcher's \
                  binary here",
                 program.display(),
                 &here[..here.len().min(12)],

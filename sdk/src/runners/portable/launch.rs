@@ -10,16 +10,19 @@ use purlin_proto::job_management::job_service_client::JobServiceClient;
 use purlin_proto::pipeline as beam;
 use purlin_proto::urns::environments;
 use tokio::sync::watch;
+use tonic::transport::Channel;
 
 use super::connect::{connect, explain};
 use super::follow::{self, Started};
 use super::service::JobService;
+use super::shipped;
 use super::{Job, docker, staging};
 use crate::error::RunError;
 use crate::harness::grpc::logging::JOB;
 use crate::harness::grpc::{self, LoopbackPool};
 use crate::metrics::MetricResults;
 use crate::options::proto::{key, string, strings};
+use crate::options::runner_options;
 use crate::options::{DEFAULT_JOB_ENDPOINT, EnvironmentChoice, OptionError, PipelineOptions, RunnerKind};
 use crate::pipeline::BuiltPipeline;
 use crate::result::PipelineState;
@@ -79,7 +82,16 @@ async fn submit(
     let timeout = options.request_timeout();
 
     let mut pipeline_options = options.to_struct();
-    let artifacts = environment(&mut built, choice, &mut pipeline_options, started).await?;
+    let for_the_runner = runner_options(&client, options, endpoint).await?;
+    pipeline_options.fields.extend(for_the_runner.fields);
+    let artifacts = environment(
+        &mut built,
+        choice,
+        &mut pipeline_options,
+        options.experiment(shipped::DEBUG_INFO).is_some(),
+        started,
+    )
+    .await?;
     // Not every runner does it, and none does it twice. Workers build the pipeline without: what is compared with theirs
     // has been made.
     purlin_runner::translate::lift(&mut built.proto);
@@ -141,6 +153,31 @@ async fn submit(
     }))
 }
 
+/// The options that are the runner's alone, by the names and types that it tells.
+async fn runner_options(
+    client: &JobServiceClient<Channel>,
+    options: &PipelineOptions,
+    endpoint: &str,
+) -> Result<prost_types::Struct, RunError> {
+    let given = &options.runner_options;
+    if given.is_empty() {
+        return Ok(prost_types::Struct::default());
+    }
+    let mut describe = tonic::Request::new(api::DescribePipelineOptionsRequest {});
+    describe.set_timeout(options.request_timeout());
+    match client.clone().describe_pipeline_options(describe).await {
+        Ok(described) => {
+            let described = described.into_inner().options;
+            runner_options::checked(given, &described, options.names(), endpoint).map_err(RunError::Runner)
+        }
+        Err(status) if status.code() == tonic::Code::Unimplemented => {
+            tracing::warn!(target: JOB, "the runner does not tell which options it has; it gets --{} unchecked", given.join(" --"));
+            Ok(runner_options::unchecked(given))
+        }
+        Err(status) => Err(explain("DescribePipelineOptions", endpoint, &status)),
+    }
+}
+
 /// A pipeline that the service does not take is not the service's failure: its words are the user's.
 fn refused(doing: &str, endpoint: &str, status: &tonic::Status) -> RunError {
     match status.code() {
@@ -156,6 +193,7 @@ async fn environment(
     built: &mut BuiltPipeline,
     choice: EnvironmentChoice,
     options: &mut prost_types::Struct,
+    with_debug_info: bool,
     started: &mut Started,
 ) -> Result<Vec<beam::ArtifactInformation>, RunError> {
     let mut artifacts = Vec::new();
@@ -179,21 +217,29 @@ async fn environment(
             let program = std::env::current_exe()
                 .map_err(|e| RunError::Runner(format!("cannot tell where this program's file is: {e}")))?;
             let build = tokio::task::spawn_blocking(grpc::build_id).await;
-            let build = build.map_err(|_| RunError::Runner("hashing this program's file failed".into()))?;
-            let build = build.map_err(|e| {
+            let unreadable = |e: std::io::Error| {
                 RunError::Runner(format!(
                     "cannot read this program's file {}: {e}",
                     program.display()
                 ))
-            })?;
+            };
+            let failed = |_| RunError::Runner("reading this program's file failed".into());
+            let build = build.map_err(failed)?.map_err(unreadable)?;
             if let EnvironmentChoice::Process(process) = &mut choice {
                 // Without a command, the runner's machine is this one.
                 if process.command.is_empty() {
                     process.command = program.display().to_string();
                 }
             } else {
-                let path = program.display().to_string();
-                artifacts.push(worker_binary(&path, &build, WORKER_BINARY));
+                let cache = match with_debug_info {
+                    true => Err(format!("--experiments={} asks for it", shipped::DEBUG_INFO)),
+                    false => shipped::cache(),
+                };
+                let (file, of) = (program.clone(), build.clone());
+                let shipped = tokio::task::spawn_blocking(move || shipped::ship(&file, &of, cache)).await;
+                let shipped = shipped.map_err(failed)?.map_err(unreadable)?;
+                let path = shipped.path.display().to_string();
+                artifacts.push(worker_binary(&path, &shipped.sha256, WORKER_BINARY));
             }
             if matches!(choice, EnvironmentChoice::Docker(_)) {
                 docker::localize(options);
@@ -201,7 +247,7 @@ async fn environment(
             if let Some((urn, payload)) = choice.to_proto() {
                 built.set_environment(urn, payload);
             }
-            options.fields.insert(key(grpc::BUILD), string(build));
+            options.fields.insert(key(grpc::BUILD), string(build.text()));
             options
                 .fields
                 .insert(key(grpc::GRAPH), strings(grpc::fingerprint(&built.proto)));

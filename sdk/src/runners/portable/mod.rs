@@ -6,6 +6,7 @@ mod follow;
 mod interrupt;
 mod launch;
 mod service;
+mod shipped;
 mod staging;
 #[cfg(test)]
 mod tests;

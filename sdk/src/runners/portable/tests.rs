@@ -27,6 +27,8 @@ struct Script {
     end: Option<State>,
     /// State streams break off this early, always.
     breaks: bool,
+    /// The options that it says it has: names and types.
+    describes: Option<Vec<(&'static str, api::pipeline_option_type::Enum)>>,
 }
 
 struct Fake {
@@ -173,7 +175,17 @@ impl JobService for Service {
         &self,
         _: Request<api::DescribePipelineOptionsRequest>,
     ) -> Result<Response<api::DescribePipelineOptionsResponse>, Status> {
-        Err(Status::unimplemented("no options"))
+        let Some(options) = &self.0.script.describes else {
+            return Err(Status::unimplemented("no options"));
+        };
+        let options = options.iter().map(|&(name, of)| api::PipelineOptionDescriptor {
+            name: name.to_owned(),
+            r#type: of.into(),
+            ..Default::default()
+        });
+        Ok(Response::new(api::DescribePipelineOptionsResponse {
+            options: options.collect(),
+        }))
     }
 }
 
@@ -442,4 +454,64 @@ async fn combiners_are_lifted_for_runners_that_do_not() {
         .collect();
     below.sort_unstable();
     assert_eq!(below, ["ExtractOutputs", "Group", "Merge", "Precombine"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_of_the_runner_are_checked_against_what_it_describes() {
+    use api::pipeline_option_type::Enum as Type;
+    let (address, fake) = serve(Script {
+        end: Some(State::Done),
+        describes: Some(vec![
+            ("parallelism", Type::Integer),
+            ("object_reuse", Type::Boolean),
+        ]),
+        ..Script::default()
+    })
+    .await;
+    let with = |options: &[&str]| PipelineOptions {
+        runner_options: options.iter().map(|&option| option.to_owned()).collect(),
+        ..at(&address)
+    };
+    let text = said(with(&["paralelism=2", "parallelism=two"])).await;
+    assert_eq!(
+        text.replace(&address, "HERE"),
+        "--paralelism: neither this program nor the runner at HERE has this option; did you mean --parallelism?\n\
+         --parallelism: \"two\" does not do; its type is integer, so the runner at HERE takes a whole number"
+    );
+    assert!(super::lock(&fake.prepared).is_none());
+
+    let options = with(&["parallelism=2", "object_reuse"]);
+    let run = tokio::task::spawn_blocking(move || pipeline().run(&options));
+    run.await.unwrap().unwrap();
+    let prepared = super::lock(&fake.prepared).take().unwrap();
+    let fields = prepared.pipeline_options.unwrap().fields;
+    let kind = |name: &str| fields[&format!("beam:option:{name}:v1")].kind.clone().unwrap();
+    use prost_types::value::Kind;
+    assert_eq!(kind("parallelism"), Kind::StringValue("2".to_owned()));
+    assert_eq!(kind("object_reuse"), Kind::BoolValue(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runner_that_describes_nothing_gets_options_as_they_are() {
+    let (address, fake) = serve(Script {
+        end: Some(State::Done),
+        ..Script::default()
+    })
+    .await;
+    let options = PipelineOptions {
+        runner_options: vec!["parallelism=2".to_owned()],
+        ..at(&address)
+    };
+    tokio::task::spawn_blocking(move || pipeline().run(&options))
+        .await
+        .unwrap()
+        .unwrap();
+    let prepared = super::lock(&fake.prepared).take().unwrap();
+    assert!(
+        prepared
+            .pipeline_options
+            .unwrap()
+            .fields
+            .contains_key("beam:option:parallelism:v1")
+    );
 }
