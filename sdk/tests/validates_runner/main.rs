@@ -5,8 +5,8 @@
 //! cargo test -p purlin --test validates_runner -- --runner=PortableRunner --job_endpoint=localhost:8099 [FILTER]
 //! ```
 //!
-//! With `--beams=python` or `--beams=prism` the runner is one of Beam's own: what that cannot do must fail there. Each case
-//! runs in a process of its own, which is also how a worker process finds the case's pipeline again.
+//! With `--beams=python`, `prism`, `flink` or `flink-streaming` the runner is one of Beam's own: what that cannot do must fail
+//! there. Each case runs in a process of its own, which is also how a worker process finds the case's pipeline again.
 
 mod core;
 mod custom_windows;
@@ -56,6 +56,9 @@ struct Options {
 enum Beams {
     Python,
     Prism,
+    Flink,
+    /// Flink, with `--streaming`.
+    FlinkStreaming,
 }
 
 /// A pipeline, and what must come of it. It panics where something else does.
@@ -67,6 +70,10 @@ struct Case {
     not_on_beam_python: Option<&'static str>,
     /// Why Prism cannot do it.
     not_on_prism: Option<&'static str>,
+    /// Why Flink cannot do it in batch.
+    not_on_flink: Option<&'static str>,
+    /// Why Flink cannot do it in streaming.
+    not_on_flink_streaming: Option<&'static str>,
 }
 
 const fn case(category: &'static str, name: &'static str, run: fn(&PipelineOptions)) -> Case {
@@ -76,6 +83,8 @@ const fn case(category: &'static str, name: &'static str, run: fn(&PipelineOptio
         run,
         not_on_beam_python: None,
         not_on_prism: None,
+        not_on_flink: None,
+        not_on_flink_streaming: None,
     }
 }
 
@@ -90,10 +99,22 @@ impl Case {
         self
     }
 
+    const fn not_on_flink(mut self, why: &'static str) -> Case {
+        self.not_on_flink = Some(why);
+        self
+    }
+
+    const fn not_on_flink_streaming(mut self, why: &'static str) -> Case {
+        self.not_on_flink_streaming = Some(why);
+        self
+    }
+
     fn not_on(&self, runner: Beams) -> Option<&'static str> {
         match runner {
             Beams::Python => self.not_on_beam_python,
             Beams::Prism => self.not_on_prism,
+            Beams::Flink => self.not_on_flink,
+            Beams::FlinkStreaming => self.not_on_flink_streaming,
         }
     }
 }
@@ -118,6 +139,23 @@ const PRISM_EXPIRES_ONE: &str = "of several windows of a key that expire at once
 const PRISM_NO_TRIGGERED_SIDES: &str = "it refuses side inputs of triggered global windows";
 const PRISM_PANES: &str = "it fires panes that the trigger does not ask for";
 
+const FLINK_FLATTENS: &str =
+    "it flattens a collection and another one made of it: the second is never produced";
+const FLINK_BATCH_NO_FINALIZERS: &str = "it refuses bundle finalizers in batch";
+const FLINK_NO_MAPS: &str = "it has no map and multimap state";
+const FLINK_NO_LISTS: &str = "it has no ordered list state";
+const FLINK_NO_EXPIRATION: &str = "it does not call on_window_expiration";
+const FLINK_NO_RETRIES: &str = "it tries nothing again without checkpoints";
+const FLINK_NO_OWN_WINDOWS: &str = "it refuses window functions that it does not know";
+const FLINK_NO_DRAIN: &str = "it drains no pipelines";
+const FLINK_PANES: &str = "it fires an on-time pane without elements when a window ends for good";
+const FLINK_STREAMING_FINALIZES_CHECKPOINTS: &str =
+    "it calls bundle finalizers after checkpoints, of which there are none";
+const FLINK_STREAMING_DROPS_TIMERS: &str = "it drops timers of the clock that are set when the source ends";
+const FLINK_STREAMING_NO_TIME_SORTED: &str = "it refuses time-sorted input in streaming";
+const FLINK_STREAMING_NO_STABLE: &str = "it refuses stable input without checkpoints";
+const FLINK_NO_CLOCK: &str = "it refuses a TestStream that moves the clock";
+
 static CASES: &[Case] = &[
     case("UsesImpulse", "impulse", core::impulse),
     case("NeedsRunner", "create", core::create),
@@ -133,7 +171,9 @@ static CASES: &[Case] = &[
         "FlattenWithHeterogeneousCoders",
         "flatten_of_other_producers",
         core::flatten_of_other_producers,
-    ),
+    )
+    .not_on_flink(FLINK_FLATTENS)
+    .not_on_flink_streaming(FLINK_FLATTENS),
     case("NeedsRunner", "group_by_key", core::group_by_key),
     case("NeedsRunner", "large_groups", core::large_groups),
     case(
@@ -180,6 +220,8 @@ static CASES: &[Case] = &[
         "finalizers_are_called_after_the_commit",
         core::finalizers,
     )
+    .not_on_flink(FLINK_BATCH_NO_FINALIZERS)
+    .not_on_flink_streaming(FLINK_STREAMING_FINALIZES_CHECKPOINTS)
     .not_on_prism(PRISM_FINALIZES_FIRST),
     case("NeedsRunner", "fixed_windows", core::fixed_windows),
     case("NeedsRunner", "sliding_windows", core::sliding_windows),
@@ -192,22 +234,31 @@ static CASES: &[Case] = &[
     case("UsesStatefulParDo", "combining_state", state::combining_state),
     case("UsesSetState", "set_state", state::set_state),
     case("UsesMapState", "map_state", state::map_state)
+        .not_on_flink(FLINK_NO_MAPS)
+        .not_on_flink_streaming(FLINK_NO_MAPS)
         .not_on_prism(PRISM_NO_ENTRIES)
         .not_on_beam_python(NO_MAP_KEYS),
-    case("UsesMapState", "map_state_by_key", state::map_state_by_key),
+    case("UsesMapState", "map_state_by_key", state::map_state_by_key)
+        .not_on_flink(FLINK_NO_MAPS)
+        .not_on_flink_streaming(FLINK_NO_MAPS),
     case("UsesMultimapState", "multimap_state", state::multimap_state)
+        .not_on_flink(FLINK_NO_MAPS)
+        .not_on_flink_streaming(FLINK_NO_MAPS)
         .not_on_prism(PRISM_NO_ENTRIES)
         .not_on_beam_python(NO_MAP_KEYS),
     case(
         "UsesOrderedListState",
         "ordered_list_state",
         state::ordered_list_state,
-    ),
+    )
+    .not_on_flink(FLINK_NO_LISTS)
+    .not_on_flink_streaming(FLINK_NO_LISTS),
     case(
         "UsesTimersInParDo",
         "timers_fire_at_their_times",
         state::timers_fire_at_their_times,
-    ),
+    )
+    .not_on_flink_streaming(FLINK_STREAMING_DROPS_TIMERS),
     case("UsesTimerMap", "timers_by_tag", state::timers_by_tag),
     case(
         "UsesLoopingTimer",
@@ -219,6 +270,8 @@ static CASES: &[Case] = &[
         "window_expiration",
         state::a_window_expires_once_with_its_own_state,
     )
+    .not_on_flink(FLINK_NO_EXPIRATION)
+    .not_on_flink_streaming(FLINK_NO_EXPIRATION)
     .not_on_prism(PRISM_EXPIRES_ONE)
     .not_on_beam_python(NO_EXPIRATION),
     case(
@@ -226,8 +279,11 @@ static CASES: &[Case] = &[
         "time_sorted_input",
         state::time_sorted_input,
     )
+    .not_on_flink_streaming(FLINK_STREAMING_NO_TIME_SORTED)
     .not_on_beam_python(NO_TIME_SORTED),
     case("UsesStableInput", "stable_input", state::stable_input)
+        .not_on_flink(FLINK_NO_RETRIES)
+        .not_on_flink_streaming(FLINK_STREAMING_NO_STABLE)
         .not_on_prism(PRISM_NO_STABLE)
         .not_on_beam_python(NO_STABLE),
     case("UsesBoundedSplittableParDo", "restrictions", splittable::bounded),
@@ -267,6 +323,8 @@ static CASES: &[Case] = &[
         splittable::unbounded_source,
     ),
     case("UsesUnboundedPCollections", "drain", splittable::drain)
+        .not_on_flink(FLINK_NO_DRAIN)
+        .not_on_flink_streaming(FLINK_NO_DRAIN)
         .not_on_prism(PRISM_NO_DRAIN)
         .not_on_beam_python(NO_DRAIN),
     case(
@@ -274,6 +332,8 @@ static CASES: &[Case] = &[
         "windows_of_the_users_own_type_merge",
         custom_windows::windows_of_the_users_own_type_merge,
     )
+    .not_on_flink(FLINK_NO_OWN_WINDOWS)
+    .not_on_flink_streaming(FLINK_NO_OWN_WINDOWS)
     .not_on_prism(PRISM_NO_MERGED)
     .not_on_beam_python(NO_MERGED),
     case(
@@ -281,6 +341,8 @@ static CASES: &[Case] = &[
         "windows_of_the_users_own_type_group",
         custom_windows::windows_of_the_users_own_type_group,
     )
+    .not_on_flink(FLINK_NO_OWN_WINDOWS)
+    .not_on_flink_streaming(FLINK_NO_OWN_WINDOWS)
     .not_on_prism(PRISM_NO_FOREIGN_WINDOWS)
     .not_on_beam_python(NO_FOREIGN_WINDOWS),
     case(
@@ -288,6 +350,8 @@ static CASES: &[Case] = &[
         "side_inputs_in_windows_of_the_users_own",
         custom_windows::side_inputs_have_windows_of_the_users_own,
     )
+    .not_on_flink(FLINK_NO_OWN_WINDOWS)
+    .not_on_flink_streaming(FLINK_NO_OWN_WINDOWS)
     .not_on_prism(PRISM_NO_FOREIGN_WINDOWS)
     .not_on_beam_python(NO_FOREIGN_WINDOWS),
     case(
@@ -295,22 +359,33 @@ static CASES: &[Case] = &[
         "state_by_windows_of_the_users_own",
         custom_windows::state_is_kept_by_windows_of_the_users_own,
     )
+    .not_on_flink(FLINK_NO_OWN_WINDOWS)
+    .not_on_flink_streaming(FLINK_NO_OWN_WINDOWS)
     .not_on_prism(PRISM_NO_FOREIGN_WINDOWS)
     .not_on_beam_python(NO_FOREIGN_WINDOWS),
     case(
         "NeedsRunner",
         "calendar_windows",
         custom_windows::calendar_months_group,
-    ),
-    case("UsesTestStream", "late_elements", stream::late_elements).not_on_beam_python(NO_TEST_STREAM),
+    )
+    .not_on_flink(FLINK_NO_OWN_WINDOWS)
+    .not_on_flink_streaming(FLINK_NO_OWN_WINDOWS),
+    case("UsesTestStream", "late_elements", stream::late_elements)
+        .not_on_flink(FLINK_PANES)
+        .not_on_flink_streaming(FLINK_PANES)
+        .not_on_beam_python(NO_TEST_STREAM),
     case(
         "UsesTestStream",
         "early_and_late_panes",
         stream::early_and_late_panes,
     )
+    .not_on_flink(FLINK_PANES)
+    .not_on_flink_streaming(FLINK_PANES)
     .not_on_prism(PRISM_PANES)
     .not_on_beam_python(NO_TEST_STREAM),
     case("UsesTestStream", "assertions_by_pane", stream::assertions_by_pane)
+        .not_on_flink(FLINK_PANES)
+        .not_on_flink_streaming(FLINK_PANES)
         .not_on_beam_python(NO_TEST_STREAM),
     case(
         "UsesTestStream",
@@ -323,12 +398,16 @@ static CASES: &[Case] = &[
         "processing_time",
         stream::processing_time,
     )
+    .not_on_flink(FLINK_NO_CLOCK)
+    .not_on_flink_streaming(FLINK_NO_CLOCK)
     .not_on_beam_python(NO_TEST_STREAM),
     case(
         "UsesTriggeredSideInputs",
         "triggered_side_inputs",
         stream::triggered_side_inputs,
     )
+    .not_on_flink(FLINK_PANES)
+    .not_on_flink_streaming(FLINK_PANES)
     .not_on_prism(PRISM_NO_TRIGGERED_SIDES)
     .not_on_beam_python(NO_TEST_STREAM),
     case(
