@@ -1,0 +1,56 @@
+//! Java's stack traces, read for their causes.
+
+/// The innermost cause of a stack trace: its message, which holds what user code said, without the lines that say where.
+pub(super) fn root_cause(trace: &str) -> String {
+    let mut lines = Vec::new();
+    for line in trace.lines() {
+        if let Some(cause) = line.strip_prefix("Caused by: ") {
+            lines.clear();
+            lines.push(cause);
+        } else if !line.starts_with("\tat ")
+            && !line.starts_with("\t... ")
+            && !line.starts_with("\tSuppressed: ")
+        {
+            lines.push(line);
+        }
+    }
+    let text = lines.join("\n");
+    without_classes(text.trim()).to_owned()
+}
+
+/// A message without the classes of exceptions that it begins with: they only wrap what is said.
+fn without_classes(mut message: &str) -> &str {
+    const WRAPPERS: [&str; 4] = [
+        "java.lang.RuntimeException: ",
+        "java.util.concurrent.ExecutionException: ",
+        "java.util.concurrent.CompletionException: ",
+        "org.apache.beam.sdk.util.UserCodeException: ",
+    ];
+    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| message.strip_prefix(wrapper)) {
+        message = rest;
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_cause_is_told() {
+        let trace = "java.lang.Exception: outer\n\tat a.b(C.java:1)\n\tat a.c(C.java:2)\nCaused by: java.util.concurrent.ExecutionException: \
+                     java.lang.RuntimeException: Error received from SDK harness for instruction 2: Traceback (most recent call last):\n  File \
+                     \"x.py\", line 3, in process\n    raise ValueError('no')\nValueError: no\n\tat d.e(F.java:9)\n\t... 3 more\n\tSuppressed: x\n";
+        assert_eq!(
+            root_cause(trace),
+            "Error received from SDK harness for instruction 2: Traceback (most recent call last):\n  File \"x.py\", line 3, in process\n    \
+             raise ValueError('no')\nValueError: no"
+        );
+    }
+
+    #[test]
+    fn a_message_alone_is_itself() {
+        assert_eq!(root_cause("no slots\n"), "no slots");
+        assert_eq!(root_cause(""), "");
+    }
+}
