@@ -116,6 +116,18 @@ struct Args {
     #[arg(long = "clean_artifacts_per_job", num_args = 0..=1, require_equals = true, default_value_t = true)]
     #[arg(default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL")]
     clean_artifacts_per_job: bool,
+    /// Run jobs on a Flink cluster: HOST:PORT or URL of its REST API, several with commas between. A job's pipeline option
+    /// flink_master names another one, or [local], which runs it in this service. A user's name and password may be in the URL;
+    /// PURLIN_FLINK_TOKEN is sent as a bearer's token, and PURLIN_FLINK_CA names a file of certificates to trust
+    #[arg(long = "flink_master", value_name = "MASTERS")]
+    flink_master: Option<String>,
+    /// Beam's job server for that Flink (beam-runners-flink-VERSION-job-server-VERSION.jar), or a folder of such, whose newest
+    /// for the cluster's version is taken; by default the folder in which Beam's Python SDK keeps them
+    #[arg(long = "flink_job_server_jar", value_name = "PATH")]
+    flink_job_server_jar: Option<PathBuf>,
+    /// Where that jar lies on each machine of the cluster: jobs are sent without it
+    #[arg(long = "flink_jar_on_cluster", value_name = "PATH")]
+    flink_jar_on_cluster: Option<String>,
 }
 
 /// What the service is to do.
@@ -159,6 +171,12 @@ pub struct Options {
     pub artifacts_dir: Option<PathBuf>,
     /// Whether a job's artifacts go when it ends.
     pub clean_artifacts_per_job: bool,
+    /// The Flink cluster that runs jobs which say nothing else: addresses of its REST API with commas between.
+    pub flink_master: Option<String>,
+    /// Beam's job server for Flink, or a folder of such.
+    pub flink_job_server_jar: Option<PathBuf>,
+    /// Where it lies on each machine of the cluster, if it does.
+    pub flink_jar_on_cluster: Option<String>,
 }
 
 impl Default for Options {
@@ -184,6 +202,9 @@ impl Default for Options {
             worker_idle_timeout: None,
             artifacts_dir: None,
             clean_artifacts_per_job: true,
+            flink_master: None,
+            flink_job_server_jar: None,
+            flink_jar_on_cluster: None,
         }
     }
 }
@@ -216,6 +237,9 @@ impl Options {
             worker_idle_timeout: args.worker_idle_timeout.0.filter(|timeout| !timeout.is_zero()),
             artifacts_dir: args.artifacts_dir,
             clean_artifacts_per_job: args.clean_artifacts_per_job,
+            flink_master: args.flink_master.filter(|masters| !masters.trim().is_empty()),
+            flink_job_server_jar: args.flink_job_server_jar,
+            flink_jar_on_cluster: args.flink_jar_on_cluster,
         })
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use crate::artifacts::{Retrieval, Staging, Store, StoreError};
-use crate::backends::{Backends, Local, LocalSettings};
+use crate::backends::{Backends, Flink, FlinkSettingError, Local, LocalSettings};
 use crate::expansion::Expansion;
 use crate::jobs::{JobApi, JobLog, JobTable, Jobs};
 use crate::limits;
@@ -46,6 +46,9 @@ pub enum StartError {
     /// No place for artifacts.
     #[error(transparent)]
     Artifacts(#[from] StoreError),
+    /// A cluster that cannot be used.
+    #[error(transparent)]
+    Flink(#[from] FlinkSettingError),
 }
 
 /// A running service.
@@ -131,8 +134,14 @@ impl JobService {
         if !workers.ip().is_loopback() {
             warn_of_others(&options.host);
         }
-        // Others go into the list; the first that takes a job runs it, and the local one what none of them takes.
-        let backends = Backends::new(Arc::new(local), Vec::new());
+        let flink = Flink::new(
+            options.flink_master.as_deref(),
+            options.flink_job_server_jar.clone(),
+            options.flink_jar_on_cluster.clone(),
+            store.clone(),
+        )?;
+        // The first of the list that takes a job runs it, and the local one what none of them takes.
+        let backends = Backends::new(Arc::new(local), vec![Arc::new(flink)]);
         let jobs = Arc::new(Jobs::new(table, backends, store.clone()));
         jobs.recover().await;
 

@@ -6,11 +6,12 @@
 //! Run     ──▶                      Prepared::run    ──▶ RunningJob      states, messages, metrics; cancel, drain
 //! ```
 //!
-//! [`Local`] runs jobs in this process and is what runs a job that asks for nothing else.
+//! [`Local`] runs jobs in this process and is what runs a job that asks for nothing else. [`Flink`] runs them on a Flink cluster.
 //!
 //! States and messages are added to the [`EventLog`] of each job, which the Job API and the web pages read. CONTRIBUTING.md says how a
 //! back end is added.
 
+mod flink;
 mod local;
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use tonic::async_trait;
 
 use crate::jobs::JobError;
 use crate::pipeline_options::PipelineOptions;
+pub(crate) use flink::Flink;
+pub use flink::FlinkSettingError;
 pub(crate) use local::{Local, LocalSettings};
 
 /// A job that a client submits, as a back end is given it.

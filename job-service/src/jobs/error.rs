@@ -38,6 +38,8 @@ pub(crate) enum JobError {
          LOOPBACK"
     )]
     UnknownEnvironment { urn: String },
+    #[error("the job cannot be drained: {reason}")]
+    NoDrain { reason: String },
     #[error("this service is ending")]
     Ending,
     #[error("reading the pipeline failed; see the service's log")]
@@ -57,7 +59,9 @@ impl From<JobError> for Status {
         let message = short(&error.to_string());
         match error {
             JobError::Unknown { .. } | JobError::Forgotten { .. } => Status::not_found(message),
-            JobError::RunTwice { .. } | JobError::NotRun { .. } => Status::failed_precondition(message),
+            JobError::RunTwice { .. } | JobError::NotRun { .. } | JobError::NoDrain { .. } => {
+                Status::failed_precondition(message)
+            }
             JobError::Invalid { .. } | JobError::Option { .. } => Status::invalid_argument(message),
             JobError::OwnMachine { .. } | JobError::UnknownEnvironment { .. } => {
                 Status::permission_denied(message)

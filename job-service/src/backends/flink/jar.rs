@@ -14,10 +14,8 @@ use std::path::{Path, PathBuf};
 
 use futures::StreamExt as _;
 use prost::Message as _;
-use purlin_proto::pipeline::{
-    ArtifactFilePayload, ArtifactInformation, ArtifactStagingToRolePayload, Pipeline,
-};
-use purlin_proto::urns::{artifact_roles, artifact_types};
+use purlin_artifacts::{DescribeError, Described, Source};
+use purlin_proto::pipeline::{ArtifactFilePayload, ArtifactInformation, Pipeline};
 use tempfile::TempPath;
 use tokio::runtime::Handle;
 use zip::write::SimpleFileOptions;
@@ -102,6 +100,9 @@ pub(crate) enum JarError {
         /// Why.
         error: io::Error,
     },
+    /// An artifact that cannot be understood.
+    #[error(transparent)]
+    Describe(#[from] DescribeError),
     /// A pipeline that cannot be written.
     #[error(transparent)]
     Json(#[from] JsonError),
@@ -316,26 +317,24 @@ fn add_artifact(
     store: &Store,
     runtime: &Handle,
 ) -> Result<(), JarError> {
-    let name = name_of(artifact);
-    // Beam's runner fetches these itself.
-    if matches!(
-        &*artifact.type_urn,
-        artifact_types::URL | artifact_types::EMBEDDED
-    ) {
-        return Ok(());
-    }
-    let payload = ArtifactFilePayload::decode(artifact.type_payload.clone()).unwrap_or_default();
-    let staged = (artifact.type_urn == artifact_types::FILE)
-        .then(|| store.known(&payload.path))
-        .flatten();
+    let described = Described::read(artifact)?;
+    let name = described.to_string();
+    let staged = match &described.source {
+        Source::File { path, .. } => store.known(path),
+        // Beam's runner hands these on, or workers get them themselves.
+        Source::Url { .. } | Source::Embedded(_) | Source::Package(_) => return Ok(()),
+        Source::Other(_) => None,
+    };
     let Some(sha256) = staged else {
         return Err(JarError::NotStaged {
             name,
             urn: artifact.type_urn.clone(),
         });
     };
-    // A name that leads out of the folder is refused where artifacts are staged.
-    let place = format!("{ARTIFACTS}/{sha256}/{name}");
+    let place = format!(
+        "{ARTIFACTS}/{sha256}/{}",
+        described.staged_name.as_deref().unwrap_or("file")
+    );
     if written.insert(place.clone()) {
         let failed = |error| JarError::Artifact {
             name: name.clone(),
@@ -355,16 +354,6 @@ fn add_artifact(
     .encode_to_vec()
     .into();
     Ok(())
-}
-
-/// What a worker calls an artifact.
-fn name_of(artifact: &ArtifactInformation) -> String {
-    let role = (artifact.role_urn == artifact_roles::STAGING_TO)
-        .then(|| ArtifactStagingToRolePayload::decode(artifact.role_payload.clone()).ok())
-        .flatten();
-    role.map(|role| role.staged_name)
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "file".into())
 }
 
 #[cfg(test)]
@@ -408,20 +397,8 @@ mod tests {
         }
     }
 
-    fn artifact(path: String) -> ArtifactInformation {
-        let role = ArtifactStagingToRolePayload {
-            staged_name: "lib/words.txt".into(),
-        };
-        let file = ArtifactFilePayload {
-            path,
-            sha256: String::new(),
-        };
-        ArtifactInformation {
-            type_urn: artifact_types::FILE.into(),
-            type_payload: file.encode_to_vec().into(),
-            role_urn: artifact_roles::STAGING_TO.into(),
-            role_payload: role.encode_to_vec().into(),
-        }
+    fn artifact(path: &str, sha256: &str) -> ArtifactInformation {
+        purlin_artifacts::file(path, sha256, "lib/words.txt")
     }
 
     #[tokio::test]
@@ -440,7 +417,7 @@ mod tests {
             let write = move || {
                 write(
                     &own,
-                    pipeline(artifact(path)),
+                    pipeline(artifact(&path, "")),
                     &Struct::default(),
                     &store,
                     &Handle::current(),
@@ -465,15 +442,7 @@ mod tests {
                 .unwrap();
             assert_eq!(dependencies.len(), 2);
             for dependency in dependencies {
-                assert_eq!(dependency["typeUrn"], artifact_types::FILE);
-                let place = ArtifactFilePayload {
-                    path: format!("classpath://{place}"),
-                    sha256: sha256.clone(),
-                };
-                let kept = ArtifactInformation {
-                    type_payload: place.encode_to_vec().into(),
-                    ..artifact(String::new())
-                };
+                let kept = artifact(&format!("classpath://{place}"), &sha256);
                 let kept = super::super::json::to_json(&pipeline(kept)).unwrap();
                 let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
                 assert_eq!(
@@ -492,7 +461,7 @@ mod tests {
         let write = move || {
             write(
                 &runner,
-                pipeline(artifact("/etc/passwd".into())),
+                pipeline(artifact("/etc/passwd", "")),
                 &Struct::default(),
                 &store,
                 &Handle::current(),

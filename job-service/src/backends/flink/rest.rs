@@ -482,7 +482,7 @@ impl Cluster {
     ) -> Result<Bytes, RestError> {
         let unreachable = |error: reqwest::Error| RestError::Unreachable {
             masters: self.masters(),
-            reason: root_cause(&error.without_url()),
+            reason: purlin_net::root_cause(&error.without_url()),
         };
         let response = request.send().await.map_err(unreachable)?;
         self.current.store(master, Ordering::Relaxed);
@@ -617,15 +617,6 @@ fn parse<T: DeserializeOwned>(master: &Url, path: &str, body: &[u8]) -> Result<T
         url: format!("{}/v1/{path}", shown(master)),
         reason: error.to_string(),
     })
-}
-
-/// What an error comes from in the end.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }
 
 /// The host in the address of a TaskManager's actor: `pekko.tcp://flink@HOST:PORT/user/…`.
