@@ -62,6 +62,9 @@ pub enum RunnerKind {
     /// As PortableRunner; without a job endpoint, a job service is started for the pipeline and stopped after it.
     #[value(name = "PrismRunner", alias = "prism")]
     Prism,
+    /// A Flink cluster, by a job service that is started for the pipeline and stopped after it.
+    #[value(name = "FlinkRunner", alias = "flink")]
+    Flink,
 }
 
 /// Where a portable runner runs this program's code.
@@ -96,9 +99,10 @@ impl EnvironmentType {
 /// The options that Beam users know. See the [module](self) for how a program uses them.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PipelineOptions {
-    /// Who runs the pipeline: DirectRunner (in this process), PortableRunner (a Beam job service) or PrismRunner (one
-    /// that is started for it, unless --job_endpoint names one). The latter two may have options of their own, as
-    /// --NAME=VALUE: what this list does not have is taken for theirs, and refused if they do not have it
+    /// Who runs the pipeline: DirectRunner (in this process), PortableRunner (a Beam job service), PrismRunner (one that
+    /// is started for it, unless --job_endpoint names one) or FlinkRunner (a Flink cluster, --flink_master). All but the
+    /// first may have options of their own, as --NAME=VALUE: what this list does not have is taken for theirs, and refused
+    /// if they do not have it
     #[arg(
         long = "runner",
         value_name = "RUNNER",
@@ -212,7 +216,16 @@ pub struct PipelineOptions {
     )]
     pub job_server_timeout: u64,
 
-    /// The job service that PrismRunner starts; purlin-job-service, next to this program or on the PATH, by default
+    /// FlinkRunner's cluster: HOST:PORT or URL of its REST API, several with commas between
+    #[arg(long = "flink_master", value_name = "MASTERS", help_heading = HEADING)]
+    pub flink_master: Option<String>,
+
+    /// Beam's job server for that Flink, which is sent along with the job, or a folder of such; by default the folder in which
+    /// Beam's Python SDK keeps them
+    #[arg(long = "flink_job_server_jar", value_name = "PATH", help_heading = HEADING)]
+    pub flink_job_server_jar: Option<PathBuf>,
+
+    /// The job service that PrismRunner and FlinkRunner start; purlin-job-service, next to this program or on the PATH, by default
     #[arg(long = "prism_location", value_name = "FILE", help_heading = HEADING)]
     pub prism_location: Option<PathBuf>,
 
@@ -253,6 +266,8 @@ impl Default for PipelineOptions {
             experiments: Vec::new(),
             streaming: false,
             job_server_timeout: 300,
+            flink_master: None,
+            flink_job_server_jar: None,
             prism_location: None,
             runner_options: Vec::new(),
             parsed: Parsed::default(),

@@ -51,7 +51,7 @@ pub(super) fn for_the_runner() -> Vec<String> {
 
 /// Reads this program's command line. Errors and `--help` end the program, with status 2 and 0.
 ///
-/// With `--runner=PortableRunner` or `PrismRunner` an option `--NAME=VALUE` or `--NAME` that the program does not have is
+/// With `--runner=PortableRunner`, `PrismRunner` or `FlinkRunner` an option `--NAME=VALUE` or `--NAME` that the program does not have is
 /// taken for the runner's; see [`PipelineOptions::runner_options`](super::PipelineOptions::runner_options).
 ///
 /// In a worker process, which a runner started, the options are those that the pipeline was launched with.
@@ -269,6 +269,7 @@ fn note_without_effect(matches: &clap::ArgMatches, inner: &Inner) {
             RunnerKind::Direct => "DirectRunner",
             RunnerKind::Portable => "PortableRunner",
             RunnerKind::Prism => "PrismRunner",
+            RunnerKind::Flink => "FlinkRunner",
         };
         eprintln!("note: --{name} has no effect with --runner={here}");
     }
@@ -288,10 +289,16 @@ pub(super) fn without_effect(runner: RunnerKind, inner: &Inner) -> Vec<&str> {
             "streaming",
             "job_server_timeout",
             "prism_location",
+            "flink_master",
+            "flink_job_server_jar",
         ],
-        RunnerKind::Portable => &["direct_num_workers", "prism_location"],
-        RunnerKind::Prism if given(&"job_endpoint") => &["direct_num_workers", "prism_location"],
-        RunnerKind::Prism => &["direct_num_workers"],
+        // The service that is there has a jar of its own; which cluster it is to use, it may be told.
+        RunnerKind::Portable => &["direct_num_workers", "prism_location", "flink_job_server_jar"],
+        RunnerKind::Prism | RunnerKind::Flink if given(&"job_endpoint") => {
+            &["direct_num_workers", "prism_location", "flink_job_server_jar"]
+        }
+        RunnerKind::Prism => &["direct_num_workers", "flink_master", "flink_job_server_jar"],
+        RunnerKind::Flink => &["direct_num_workers"],
     };
     useless.iter().copied().filter(given).collect()
 }

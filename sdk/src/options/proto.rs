@@ -44,6 +44,7 @@ impl PipelineOptions {
         set("runner", runner);
         set("job_name", Some(string(self.job_name())));
         set("job_endpoint", self.job_endpoint.as_deref().map(string));
+        set("flink_master", self.flink_master.as_deref().map(string));
         set("artifact_endpoint", self.artifact_endpoint.as_deref().map(string));
         set(
             "environment_type",

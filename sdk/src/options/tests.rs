@@ -53,6 +53,7 @@ fn runners_and_environments_are_found_in_any_case() {
     for (line, runner) in [
         ("", RunnerKind::Direct),
         ("--runner=PortableRunner", RunnerKind::Portable),
+        ("--runner=FlinkRunner", RunnerKind::Flink),
         ("--runner portablerunner", RunnerKind::Portable),
         ("--runner=PRISMRUNNER", RunnerKind::Prism),
         ("--runner=direct", RunnerKind::Direct),
@@ -159,9 +160,9 @@ fn unknown_options_suggest_the_nearest() {
     .assert_eq(&said("--job-endpont=x"));
     expect![[r#"
         error: invalid value 'FlinkRuner' for '--runner <RUNNER>'
-          [possible values: DirectRunner, PortableRunner, PrismRunner]
+          [possible values: DirectRunner, PortableRunner, PrismRunner, FlinkRunner]
 
-          tip: a similar value exists: 'PrismRunner'
+          tip: a similar value exists: 'FlinkRunner'
 
         For more information, try '--help'.
     "#]]

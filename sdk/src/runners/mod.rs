@@ -46,6 +46,6 @@ fn start(options: &PipelineOptions, built: BuiltPipeline) -> Result<PipelineHand
             };
             DirectRunner::start(built, &direct)
         }
-        RunnerKind::Portable | RunnerKind::Prism => portable::start(built, options),
+        RunnerKind::Portable | RunnerKind::Prism | RunnerKind::Flink => portable::start(built, options),
     }
 }

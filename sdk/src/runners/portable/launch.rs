@@ -48,7 +48,19 @@ pub(super) async fn launch(built: BuiltPipeline, options: &PipelineOptions) -> R
     let mut started = Started::default();
     let endpoint = match (options.runner, given) {
         (_, Some(endpoint)) => endpoint.to_owned(),
-        (RunnerKind::Prism, None) => {
+        (RunnerKind::Flink, None)
+            if options
+                .flink_master
+                .as_deref()
+                .unwrap_or_default()
+                .trim()
+                .is_empty() =>
+        {
+            return Err(RunError::Runner(
+                "FlinkRunner wants a cluster: give --flink_master=HOST:PORT, the address of Flink's REST API (8081 by default)".into(),
+            ));
+        }
+        (RunnerKind::Prism | RunnerKind::Flink, None) => {
             let service = JobService::start(options).await?;
             let endpoint = service.endpoint().to_owned();
             started.service = Some(service);

@@ -1,4 +1,4 @@
-//! The job service that PrismRunner starts for a pipeline.
+//! The job service that PrismRunner and FlinkRunner start for a pipeline.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use super::connect::probe;
 use super::lock;
 use crate::error::RunError;
-use crate::options::PipelineOptions;
+use crate::options::{PipelineOptions, RunnerKind};
 
 const PROGRAM: &str = "purlin-job-service";
 /// How long the service may take until it listens.
@@ -37,11 +37,19 @@ impl JobService {
             |reason: String| RunError::Runner(format!("cannot start {}: {reason}", program.display()));
         // Prism takes no port 0 to mean any, so one is chosen here.
         let port = free_port().map_err(|e| failed(format!("no port is free: {e}")))?;
-        let mut child = Command::new(&program)
+        let mut command = Command::new(&program);
+        command
             .arg(format!("--job_port={port}"))
             .arg("--serve_http=false")
             // In case this process ends without stopping it.
-            .arg("--idle_shutdown_timeout=2m")
+            .arg("--idle_shutdown_timeout=2m");
+        // Which cluster is an option of the job; with another runner, the service may be Beam's prism.
+        if options.runner == RunnerKind::Flink
+            && let Some(jar) = &options.flink_job_server_jar
+        {
+            command.arg("--flink_job_server_jar").arg(jar);
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -147,7 +155,7 @@ fn find(given: Option<&Path>) -> Result<PathBuf, RunError> {
         .map(|folder| folder.join(PROGRAM));
     found.find(|program| program.is_file()).ok_or_else(|| {
         RunError::Runner(format!(
-            "PrismRunner finds no {PROGRAM}, neither next to this program nor on the PATH; build it with `cargo build -p \
+            "the runner finds no {PROGRAM}, neither next to this program nor on the PATH; build it with `cargo build -p \
              {PROGRAM}`, give its path as --prism_location=FILE, or the address of a running one as \
              --job_endpoint=HOST:PORT"
         ))
