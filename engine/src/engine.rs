@@ -13,7 +13,7 @@ use crate::bundle::Running;
 use crate::chunk::{Chunk, CollectionFormat};
 use crate::config::EngineConfig;
 use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, StateKey};
-use crate::fuse::{self, GraphProblem, Native, Plan, PlanNode, Stage};
+use crate::fuse::{FusedGraph, Native, Plan, PlanNode, Stage};
 use crate::graph::{CollectionId, Graph, TransformId, TransformKind};
 use crate::group::{GroupMergeId, Grouper};
 use crate::side_input::grouping_of;
@@ -143,52 +143,15 @@ pub(crate) enum Phase {
 }
 
 impl Engine {
-    /// Fuses a graph and makes an engine for it, before its start.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the graph.
-    pub fn new(graph: Graph, config: EngineConfig) -> Result<Engine, Vec<GraphProblem>> {
-        let checked = fuse::validate(&graph)?;
-        let mut problems = Vec::new();
-        for &(process, truncate) in &config.truncates {
-            let user = |id: TransformId| match graph.transforms.get(id.0 as usize).map(|t| &t.kind) {
-                Some(TransformKind::User(user)) => Some(user),
-                _ => None,
-            };
-            let setting = "truncates";
-            if !user(process).is_some_and(|user| user.splittable) {
-                let expected = "a splittable transform";
-                problems.push(GraphProblem::Setting {
-                    setting,
-                    transform: process.0,
-                    expected,
-                });
-            }
-            if user(truncate).is_none() {
-                problems.push(GraphProblem::Setting {
-                    setting,
-                    transform: truncate.0,
-                    expected: "user code",
-                });
-            }
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let alone = config.truncates.iter().map(|(_, truncate)| *truncate).collect();
-        let mut graph = graph;
-        let plan = fuse::fuse(&graph, checked, &alone)?;
-        let mut config = config;
-        if graph.is_scripted() {
-            // What comes together in an event of a script is one bundle, and the next one waits for it: what a script shows
-            // must not depend on the schedule.
-            config.max_bundle_elements = u64::MAX;
-            config.max_bundle_bytes = u64::MAX;
-            config.min_bundle_elements = u64::from(u32::MAX);
-            for environment in &mut graph.environments {
-                (environment.workers, environment.slots_per_worker) = (1, 1);
-            }
-        }
+    /// Makes an engine for a fused graph, before its start.
+    pub fn new(fused: FusedGraph) -> Engine {
+        let links: Vec<_> = fused
+            .config
+            .truncates
+            .iter()
+            .map(|(process, truncate)| (fused.stage_of(*process), fused.stage_of(*truncate)))
+            .collect();
+        let FusedGraph { graph, config, plan } = fused;
         let mut engine = Engine {
             stages: plan
                 .stages
@@ -229,12 +192,13 @@ impl Engine {
             next_id: 0,
             downstream_turns: 0,
         };
-        engine.connect();
-        Ok(engine)
+        engine.connect(&links);
+        engine
     }
 
-    /// Makes the nodes of the plan and tells each collection who reads it.
-    fn connect(&mut self) {
+    /// Makes the nodes of the plan and tells each collection who reads it. `links`: stages of splittable transforms, and those that
+    /// truncate their restrictions.
+    fn connect(&mut self, links: &[(Option<usize>, Option<usize>)]) {
         for index in 0..self.plan.nodes.len() {
             let node = match self.plan.nodes[index] {
                 PlanNode::Stage(id) => {
@@ -258,32 +222,12 @@ impl Engine {
                 self.stages[stage].downstream = self.downstream_of(stage);
             }
         }
-        let stage_of = |id: TransformId| {
-            self.plan
-                .stages
-                .iter()
-                .position(|stage| stage.transforms.contains(&id))
-        };
-        let links: Vec<_> = self
-            .config
-            .truncates
-            .iter()
-            .map(|(p, t)| (stage_of(*p), stage_of(*t)))
-            .collect();
         for link in links {
-            let (Some(process), Some(truncate)) = link else {
+            let &(Some(process), Some(truncate)) = link else {
                 continue;
             };
             self.stages[process].truncate = Some(truncate);
             self.stages[truncate].truncates = Some(process);
-            for output in self.graph.transforms[self.plan.stages[truncate].transforms[0].0 as usize]
-                .outputs
-                .clone()
-            {
-                if !self.plan.stages[truncate].outputs.contains(&output) {
-                    self.plan.stages[truncate].outputs.push(output);
-                }
-            }
             // Before a drain the truncating stage gets nothing.
             let input = self.stages[truncate].input;
             self.collections[input]

@@ -1,6 +1,6 @@
 //! The graph that the engine runs: transforms, collections and environments, already free of protobuf.
 //!
-//! The runner builds a [`Graph`] from a pipeline; [`crate::Engine::new`] fuses it into stages.
+//! The runner builds a [`Graph`] from a pipeline; [`crate::FusedGraph::new`] fuses it into stages.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -185,6 +185,13 @@ pub struct Windowing {
     pub timestamp_combiner: TimestampCombiner,
     /// Custom merging windows: the transform whose environment merges them.
     pub environment: Option<EnvironmentId>,
+}
+
+impl Windowing {
+    /// Whether an SDK is asked how windows merge.
+    pub fn merges_in_sdk(&self) -> bool {
+        matches!(self.window_fn, WindowFn::Custom(SdkWindows { merging: true }))
+    }
 }
 
 /// A window function, as far as the engine needs it: merging and side-input mapping.

@@ -36,6 +36,6 @@ pub use chunk::{Chunk, ChunkError, CollectionFormat};
 pub use config::EngineConfig;
 pub use engine::Engine;
 pub use event::*;
-pub use fuse::{GraphProblem, Plan, Stage};
+pub use fuse::{FusedGraph, GraphFault, GraphProblem, Plan, Stage};
 pub use graph::*;
 pub use state::StateError;

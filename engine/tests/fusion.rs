@@ -8,8 +8,8 @@ use purlin_engine::*;
 use purlin_model::Coder;
 
 fn check(build: Build, expected: Expect) {
-    match Engine::new(build.graph, EngineConfig::default()) {
-        Ok(engine) => expected.assert_eq(&engine.plan().to_string()),
+    match FusedGraph::new(build.graph, EngineConfig::default()) {
+        Ok(fused) => expected.assert_eq(&fused.to_string()),
         Err(problems) => {
             let lines: Vec<_> = problems.iter().map(|problem| format!("{problem}\n")).collect();
             expected.assert_eq(&lines.concat());
@@ -199,14 +199,14 @@ fn every_problem_is_told_at_once() {
         build,
         expect![[r#"
             environment "sdk" has no slot for bundles: give it at least one worker with one slot
-            collection "c1" is produced by both "Text" and "Twice"
-            transform "Group" needs keyed input, but collection "c1" has coder string_utf8, not beam:coder:kv:v1
-            transform "State" needs keyed input, but collection "c1" has coder string_utf8, not beam:coder:kv:v1
-            transform "Side" needs keyed input, but collection "c1" has coder string_utf8, not beam:coder:kv:v1
-            transform "Lost" refers to collection #99, which the pipeline does not have
-            "Lost" refers to environment #7, which the pipeline does not have
-            transform "Orphan" reads collection "c6", which no transform produces
-            transform "Two" has 2 main inputs where it must have one
+            transform "Twice": it produces collection "c1", which "Text" produces too
+            transform "Group": it needs keyed input, but collection "c1" has coder string_utf8, not beam:coder:kv:v1
+            transform "State": it needs keyed input, but collection "c1" has coder string_utf8, not beam:coder:kv:v1
+            transform "Side": it needs keyed input, but collection "c1" has coder string_utf8, not beam:coder:kv:v1
+            transform "Lost": it refers to collection #99, which the pipeline does not have
+            transform "Lost": it refers to environment #7, which the pipeline does not have
+            transform "Orphan": it reads collection "c6", which no transform produces
+            transform "Two": it has 2 main inputs where it must have one
             the pipeline has a cycle through "A", "B"
         "#]],
     );
@@ -220,12 +220,12 @@ fn elements_that_leave_their_worker_need_a_known_end() {
     // Inside of a stage any coder will do.
     let text = build.user("Text", odd, Coder::Utf8, user());
     build.sink(text, Coder::Utf8);
-    assert!(Engine::new(build.graph.clone(), EngineConfig::default()).is_ok());
+    assert!(FusedGraph::new(build.graph.clone(), EngineConfig::default()).is_ok());
     build.sink(odd, Coder::length_prefix(Coder::unknown("my:coder")));
     check(
         build,
         expect![[r#"
-            the coder my:coder of collection "c1" must be length-prefixed, as its elements leave their worker
+            transform "Odd": the coder my:coder of collection "c1" must be length-prefixed, as its elements leave their worker
         "#]],
     );
 }

@@ -160,6 +160,33 @@ fn all_problems_are_told_at_once() {
     );
 }
 
+/// What cannot be told before stages are made is told with the rest, and what reads of a broken transform is not blamed.
+#[test]
+fn problems_of_all_steps_of_planning_are_told_in_one_round() {
+    let mut builder = Builder::new();
+    builder.coder("text", urns::coders::STRING_UTF8, &[]);
+    builder.impulse("start");
+    builder.collection("lost", "nothing");
+    builder.par_do("Lost", "start", &["lost"]);
+    builder.par_do("AfterLost", "lost", &[]);
+    builder.collection("texts", "text");
+    builder.par_do("Texts", "start", &["texts"]);
+    let sorted = pipeline::ParDoPayload {
+        requires_time_sorted_input: true,
+        ..Default::default()
+    };
+    builder.par_do_with("Sorted", &[("main", "texts")], &[], sorted);
+    run_in(&mut builder, "Texts", "nowhere");
+    let error = plan(&builder.pipeline, &options()).unwrap_err();
+    let at = |name: &str| error.problems.iter().filter(|p| p.transform == name).count();
+    // The environment, the coder and the missing key, which are looked for in this order.
+    assert!(
+        at("Texts") == 1 && at("Lost") == 1 && at("Sorted") >= 1,
+        "{error}"
+    );
+    assert_eq!(at("AfterLost"), 0, "{error}");
+}
+
 #[test]
 fn nothing_to_do_is_a_plan() {
     assert!(

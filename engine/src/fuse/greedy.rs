@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::plan::{Native, Plan, PlanNode, Stage};
-use super::validate::{Checked, GraphProblem, side_collections};
+use super::validate::{Checked, GraphFault, GraphProblem, producer_name, side_collections};
 use crate::event::StageId;
 use crate::graph::{CollectionId, EnvironmentId, Graph, TransformId, TransformKind, UserTransform, WindowFn};
 
@@ -210,12 +210,15 @@ impl Fusion<'_> {
         }
         let nodes = plan_order(graph, &producers, &stage_of, &plan.stages, order);
         plan.nodes = nodes;
-        for collection in leaving(graph, &plan) {
-            let collection = &graph.collections[collection.0 as usize];
+        for id in leaving(graph, &plan) {
+            let collection = &graph.collections[id.0 as usize];
             if !collection.coder.knows_boundary() || !collection.window_coder.to_coder().knows_boundary() {
-                problems.push(GraphProblem::UnknownCoder {
-                    collection: collection.name.clone(),
-                    coder: collection.coder.to_string(),
+                problems.push(GraphProblem {
+                    transform: producer_name(graph, &producers, id),
+                    fault: GraphFault::UnknownCoder {
+                        collection: collection.name.clone(),
+                        coder: collection.coder.to_string(),
+                    },
                 });
             }
         }

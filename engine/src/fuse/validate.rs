@@ -3,39 +3,52 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
+use core::fmt;
 
 use thiserror::Error;
 
 use super::plan::collection_name;
-use crate::graph::{
-    CollectionId, Graph, SdkWindows, SideInputAccess, Transform, TransformId, TransformKind, WindowFn,
-};
+use crate::graph::{CollectionId, Graph, SideInputAccess, Transform, TransformId, TransformKind};
 
-/// Why a graph cannot be run.
+/// Why a graph cannot be run, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphProblem {
+    /// Full name of the transform; empty where the graph as a whole is meant.
+    pub transform: String,
+    /// What is wrong with it.
+    pub fault: GraphFault,
+}
+
+impl fmt::Display for GraphProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.transform.is_empty() {
+            self.fault.fmt(f)
+        } else {
+            write!(f, "transform \"{}\": {}", self.transform, self.fault)
+        }
+    }
+}
+
+impl core::error::Error for GraphProblem {}
+
+/// What can be wrong with a transform of a graph, or with the graph. Collections and environments are told by name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum GraphProblem {
-    /// A transform names a collection that is not there.
-    #[error("transform \"{transform}\" refers to collection #{collection}, which the pipeline does not have")]
+pub enum GraphFault {
+    /// It names a collection that is not there.
+    #[error("it refers to collection #{collection}, which the pipeline does not have")]
     MissingCollection {
-        /// Full name.
-        transform: String,
         /// Index.
         collection: u32,
     },
-    /// A transform or windowing strategy names an environment that is not there.
-    #[error("\"{name}\" refers to environment #{environment}, which the pipeline does not have")]
+    /// It, or the windowing strategy of what it makes, names an environment that is not there.
+    #[error("it refers to environment #{environment}, which the pipeline does not have")]
     MissingEnvironment {
-        /// Name of transform or collection.
-        name: String,
         /// Index.
         environment: u32,
     },
     /// No environment says where user code runs.
-    #[error("transform \"{transform}\" is user code but no environment of the pipeline can run it")]
-    NoEnvironment {
-        /// Full name.
-        transform: String,
-    },
+    #[error("it is user code, but no environment of the pipeline can run it")]
+    NoEnvironment,
     /// An environment that can process nothing.
     #[error(
         "environment \"{environment}\" has no slot for bundles: give it at least one worker with one slot"
@@ -45,20 +58,16 @@ pub enum GraphProblem {
         environment: String,
     },
     /// A collection with several producers.
-    #[error("collection \"{collection}\" is produced by both \"{first}\" and \"{second}\"")]
+    #[error("it produces collection \"{collection}\", which \"{first}\" produces too")]
     TwoProducers {
         /// Name.
         collection: String,
-        /// Full name of a producer.
+        /// Full name of the other producer.
         first: String,
-        /// Full name of another.
-        second: String,
     },
     /// A collection that is read but not produced.
-    #[error("transform \"{transform}\" reads collection \"{collection}\", which no transform produces")]
+    #[error("it reads collection \"{collection}\", which no transform produces")]
     NoProducer {
-        /// Full name of the reader.
-        transform: String,
         /// Name.
         collection: String,
     },
@@ -69,10 +78,8 @@ pub enum GraphProblem {
         transforms: Vec<String>,
     },
     /// A wrong number of inputs or outputs.
-    #[error("transform \"{transform}\" has {got} {what} where it must have {expected}")]
+    #[error("it has {got} {what} where it must have {expected}")]
     Arity {
-        /// Full name.
-        transform: String,
         /// Inputs or outputs.
         what: &'static str,
         /// How many it has.
@@ -81,18 +88,14 @@ pub enum GraphProblem {
         expected: &'static str,
     },
     /// A collection of pairs was expected.
-    #[error(
-        "transform \"{transform}\" needs keyed input, but collection \"{collection}\" has coder {coder}, not beam:coder:kv:v1"
-    )]
+    #[error("it needs keyed input, but collection \"{collection}\" has coder {coder}, not beam:coder:kv:v1")]
     NotKeyed {
-        /// Full name.
-        transform: String,
         /// Name.
         collection: String,
         /// The coder it has.
         coder: String,
     },
-    /// The ends of elements cannot be found.
+    /// The ends of the elements that it makes cannot be found.
     #[error(
         "the coder {coder} of collection \"{collection}\" must be length-prefixed, as its elements leave their worker"
     )]
@@ -103,31 +106,45 @@ pub enum GraphProblem {
         coder: String,
     },
     /// A splittable transform with a timer or with sorted input.
-    #[error("transform \"{transform}\" cannot be {first} and {second}")]
+    #[error("it cannot be {first} and {second}")]
     Conflict {
-        /// Full name.
-        transform: String,
         /// One property.
         first: &'static str,
         /// The other.
         second: &'static str,
     },
     /// Custom merging windows that no SDK can merge.
-    #[error("collection \"{collection}\" has custom merging windows but no environment that merges them")]
+    #[error(
+        "the windows of collection \"{collection}\" merge by a function of an SDK, but no environment is known that can merge them"
+    )]
     NoMerger {
         /// Name.
         collection: String,
     },
-    /// A setting refers to what is not there.
-    #[error("setting {setting} refers to transform #{transform}, which is not {expected}")]
+    /// A setting refers to it as to what it is not.
+    #[error("setting {setting} refers to it, but it is not {expected}")]
     Setting {
         /// Name of the setting.
         setting: &'static str,
-        /// Index.
-        transform: u32,
         /// What it should be.
         expected: &'static str,
     },
+}
+
+impl GraphFault {
+    fn of(self, transform: &Transform) -> GraphProblem {
+        GraphProblem {
+            transform: transform.name.clone(),
+            fault: self,
+        }
+    }
+}
+
+/// Full name of what makes a collection; empty where nothing does.
+pub(super) fn producer_name(graph: &Graph, producers: &[Option<TransformId>], id: CollectionId) -> String {
+    let producer = producers.get(id.0 as usize).copied().flatten();
+    let producer = producer.and_then(|id| graph.transforms.get(id.0 as usize));
+    producer.map_or_else(String::new, |transform| transform.name.clone())
 }
 
 /// Who produces each collection, and the transforms in topological order (side inputs counted as edges).
@@ -153,63 +170,55 @@ pub(crate) fn validate(graph: &Graph) -> Result<Checked, Vec<GraphProblem>> {
     let environments = graph.environments.len();
     for environment in &graph.environments {
         if environment.workers == 0 || environment.slots_per_worker == 0 {
-            problems.push(GraphProblem::NoSlots {
-                environment: environment.name.clone(),
-            });
-        }
-    }
-    for collection in &graph.collections {
-        let environment = collection.windowing.environment;
-        if let Some(id) = environment.filter(|id| id.0 as usize >= environments) {
-            let name = collection.name.clone();
-            problems.push(GraphProblem::MissingEnvironment {
-                name,
-                environment: id.0,
+            let environment = environment.name.clone();
+            problems.push(GraphProblem {
+                transform: String::new(),
+                fault: GraphFault::NoSlots { environment },
             });
         }
     }
     for (index, transform) in graph.transforms.iter().enumerate() {
         for &id in &transform.outputs {
             if !known(id) {
-                let transform = transform.name.clone();
-                problems.push(GraphProblem::MissingCollection {
-                    transform,
-                    collection: id.0,
-                });
+                let fault = GraphFault::MissingCollection { collection: id.0 };
+                problems.push(fault.of(transform));
                 continue;
             }
             match producers[id.0 as usize] {
-                Some(first) => problems.push(GraphProblem::TwoProducers {
-                    collection: collection_name(graph, id),
-                    first: graph.transforms[first.0 as usize].name.clone(),
-                    second: transform.name.clone(),
-                }),
+                Some(first) => {
+                    let fault = GraphFault::TwoProducers {
+                        collection: collection_name(graph, id),
+                        first: graph.transforms[first.0 as usize].name.clone(),
+                    };
+                    problems.push(fault.of(transform));
+                }
                 None => producers[id.0 as usize] = Some(TransformId(index as u32)),
             }
         }
     }
+    for (index, collection) in (0..).zip(&graph.collections) {
+        let environment = collection.windowing.environment;
+        if let Some(id) = environment.filter(|id| id.0 as usize >= environments) {
+            problems.push(GraphProblem {
+                transform: producer_name(graph, &producers, CollectionId(index)),
+                fault: GraphFault::MissingEnvironment { environment: id.0 },
+            });
+        }
+    }
     for transform in &graph.transforms {
-        for id in transform
-            .inputs
-            .iter()
-            .copied()
-            .chain(side_collections(transform))
-        {
-            let name = transform.name.clone();
+        let sides = side_collections(transform);
+        for id in transform.inputs.iter().copied().chain(sides) {
             if !known(id) {
-                problems.push(GraphProblem::MissingCollection {
-                    transform: name,
-                    collection: id.0,
-                });
+                let fault = GraphFault::MissingCollection { collection: id.0 };
+                problems.push(fault.of(transform));
             } else if producers[id.0 as usize].is_none() {
                 let collection = collection_name(graph, id);
-                problems.push(GraphProblem::NoProducer {
-                    transform: name,
-                    collection,
-                });
+                problems.push(GraphFault::NoProducer { collection }.of(transform));
             }
         }
-        check_transform(graph, transform, &known, &mut problems);
+        check_transform(graph, transform, &known, &mut |fault| {
+            problems.push(fault.of(transform))
+        });
     }
     let order = topological(graph, &producers, &mut problems);
     if problems.is_empty() {
@@ -223,17 +232,11 @@ fn check_transform(
     graph: &Graph,
     transform: &Transform,
     known: &impl Fn(CollectionId) -> bool,
-    problems: &mut Vec<GraphProblem>,
+    add: &mut impl FnMut(GraphFault),
 ) {
-    let name = || transform.name.clone();
     let mut arity = |what, got, right: bool, expected| {
         if !right {
-            problems.push(GraphProblem::Arity {
-                transform: name(),
-                what,
-                got,
-                expected,
-            });
+            add(GraphFault::Arity { what, got, expected });
         }
     };
     let (inputs, outputs) = (transform.inputs.len(), transform.outputs.len());
@@ -253,61 +256,53 @@ fn check_transform(
         }
         TransformKind::User(_) => arity("main inputs", inputs, inputs == 1, "one"),
     }
-    let keyed = |id: CollectionId, problems: &mut Vec<GraphProblem>| {
-        if known(id) && graph.collections[id.0 as usize].coder.as_kv().is_none() {
-            problems.push(GraphProblem::NotKeyed {
-                transform: transform.name.clone(),
-                collection: collection_name(graph, id),
-                coder: graph.collections[id.0 as usize].coder.to_string(),
-            });
-        }
+    let unkeyed = |id: CollectionId| {
+        let unkeyed = known(id) && graph.collections[id.0 as usize].coder.as_kv().is_none();
+        unkeyed.then(|| GraphFault::NotKeyed {
+            collection: collection_name(graph, id),
+            coder: graph.collections[id.0 as usize].coder.to_string(),
+        })
     };
     match &transform.kind {
         TransformKind::GroupByKey => {
-            transform.inputs.iter().for_each(|id| keyed(*id, problems));
+            transform
+                .inputs
+                .iter()
+                .filter_map(|id| unkeyed(*id))
+                .for_each(&mut *add);
             for id in transform.inputs.iter().filter(|id| known(**id)) {
                 let collection = &graph.collections[id.0 as usize];
-                if matches!(
-                    collection.windowing.window_fn,
-                    WindowFn::Custom(SdkWindows { merging: true })
-                ) && collection.windowing.environment.is_none()
-                {
-                    problems.push(GraphProblem::NoMerger {
-                        collection: collection.name.clone(),
-                    });
+                if collection.windowing.merges_in_sdk() && collection.windowing.environment.is_none() {
+                    let collection = collection.name.clone();
+                    add(GraphFault::NoMerger { collection });
                 }
             }
         }
         TransformKind::User(user) => {
             if user.stateful || !user.timers.is_empty() || user.requires_time_sorted_input {
                 // The key of a splittable transform's element is inside of the element-and-restriction pair.
-                transform.inputs.iter().for_each(|id| keyed(*id, problems));
+                transform
+                    .inputs
+                    .iter()
+                    .filter_map(|id| unkeyed(*id))
+                    .for_each(&mut *add);
             }
-            for side in user
+            let multimaps = user
                 .side_inputs
                 .iter()
-                .filter(|side| side.access == SideInputAccess::Multimap)
-            {
-                keyed(side.collection, problems);
-            }
+                .filter(|side| side.access == SideInputAccess::Multimap);
+            multimaps
+                .filter_map(|side| unkeyed(side.collection))
+                .for_each(&mut *add);
             if user.splittable && user.requires_time_sorted_input {
                 let (first, second) = ("splittable", "time-sorted");
-                problems.push(GraphProblem::Conflict {
-                    transform: name(),
-                    first,
-                    second,
-                });
+                add(GraphFault::Conflict { first, second });
             }
             match user.environment {
                 Some(id) if id.0 as usize >= graph.environments.len() => {
-                    problems.push(GraphProblem::MissingEnvironment {
-                        name: name(),
-                        environment: id.0,
-                    });
+                    add(GraphFault::MissingEnvironment { environment: id.0 });
                 }
-                None if graph.environments.is_empty() => {
-                    problems.push(GraphProblem::NoEnvironment { transform: name() });
-                }
+                None if graph.environments.is_empty() => add(GraphFault::NoEnvironment),
                 _ => {}
             }
         }
@@ -364,7 +359,10 @@ fn topological(
         let transforms = in_cycle
             .map(|index| graph.transforms[index].name.clone())
             .collect();
-        problems.push(GraphProblem::Cycle { transforms });
+        problems.push(GraphProblem {
+            transform: String::new(),
+            fault: GraphFault::Cycle { transforms },
+        });
     }
     order
 }

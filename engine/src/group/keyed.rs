@@ -10,7 +10,7 @@ use purlin_model::{PaneInfo, Timestamp, Window};
 use super::holds::{Holds, PaneRef, Timers};
 use super::merge::{MergeQueue, Waiting};
 use super::trigger::{TriggerClock, TriggerMachine, TriggerState};
-use super::{Clock, Element, GroupError, merges_in_sdk};
+use super::{Clock, Element, GroupError};
 use crate::graph::{TimestampCombiner, WindowFn, Windowing};
 
 /// The panes of all keys.
@@ -109,7 +109,7 @@ impl Keyed {
         clock: &Clock,
     ) -> Result<bool, GroupError> {
         let key = self.key_id(key)?;
-        if merges_in_sdk(&self.windowing.window_fn) && self.must_wait(key, window) {
+        if self.windowing.merges_in_sdk() && self.must_wait(key, window) {
             self.wait(key, window, element, clock);
             return Ok(true);
         }

@@ -30,7 +30,7 @@ use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Window, WindowCoder,
 use thiserror::Error;
 
 use crate::chunk::Chunk;
-use crate::graph::{SdkWindows, Trigger, WindowFn, Windowing};
+use crate::graph::{Trigger, Windowing};
 use fast::{Fast, Target};
 use keyed::Keyed;
 use pane::Emitter;
@@ -340,9 +340,4 @@ fn fires_first_by_watermark(windowing: &Windowing) -> bool {
             Trigger::Never => windowing.allowed_lateness_ms <= 0,
             _ => false,
         }
-}
-
-/// Whether an SDK is asked how windows merge.
-fn merges_in_sdk(window_fn: &WindowFn) -> bool {
-    matches!(window_fn, WindowFn::Custom(SdkWindows { merging: true }))
 }

@@ -172,7 +172,8 @@ impl Build {
     }
 
     pub fn engine(self) -> Engine {
-        Engine::new(self.graph, EngineConfig::default()).unwrap_or_else(|problems| panic!("{problems:?}"))
+        let fused = FusedGraph::new(self.graph, EngineConfig::default());
+        Engine::new(fused.unwrap_or_else(|problems| panic!("{problems:?}")))
     }
 }
 

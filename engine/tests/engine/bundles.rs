@@ -338,7 +338,7 @@ fn a_cache_of_state_is_good_on_one_worker() {
         max_bundle_elements: 1,
         ..EngineConfig::default()
     };
-    let mut hand = Hand::start(Engine::new(build.graph, config).unwrap());
+    let mut hand = Hand::start(Engine::new(FusedGraph::new(build.graph, config).unwrap()));
     let first = hand.one();
     let data = ["a", "b", "a", "b", "a"].map(|key| at(1, Window::Global, &kv(key, "1")));
     hand.finish(&first, &[(pairs, data.concat())]);

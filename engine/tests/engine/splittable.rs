@@ -95,7 +95,7 @@ fn source_before_slow_stage(max_queued_bytes: u64) -> (Hand, u32, u32, StageId, 
         max_bundle_elements: 1,
         ..EngineConfig::default()
     };
-    let hand = Hand::start(Engine::new(build.graph, config).unwrap());
+    let hand = Hand::start(Engine::new(FusedGraph::new(build.graph, config).unwrap()));
     let id = |name: &str| {
         let found = hand.engine.graph().transforms.iter().position(|t| t.name == name);
         stage_of(&hand.engine, TransformId(found.unwrap() as u32))
@@ -258,7 +258,7 @@ fn a_drain_truncates_what_waits_and_what_runs() {
         truncates: vec![(read, truncate)],
         ..EngineConfig::default()
     };
-    let mut hand = Hand::start(Engine::new(build.graph, config).unwrap());
+    let mut hand = Hand::start(Engine::new(FusedGraph::new(build.graph, config).unwrap()));
     let stage = |hand: &Hand, id: TransformId| stage_of(&hand.engine, id);
     let first = hand.one();
     hand.finish(&first, &[(restrictions, restriction("topic", "0"))]);
@@ -524,7 +524,7 @@ fn a_drain_truncates_restrictions_that_a_split_gives_back() {
         truncates: vec![(read, truncate)],
         ..EngineConfig::default()
     };
-    let mut hand = Hand::start(Engine::new(build.graph, config).unwrap());
+    let mut hand = Hand::start(Engine::new(FusedGraph::new(build.graph, config).unwrap()));
     let first = hand.one();
     // So many that a bundle takes several.
     let restriction = |n: usize| at(start_of_time(), Window::Global, &kv("topic", &format!("{n:02}-")));

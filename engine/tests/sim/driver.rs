@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use purlin_engine::{
-    Action, Bundle, BundleId, BundleInput, Engine, EngineConfig, Event, Outcome, Residual, Split,
+    Action, Bundle, BundleId, BundleInput, Engine, EngineConfig, Event, FusedGraph, Outcome, Residual, Split,
     TransformKind,
 };
 use purlin_model::{PaneInfo, Timestamp, Window};
@@ -72,7 +72,7 @@ pub struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub fn new(pipeline: &'a Pipeline, config: EngineConfig, seed: u64, fault: Fault) -> Driver<'a> {
-        let engine = Engine::new(pipeline.graph.clone(), config).unwrap();
+        let engine = Engine::new(FusedGraph::new(pipeline.graph.clone(), config).unwrap());
         Driver {
             pipeline,
             engine,

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use purlin_engine::{
-    Action, BundleId, BundleResult, Chunk, CollectionId, Engine, EngineConfig, Event, RequestId, Residual,
-    SideInputKey, SideInputPart, Split, StateKey, StatePart, TestStreamEvent, TransformId,
+    Action, BundleId, BundleResult, Chunk, CollectionId, Engine, EngineConfig, Event, FusedGraph, RequestId,
+    Residual, SideInputKey, SideInputPart, Split, StateKey, StatePart, TestStreamEvent, TransformId,
 };
 use purlin_model::{Timestamp, Window, WindowCoder};
 
@@ -244,7 +244,7 @@ pub fn attack(seed: u64) -> usize {
         max_worker_losses: 1_000,
         ..EngineConfig::default()
     };
-    let mut engine = Engine::new(pipeline.graph.clone(), config).unwrap();
+    let mut engine = Engine::new(FusedGraph::new(pipeline.graph.clone(), config).unwrap());
     let mut attack = Attack {
         rng,
         pipeline: &pipeline,

@@ -64,8 +64,10 @@ impl Job {
     pub fn start(plan: Plan, factory: Arc<dyn WorkerFactory>, settings: JobSettings) -> JobHandle {
         let log = Arc::new(EventLog::new());
         let (inputs, inbox) = mpsc::unbounded_channel();
+        let text: Arc<str> = plan.to_string().into();
+        tracing::debug!(job = settings.job_id, "the fused plan:\n{text}");
         let Plan {
-            engine,
+            fused,
             stages,
             environments,
             transforms,
@@ -76,6 +78,7 @@ impl Job {
             states,
             remote_streams,
         } = plan;
+        let engine = Engine::new(fused);
         let counts: Vec<u32> = engine.graph().environments.iter().map(|e| e.workers).collect();
         let workers = Workers::new(
             factory,
@@ -114,6 +117,7 @@ impl Job {
         JobHandle {
             id: settings.job_id.into(),
             name: settings.job_name.into(),
+            plan: text,
             course,
             log,
             inputs,
@@ -262,6 +266,7 @@ impl Shared {
 pub struct JobHandle {
     id: Arc<str>,
     name: Arc<str>,
+    plan: Arc<str>,
     course: Arc<Mutex<Course>>,
     log: Arc<EventLog>,
     inputs: mpsc::UnboundedSender<Input>,
@@ -292,6 +297,12 @@ impl JobHandle {
     /// The job's states and messages.
     pub fn log(&self) -> &Arc<EventLog> {
         &self.log
+    }
+
+    /// The fused plan, for people: a stage, or what the runner does itself, and what it reads and makes, in each line or group
+    /// of lines.
+    pub fn plan(&self) -> &str {
+        &self.plan
     }
 
     /// The current state.
@@ -355,7 +366,7 @@ impl JobHandle {
         }
     }
 
-    /// Bytes, about, that stay in memory with this handle when the job has ended: of its messages, metrics and samples.
+    /// Bytes, about, that stay in memory with this handle when the job has ended: of its messages, metrics, samples and plan.
     pub fn kept_bytes(&self) -> usize {
         let more = match &*lock(&self.course) {
             Course::Running(_) => 0,
@@ -364,7 +375,7 @@ impl JobHandle {
                 ended.samples.encoded_len() + metrics.map(|info| info.encoded_len()).sum::<usize>()
             }
         };
-        self.log.bytes() + more
+        self.log.bytes() + self.plan.len() + more
     }
 
     /// Why the job failed.

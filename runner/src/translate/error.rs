@@ -5,7 +5,7 @@ use std::fmt;
 /// A pipeline cannot be run. Lists every problem that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TranslateError {
-    /// The problems, in the order of the pipeline's transforms; never empty.
+    /// The problems, in the order in which they were found; never empty.
     pub problems: Vec<Problem>,
 }
 
@@ -64,14 +64,12 @@ impl Problems {
         self.0.len()
     }
 
-    /// An error, if there are problems.
-    pub(super) fn check(&mut self) -> Result<(), TranslateError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(TranslateError {
-                problems: std::mem::take(&mut self.0),
-            })
+    /// What was made, if nothing is wrong with it. `consequences` are told where nothing else is.
+    pub(super) fn none_in<T>(self, made: Option<T>, consequences: Problems) -> Result<T, TranslateError> {
+        let problems = if self.0.is_empty() { consequences.0 } else { self.0 };
+        match made {
+            Some(made) if problems.is_empty() => Ok(made),
+            _ => Err(TranslateError { problems }),
         }
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Builder<'a> {
     pub environments: &'a Environments,
     pub leaves: Vec<Leaf>,
     pub problems: Problems,
+    /// What is wrong because something else is: told where nothing else is.
+    pub consequences: Problems,
     /// Collections that have no maker because of other problems.
     pub broken: HashSet<String>,
     /// How collections are sent, by id.
@@ -64,6 +66,7 @@ impl<'a> Builder<'a> {
             environments,
             leaves,
             problems,
+            consequences: Problems::default(),
             broken,
             formats: HashMap::new(),
             timer_coders: HashMap::new(),
@@ -98,7 +101,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Sorts the leaves so that producers come first; a cycle is a problem.
+    /// Sorts the leaves so that producers come first. A cycle is a problem, and what is in it or behind it is left out.
     pub(super) fn sort(&mut self) {
         let mut producers: HashMap<&str, usize> = HashMap::new();
         for (index, leaf) in self.leaves.iter().enumerate() {
@@ -127,23 +130,19 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        if order.len() < self.leaves.len() {
-            for (index, leaf) in self.leaves.iter().enumerate() {
-                if waits_for[index] > 0 {
-                    self.problems
-                        .add(leaf.name(), "it needs its own output: the pipeline has a cycle");
-                }
-            }
-            return;
-        }
         let mut slots: Vec<Option<Leaf>> = std::mem::take(&mut self.leaves).into_iter().map(Some).collect();
         self.leaves = order
             .into_iter()
             .filter_map(|index| slots[index].take())
             .collect();
+        for leaf in slots.into_iter().flatten() {
+            let message = "it needs its own output, or that of such a transform: the pipeline has a cycle";
+            self.problems.add(leaf.name(), message);
+        }
     }
 
-    /// Decides how every collection is sent, and adds transcoding where inputs and output differ.
+    /// Decides how every collection is sent, and adds transcoding where inputs and output differ. Leaves that have problems are
+    /// left out, and so are those that read what these make: they are not to blame.
     pub(super) fn decide_formats(&mut self) {
         let mut made_in: HashMap<String, usize> = HashMap::new();
         let mut read_in: HashMap<String, usize> = HashMap::new();
@@ -155,6 +154,12 @@ impl<'a> Builder<'a> {
             }
         }
         for mut leaf in std::mem::take(&mut self.leaves) {
+            let mut inputs = leaf.proto.inputs.values();
+            if let Some(id) = inputs.find(|id| !self.formats.contains_key(*id)) {
+                let message = format!("its input PCollection \"{id}\" has no usable coder or windowing");
+                self.consequences.add(leaf.name(), message);
+                continue;
+            }
             let mut after = Vec::new();
             let result = match leaf.op {
                 Op::Flatten | Op::Redistribute => self.unify(&mut leaf, &mut made_in, &read_in),
@@ -169,6 +174,10 @@ impl<'a> Builder<'a> {
             };
             if let Err(message) = result {
                 self.problems.add(leaf.name(), message);
+                for (_, id) in leaf.outputs() {
+                    self.formats.remove(id);
+                }
+                continue;
             }
             let inherited = leaf
                 .main_inputs()
@@ -220,7 +229,6 @@ impl<'a> Builder<'a> {
 
     fn input_format(&self, id: &str) -> Result<Format, String> {
         let format = self.formats.get(id).cloned();
-        // Its own problem was told where it was made.
         format.ok_or_else(|| format!("its input PCollection \"{id}\" has no usable coder or windowing"))
     }
 

@@ -18,7 +18,7 @@ mod windows;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use purlin_engine::{CollectionId, Engine, EngineConfig, TransformId};
+use purlin_engine::{CollectionId, EngineConfig, FusedGraph, TransformId};
 use purlin_model::Coder;
 use purlin_proto::pipeline::{ApiServiceDescriptor, Components, PTransform, Pipeline};
 use purlin_proto::urns::{self, requirements};
@@ -67,7 +67,7 @@ impl Default for PlanOptions {
 
 /// A pipeline that can be run. Consumed by [`crate::job::Job::start`].
 pub struct Plan {
-    pub(crate) engine: Engine,
+    pub(crate) fused: FusedGraph,
     pub(crate) stages: Vec<StagePlan>,
     pub(crate) environments: Vec<PlanEnvironment>,
     /// Id and unique name by number.
@@ -133,7 +133,7 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.engine.plan().fmt(f)
+        self.fused.fmt(f)
     }
 }
 
@@ -174,48 +174,34 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
     builder.sort();
     let Builder { leaves, problems, .. } = &mut builder;
     environments.assign(leaves, problems);
-    builder.problems.check()?;
-
     builder.decide_formats();
-    builder.problems.check()?;
     let map_states = builder.map_states();
     let (graph, ids) = builder.graph(options.workers, options.slots_per_worker);
-    builder.problems.check()?;
     builder.rewrite_payloads();
     let merges = builder.merges(&graph, &ids);
     let mappings = builder.mappings(&graph);
-    for (number, collection) in graph.collections.iter().enumerate() {
-        let merging = collection.windowing.window_fn
-            == (purlin_engine::WindowFn::Custom(purlin_engine::SdkWindows { merging: true }));
-        if merging && !merges.contains_key(&CollectionId(number as u32)) {
-            let message =
-                "its windows merge by a function of an SDK, but no environment is known that can merge them";
-            builder.problems.add(&collection.name, message);
-        }
-    }
-    builder.problems.check()?;
 
     let config = EngineConfig {
         truncates: builder.truncates(),
         ..options.engine.clone()
     };
-    let engine = Engine::new(graph, config).map_err(|problems| TranslateError {
-        problems: problems
-            .into_iter()
-            .map(|problem| Problem {
-                transform: String::new(),
-                message: problem.to_string(),
-            })
-            .collect(),
-    })?;
-    let mut stages = Vec::with_capacity(engine.stages().len());
-    for stage in engine.stages() {
-        match builder.stage(stage, &ids, options.state_backed_iterable_bytes) {
-            Ok(stage) => stages.push(stage),
-            Err(message) => builder.problems.add("", message),
+    // Where some leaves are left out, the others are looked at all the same: all that is wrong is told at once.
+    let planned = match FusedGraph::new(graph, config) {
+        Ok(fused) => {
+            let stages = builder.stages(&fused, &ids, options.state_backed_iterable_bytes);
+            Some((fused, stages))
         }
-    }
-    builder.problems.check()?;
+        Err(problems) => {
+            for problem in problems {
+                let message = problem.fault.to_string();
+                builder.problems.add(&problem.transform, message);
+            }
+            None
+        }
+    };
+    let problems = std::mem::take(&mut builder.problems);
+    let consequences = std::mem::take(&mut builder.consequences);
+    let (fused, stages) = problems.none_in(planned, consequences)?;
 
     let transforms: Vec<(String, String)> = builder
         .leaves
@@ -230,7 +216,7 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
     let states = builder.leaves.iter().flat_map(Leaf::states).collect();
     let remote_streams = remote_streams(builder);
     Ok(Plan {
-        engine,
+        fused,
         stages,
         environments: environments.list,
         transforms,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use prost::Message as _;
-use purlin_engine::{CollectionId, Stage};
+use purlin_engine::{CollectionId, FusedGraph, Stage};
 use purlin_model::Coder;
 use purlin_proto::fn_execution::{ProcessBundleDescriptor, RemoteGrpcPort};
 use purlin_proto::pipeline::{self, FunctionSpec, PTransform, ParDoPayload, StateSpec, state_spec};
@@ -53,8 +53,30 @@ pub(super) fn state_coders(spec: &StateSpec) -> Vec<&str> {
 }
 
 impl Builder<'_> {
-    /// The descriptor of a stage. `ids` are the collections' ids by number.
-    pub(super) fn stage(
+    /// The stages of a fused graph. `ids` are the collections' ids by number. One that cannot be described is a problem of its
+    /// first transform, and left out.
+    pub(super) fn stages(
+        &mut self,
+        fused: &FusedGraph,
+        ids: &[String],
+        state_backed_bytes: usize,
+    ) -> Vec<StagePlan> {
+        let mut stages = Vec::with_capacity(fused.stages().len());
+        for stage in fused.stages() {
+            match self.stage(stage, ids, state_backed_bytes) {
+                Ok(stage) => stages.push(stage),
+                Err(message) => {
+                    let first = stage.transforms.first();
+                    let leaf = first.and_then(|id| self.leaves.get(id.0 as usize));
+                    self.problems.add(leaf.map_or("", Leaf::name), message);
+                }
+            }
+        }
+        stages
+    }
+
+    /// The descriptor of a stage.
+    fn stage(
         &mut self,
         stage: &Stage,
         ids: &[String],

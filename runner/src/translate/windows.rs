@@ -46,9 +46,7 @@ impl Builder<'_> {
     ) -> HashMap<CollectionId, WindowPlan> {
         let mut plans = HashMap::new();
         for (number, (collection, id)) in graph.collections.iter().zip(ids).enumerate() {
-            if collection.windowing.window_fn
-                != (purlin_engine::WindowFn::Custom(purlin_engine::SdkWindows { merging: true }))
-            {
+            if !collection.windowing.merges_in_sdk() {
                 continue;
             }
             let strategy = self.pcollections.get(id).map(|c| &c.windowing_strategy_id);
