@@ -187,10 +187,11 @@ fn help_reads_well() {
 
         Pipeline options:
               --runner <RUNNER>
-                  Who runs the pipeline: DirectRunner (in this process), PortableRunner (a Beam job service)
-                  or PrismRunner (one that is started for it, unless --job_endpoint names one). The latter
-                  two may have options of their own, as --NAME=VALUE: what this list does not have is taken
-                  for theirs, and refused if they do not have it [default: DirectRunner]
+                  Who runs the pipeline: DirectRunner (in this process), PortableRunner (a Beam job
+                  service), PrismRunner (one that is started for it, unless --job_endpoint names one) or
+                  FlinkRunner (a Flink cluster, --flink_master). All but the first may have options of their
+                  own, as --NAME=VALUE: what this list does not have is taken for theirs, and refused if
+                  they do not have it [default: DirectRunner]
               --job_endpoint <HOST:PORT>
                   Address of the job service as HOST:PORT; PortableRunner's default is localhost:8099
               --artifact_endpoint <HOST:PORT>
@@ -224,9 +225,14 @@ fn help_reads_well() {
               --job_server_timeout <SECONDS>
                   Seconds that a job service may take to answer a request (not: to run the job) [default:
                   300]
+              --flink_master <MASTERS>
+                  FlinkRunner's cluster: HOST:PORT or URL of its REST API, several with commas between
+              --flink_job_server_jar <PATH>
+                  Beam's job server for that Flink, which is sent along with the job, or a folder of such;
+                  by default the folder in which Beam's Python SDK keeps them
               --prism_location <FILE>
-                  The job service that PrismRunner starts; purlin-job-service, next to this program or on
-                  the PATH, by default
+                  The job service that PrismRunner and FlinkRunner start; purlin-job-service, next to this
+                  program or on the PATH, by default
     "#]]
     .assert_eq(&help);
 }
