@@ -27,12 +27,20 @@ with_service = tests/with-server.sh $(JOB_PORT) $(SERVE) --
 on_service = $(with_service) \
     $(CLASSIFY) --runner=PrismRunner --job_endpoint=$(JOB_ENDPOINT) --sdk_worker_parallelism=$(SDK_WORKER_PARALLELISM) \
     --environment_type=$(1) $(if $(strip $(2)),--environment_config='$(strip $(2))') $(CLASSIFY_OPTIONS)
+# Flink, Beam's runner for it, and a cluster for the run.
+FLINK := $(or $(strip $(FLINK_LOCATION)),third_party/flink/dist)
+FLINK_JAR := $(or $(strip $(FLINK_JOB_SERVER_JAR)),third_party/flink/job-server.jar)
+with_flink = tests/with-server.sh $(FLINK_PORT) tests/flink-cluster.sh $(FLINK) $(FLINK_PORT) out/flink $(FLINK_TASKMANAGERS) --
+with_flink_service = tests/with-server.sh $(JOB_PORT) $(SERVE) --flink_master=$(1) --flink_job_server_jar=$(FLINK_JAR) $(call option,flink_jar_on_cluster,FLINK_JAR_ON_CLUSTER) --
+# The pipeline on a job service, whatever runs it there, with workers of the type given.
+submit = $(CLASSIFY) --runner=PortableRunner --job_endpoint=$(JOB_ENDPOINT) --environment_type=$(1) \
+    $(if $(strip $(2)),--environment_config='$(strip $(2))') $(CLASSIFY_OPTIONS)
 COMPARE = $(if $(strip $(EXPECTED)),tests/same-rows.sh $(OUTPUT) $(EXPECTED))
 
 ##@ Use
 .PHONY: help
 help: ## This list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-31s %s\n", $$1, $$2}' Makefile
 
 .PHONY: setup
 setup: ## Install what the build needs and fetch libtorch (run by the other targets)
@@ -65,19 +73,52 @@ run-docker: classify services ## The same with workers in containers (make docke
 	    $(if $(strip $(DOCKER_NETWORK)),--environment_options=docker_network=$(DOCKER_NETWORK))
 	@$(COMPARE)
 
+##@ Flink
 .PHONY: setup-flink
 setup-flink: ## Fetch Flink and Beam's runner for it into third_party/flink (400 MB; FLINK_LOCATION, FLINK_JOB_SERVER_JAR: yours)
 	@FLINK_LOCATION=$(FLINK_LOCATION) FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) setup/flink.sh
 
+.PHONY: run-flink
+run-flink: classify services setup-flink ## The same on a Flink cluster that is started for it, by --runner=FlinkRunner: no service to start
+	$(with_flink) $(CLASSIFY) --runner=FlinkRunner --flink_master=localhost:$(FLINK_PORT) --flink_job_server_jar=$(FLINK_JAR) \
+	    $(PORTABLE_OPTIONS) $(CLASSIFY_OPTIONS)
+	@$(COMPARE)
+
 .PHONY: run-portable-flink
 run-portable-flink: classify ## The same on Flink, which Beam's own Java job server runs in its process
 	@FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) setup/flink.sh job-server
-	tests/with-server.sh $(JOB_PORT) tests/flink-job-server.sh $(or $(strip $(FLINK_JOB_SERVER_JAR)),third_party/flink/job-server.jar) \
+	tests/with-server.sh $(JOB_PORT) tests/flink-job-server.sh $(FLINK_JAR) \
 	    out/flink-job-server.log --flink-master='[local]' --job-host=localhost --job-port=$(JOB_PORT) --artifact-port=$(ARTIFACT_PORT) \
-	    --expansion-port=$(EXPANSION_PORT) -- \
-	    $(CLASSIFY) --runner=PortableRunner --job_endpoint=$(JOB_ENDPOINT) $(PORTABLE_OPTIONS) $(CLASSIFY_OPTIONS)
+	    --expansion-port=$(EXPANSION_PORT) -- $(CLASSIFY) --runner=PortableRunner --job_endpoint=$(JOB_ENDPOINT) \
+	    $(PORTABLE_OPTIONS) $(CLASSIFY_OPTIONS)
 	@$(COMPARE)
 
+.PHONY: run-portable-flink-local
+run-portable-flink-local: classify services setup-flink ## The job service in front of a Flink cluster that is started for it, LOOPBACK workers
+	$(with_flink) $(call with_flink_service,localhost:$(FLINK_PORT)) $(call submit,LOOPBACK)
+	@$(COMPARE)
+
+.PHONY: run-portable-flink-worker-local
+run-portable-flink-worker-local: classify services setup-flink ## The same with workers of a worker pool; WORKERS=DOCKER: in containers (make docker-cpu first)
+	$(with_flink) $(call with_flink_service,localhost:$(FLINK_PORT)) \
+	    $(if $(filter DOCKER,$(WORKERS)),$(call submit,DOCKER,$(WORKER_IMAGE)),tests/with-server.sh $(WORKER_POOL_PORT) $(SERVE_POOL) -- \
+	    $(call submit,EXTERNAL,localhost:$(WORKER_POOL_PORT)))
+	@$(COMPARE)
+
+.PHONY: create-flink-cluster
+create-flink-cluster: services setup-flink ## Start a cluster of two TaskManagers, each with a worker pool (PROVIDER=local; dataproc, kubernetes: what to run)
+	@setup/flink_cluster.py create --provider=$(PROVIDER) --flink=$(FLINK) --pool=$(POOL) $(if $(CONFIRM),--confirm)
+
+.PHONY: run-portable-flink-cluster
+run-portable-flink-cluster: classify services ## The same on that cluster, or on FLINK_MASTER, with the worker pools beside the TaskManagers
+	$(call with_flink_service,$$(setup/flink_cluster.py master $(call option,given,FLINK_MASTER))) $(call submit,EXTERNAL,localhost:5000)
+	@$(COMPARE)
+
+.PHONY: remove-flink-cluster
+remove-flink-cluster: ## End what create-flink-cluster started
+	@setup/flink_cluster.py remove $(if $(CONFIRM),--confirm)
+
+##@ Serve
 .PHONY: job-service
 job-service: services ## Run the job service in the foreground
 	$(SERVE)
@@ -133,7 +174,7 @@ test: setup ## What shows that a checkout works: unit, property, simulation and 
 test-all: test ## The same, and all the rest: lints, docs, all of Beam's suites, Go, Java, Prism, Docker, long simulations, fuzzing
 	@[ -z "$${CI:-}" ] || setup/packages.sh dockerd:docker.io docker-registry:docker-registry java:default-jdk-headless mvn:maven
 	@[ -z "$${CI:-}" ] || setup/go.sh
-	@[ -z "$${CI:-}" ] || setup/flink.sh job-server
+	@[ -z "$${CI:-}" ] || setup/flink.sh
 	@python3 tests/all.py second --add=target/first-tier.json
 
 .PHONY: conformance

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # build.sh cpu|gpu IMAGE: builds the image of Rust workers out of this machine's own files.
 #
-# It holds the boot program, libtorch, and the system libraries that these and the launched program load: the program
-# itself is staged by each job, and was linked against the very same libraries. Nothing is pulled; docker or podman
-# must be there. DOCKER names another client; LIBTORCH another libtorch.
+# It holds the boot program, the worker pool (for containers that stay, such as one beside a Flink TaskManager), libtorch, and the
+# system libraries that these and the launched program load: the program itself is staged by each job, and was linked against
+# the very same libraries. Nothing is pulled; docker or podman must be there. DOCKER names another client; LIBTORCH another libtorch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 variant=$1 image=$2
 docker=${DOCKER:-docker}
 libtorch=$(cd "${LIBTORCH:-third_party/libtorch/torch}" && pwd)
-boot=target/release/purlin-boot
-[ -x $boot ] || { echo "docker: $boot is missing; run: make services" >&2; exit 1; }
+boot=target/release/purlin-boot pool=target/release/purlin-worker-pool
+for program in $boot $pool; do
+    [ -x $program ] || { echo "docker: $program is missing; run: make services" >&2; exit 1; }
+done
 command -v "$docker" >/dev/null || { echo "docker: no $docker here. Run: sudo apt-get install -y docker.io" >&2; exit 1; }
 if [ "$variant" = gpu ] && [ ! -e "$libtorch/lib/libtorch_cuda.so" ]; then
     echo "docker: $libtorch has no CUDA. Run: setup/libtorch.sh --cuda" >&2
@@ -22,7 +24,8 @@ root=$context/rootfs
 mkdir -p "$root"/{opt/purlin,opt/libtorch/torch,etc/ssl/certs,tmp,usr/bin,lib64}
 chmod 1777 "$root/tmp"
 cp --reflink=auto $boot "$root/opt/purlin/boot"
-strip "$root/opt/purlin/boot" 2>/dev/null || true
+cp --reflink=auto $pool "$root/opt/purlin/worker-pool"
+strip "$root/opt/purlin/boot" "$root/opt/purlin/worker-pool" 2>/dev/null || true
 # Hard links where the file system allows: libtorch is half a gigabyte.
 lay() { cp -al "$1" "$2" 2>/dev/null || { rm -rf "$2" && cp -a "$1" "$2"; }; }
 lay "$libtorch/lib" "$root/opt/libtorch/torch/lib"
@@ -33,7 +36,7 @@ fi
 # What they load from the system, by the names that they load it by, and what glibc loads by itself.
 {
     find "$libtorch/lib" -maxdepth 1 -name '*.so*' -print0 | LD_LIBRARY_PATH="$libtorch/lib" xargs -0 ldd 2>/dev/null
-    ldd $boot
+    ldd $boot $pool
     for lib in libstdc++.so.6 libgcc_s.so.1 libm.so.6 librt.so.1 libdl.so.2 libpthread.so.0 libutil.so.1 libnss_files.so.2 \
         libnss_dns.so.2 libresolv.so.2; do
         ldconfig -p | awk -v lib=$lib '$1 == lib && !found++ {print "x => " $NF}'
