@@ -111,7 +111,8 @@ create-flink-cluster: services setup-flink ## Start a cluster of two TaskManager
 
 .PHONY: run-portable-flink-cluster
 run-portable-flink-cluster: classify services ## The same on that cluster, or on FLINK_MASTER, with the worker pools beside the TaskManagers
-	$(call with_flink_service,$$(setup/flink_cluster.py master $(call option,given,FLINK_MASTER))) $(call submit,EXTERNAL,localhost:5000)
+	$(call with_flink_service,$$(setup/flink_cluster.py master $(call option,given,FLINK_MASTER))) $(call submit,EXTERNAL,localhost:5000) \
+	    $(call option,parallelism,FLINK_PARALLELISM)
 	@$(COMPARE)
 
 .PHONY: remove-flink-cluster
