@@ -227,32 +227,15 @@ impl Cluster {
         struct Uploaded {
             filename: String,
         }
-        let failed = |error| RestError::Jar {
-            path: jar.display().to_string(),
-            error,
-        };
+        let failed = |error| unreadable(jar, error);
         let size = tokio::fs::metadata(jar).await.map_err(failed)?.len();
         let limit = UPLOAD + UPLOAD * u32::try_from(size / 100_000_000).unwrap_or(u32::MAX >> 8);
-        // Each master that is tried reads the file anew.
-        let mut last = None;
-        for master in self.in_turn() {
-            let file = tokio::fs::File::open(jar).await.map_err(failed)?;
-            let part = Part::stream_with_length(file, size).file_name("pipeline.jar");
-            let part = part
-                .mime_str("application/x-java-archive")
-                .unwrap_or_else(|_| Part::bytes(Vec::new()));
-            let request = self.request(master, &Method::POST, "jars/upload").timeout(limit);
-            let request = request.multipart(Form::new().part("jarfile", part));
-            match self.answer(master, &Method::POST, "jars/upload", request).await {
-                Err(error) if error.is_transient() => last = Some(error),
-                answer => {
-                    let uploaded: Uploaded = parse(&self.masters[master], "jars/upload", &answer?)?;
-                    let id = uploaded.filename.rsplit('/').next().unwrap_or_default();
-                    return Ok(id.to_owned());
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| self.nobody()))
+        let answer = self
+            .call(Method::POST, "jars/upload", Body::Jar(jar, size), limit)
+            .await?;
+        let uploaded: Uploaded = parse(self.master(), "jars/upload", &answer)?;
+        let id = uploaded.filename.rsplit('/').next().unwrap_or_default();
+        Ok(id.to_owned())
     }
 
     /// Runs an uploaded jar; the job's id in Flink.
@@ -263,13 +246,13 @@ impl Cluster {
         }
         let path = format!("jars/{jar}/run");
         let body = serde_json::to_value(request).unwrap_or_default();
-        let answer = self.call(Method::POST, &path, Some(&body), RUN).await?;
+        let answer = self.call(Method::POST, &path, Body::Json(&body), RUN).await?;
         let started: Started = parse(self.master(), &path, &answer)?;
         Ok(started.jobid)
     }
 
     pub(crate) async fn delete_jar(&self, jar: &str) -> Result<(), RestError> {
-        self.call(Method::DELETE, &format!("jars/{jar}"), None, ANSWER)
+        self.call(Method::DELETE, &format!("jars/{jar}"), Body::Empty, ANSWER)
             .await
             .map(drop)
     }
@@ -365,9 +348,14 @@ impl Cluster {
     }
 
     pub(crate) async fn cancel(&self, job: &str) -> Result<(), RestError> {
-        self.call(Method::PATCH, &format!("jobs/{job}?mode=cancel"), None, ANSWER)
-            .await
-            .map(drop)
+        self.call(
+            Method::PATCH,
+            &format!("jobs/{job}?mode=cancel"),
+            Body::Empty,
+            ANSWER,
+        )
+        .await
+        .map(drop)
     }
 
     /// Stops a job's sources, lets it finish what it has, and takes a savepoint: the id under which to ask for that.
@@ -382,7 +370,7 @@ impl Cluster {
         if let Some(folder) = folder {
             body["targetDirectory"] = folder.into();
         }
-        let answer = self.call(Method::POST, &path, Some(&body), ANSWER).await?;
+        let answer = self.call(Method::POST, &path, Body::Json(&body), ANSWER).await?;
         Ok(parse::<Triggered>(self.master(), &path, &answer)?.id)
     }
 
@@ -424,7 +412,7 @@ impl Cluster {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
-        let answer = self.call(Method::GET, path, None, ANSWER).await?;
+        let answer = self.call(Method::GET, path, Body::Empty, ANSWER).await?;
         parse(self.master(), path, &answer)
     }
 
@@ -433,15 +421,15 @@ impl Cluster {
         &self,
         method: Method,
         path: &str,
-        body: Option<&serde_json::Value>,
+        body: Body<'_>,
         limit: Duration,
     ) -> Result<Bytes, RestError> {
         let mut last = None;
         for master in self.in_turn() {
-            let mut request = self.request(master, &method, path).timeout(limit);
-            if let Some(body) = body {
-                request = request.json(body);
-            }
+            // reqwest takes the user's name and password out of the URL.
+            let url = format!("{}v1/{path}", self.masters[master]);
+            let request = self.client.request(method.clone(), url).timeout(limit);
+            let request = body.add_to(request).await?;
             match self.answer(master, &method, path, request).await {
                 Err(error) if error.is_transient() => last = Some(error),
                 answer => return answer,
@@ -457,20 +445,6 @@ impl Cluster {
 
     fn master(&self) -> &Url {
         &self.masters[self.current.load(Ordering::Relaxed)]
-    }
-
-    fn request(&self, master: usize, method: &Method, path: &str) -> RequestBuilder {
-        let mut url = self.masters[master].clone();
-        let (user, password) = (url.username().to_owned(), url.password().map(str::to_owned));
-        // An http URL takes both.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        let request = self.client.request(method.clone(), format!("{url}v1/{path}"));
-        if user.is_empty() {
-            request
-        } else {
-            request.basic_auth(decoded(&user), password.as_deref().map(decoded))
-        }
     }
 
     async fn answer(
@@ -533,25 +507,35 @@ fn address(given: &str) -> Result<Url, RestError> {
     Ok(url)
 }
 
-/// A part of a URL without its percent signs.
-fn decoded(part: &str) -> String {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let code = (first == b'%').then(|| after.get(..2)).flatten();
-        let code = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
-        match code {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
+/// What is sent with a request.
+enum Body<'a> {
+    Empty,
+    Json(&'a serde_json::Value),
+    /// A file of so many bytes, streamed.
+    Jar(&'a Path, u64),
+}
+
+impl Body<'_> {
+    /// A request with it. A file is opened anew for each.
+    async fn add_to(&self, request: RequestBuilder) -> Result<RequestBuilder, RestError> {
+        Ok(match self {
+            Body::Empty => request,
+            Body::Json(value) => request.json(value),
+            Body::Jar(path, size) => {
+                let file = tokio::fs::File::open(path).await;
+                let file = file.map_err(|error| unreadable(path, error))?;
+                let part = Part::stream_with_length(file, *size).file_name("pipeline.jar");
+                request.multipart(Form::new().part("jarfile", part))
             }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
+        })
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn unreadable(jar: &Path, error: std::io::Error) -> RestError {
+    RestError::Jar {
+        path: jar.display().to_string(),
+        error,
+    }
 }
 
 /// A master, as it may be shown.
@@ -645,8 +629,12 @@ mod tests {
     }
 
     #[test]
-    fn names_and_passwords_are_decoded() {
-        assert_eq!(decoded("a%40b%3a%"), "a@b:%");
+    fn names_and_passwords_of_urls_are_sent_decoded() {
+        let cluster = Cluster::new("http://a%40b:c%3a@localhost:1").unwrap();
+        let request = cluster.client.get(cluster.masters[0].clone()).build().unwrap();
+        // Of `a@b:c:`.
+        assert_eq!(request.headers()[AUTHORIZATION], "Basic YUBiOmM6");
+        assert_eq!(request.url().as_str(), "http://localhost:1/");
     }
 
     #[test]
