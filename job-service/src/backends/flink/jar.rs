@@ -128,7 +128,7 @@ pub(super) enum Runner {
 }
 
 /// A version without its last number: `1.19` of `1.19.3`.
-pub(super) fn minor(version: &str) -> String {
+fn minor(version: &str) -> String {
     version.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 

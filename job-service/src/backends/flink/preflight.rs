@@ -65,9 +65,7 @@ fn is_unbounded(pipeline: &Pipeline) -> bool {
 fn par_do_problems(transform: &PTransform, par_do: &ParDoPayload, streaming: bool, found: &mut Vec<String>) {
     let name = &transform.unique_name;
     let states = par_do.state_specs.iter();
-    for (state, kind, instead) in
-        states.filter_map(|(name, spec)| Some((name, unknown_state(spec)?.0, unknown_state(spec)?.1)))
-    {
+    for (state, (kind, instead)) in states.filter_map(|(name, spec)| Some((name, unknown_state(spec)?))) {
         found.push(format!(
             "{name}: state {state:?} is {kind}, which Beam's runner for Flink does not have; {instead}"
         ));
