@@ -90,6 +90,23 @@ pub(crate) fn describe(
     }
 }
 
+/// The spellings of an option's name.
+fn keys(name: &str) -> [String; 4] {
+    let mut words = name.split('_');
+    let mut camel = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let (first, rest) = word.split_at(word.len().min(1));
+        camel.push_str(&first.to_uppercase());
+        camel.push_str(rest);
+    }
+    [
+        format!("beam:option:{name}:v1"),
+        name.to_owned(),
+        format!("beam:option:{camel}:v1"),
+        camel,
+    ]
+}
+
 /// Options by name. A name is written with underscores; an option is found by its URN or by its bare name, in that spelling or in Java's.
 #[derive(Clone, Debug)]
 pub(crate) struct OptionValues(pub(crate) Struct);
@@ -97,24 +114,18 @@ pub(crate) struct OptionValues(pub(crate) Struct);
 impl OptionValues {
     /// The value of an option, unless it is null.
     pub(crate) fn find(&self, name: &str) -> Option<&Kind> {
-        let mut words = name.split('_');
-        let mut camel = words.next().unwrap_or_default().to_owned();
-        for word in words {
-            let (first, rest) = word.split_at(word.len().min(1));
-            camel.push_str(&first.to_uppercase());
-            camel.push_str(rest);
-        }
-        let keys = [
-            format!("beam:option:{name}:v1"),
-            name.to_owned(),
-            format!("beam:option:{camel}:v1"),
-            camel,
-        ];
-        let value: &Value = keys.iter().find_map(|key| self.0.fields.get(key))?;
+        let value: &Value = keys(name).iter().find_map(|key| self.0.fields.get(key))?;
         value
             .kind
             .as_ref()
             .filter(|kind| !matches!(kind, Kind::NullValue(_)))
+    }
+
+    /// Takes an option away, in all its spellings.
+    pub(crate) fn remove(&mut self, name: &str) {
+        for key in keys(name) {
+            self.0.fields.remove(&key);
+        }
     }
 
     /// An option that is a text; one of another type is none.

@@ -68,11 +68,11 @@ impl FlinkOptions {
 /// The options that Beam's runner is given: the client's, without those that would have it look for a cluster, and with the job's id as its
 /// name, by which a service that is started later finds the job again.
 pub(super) fn for_runner(options: &PipelineOptions, id: &str) -> Struct {
-    let mut all = options.proto();
-    for name in ["runner", "flink_master", "flinkMaster", "job_name", "jobName"] {
-        all.fields.remove(name);
-        all.fields.remove(&format!("beam:option:{name}:v1"));
+    let mut values = options.values();
+    for name in ["runner", "flink_master", "job_name"] {
+        values.remove(name);
     }
+    let mut all = values.0;
     let mut set = |name: &str, value: &str| {
         let kind = Some(Kind::StringValue(value.to_owned()));
         all.fields
