@@ -13,6 +13,12 @@ use axum::http::{Method, StatusCode, Version};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 
+/// What this machine calls itself; empty where that is not known.
+pub fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
 /// The names of a server.
 #[derive(Clone, Debug)]
 pub struct HostNames(Arc<[String]>);
@@ -20,8 +26,7 @@ pub struct HostNames(Arc<[String]>);
 impl HostNames {
     /// These names, beside addresses, `localhost` and this machine's own name.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let names = names.into_iter().chain([own, "localhost".to_owned()]);
+        let names = names.into_iter().chain([machine_name(), "localhost".to_owned()]);
         let names = names.map(|name| name.trim().to_ascii_lowercase());
         Self(names.filter(|name| !name.is_empty()).collect())
     }

@@ -26,7 +26,7 @@ mod token;
 pub use accept::{Acceptor, BindError, listen};
 pub use client::{AddressError, Purpose, endpoint, root_cause};
 pub use connection::{Connection, ConnectionInfo, Silence};
-pub use hosts::{HostNames, check_hosts};
+pub use hosts::{HostNames, check_hosts, machine_name};
 pub use messages::{Limit, Limits, Rule, limit_messages};
 pub use server::{MOST_CONNECTIONS, Side, grpc_server};
 pub use size::bytes_of;

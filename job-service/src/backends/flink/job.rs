@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use purlin_artifacts::Hasher;
+use purlin_net::machine_name;
 use purlin_proto::job_management::GetJobMetricsResponse;
 use purlin_proto::pipeline::Pipeline;
 use purlin_runner::job::{EventLog, Importance, JobMetrics, JobState};
@@ -108,29 +109,24 @@ pub(super) fn flink_id(id: &str) -> String {
 impl FlinkJob {
     /// Starts a job.
     pub(super) fn start(id: &str, cluster: Arc<Cluster>, submission: Submission) -> Arc<Self> {
-        let job = Arc::new(Self {
-            log: Arc::new(EventLog::new()),
-            cluster,
-            id: flink_id(id),
-            wish: watch::Sender::new(Wish::Run),
-            metrics: Mutex::default(),
-            ended: watch::Sender::new(false),
+        let job = Self {
             streaming: Some(submission.options.streaming),
             savepoint_folder: submission.options.savepoint_folder.clone(),
             loopback: submission.loopback,
             submitted: AtomicBool::new(false),
-        });
-        let own = job.clone();
-        tokio::spawn(async move {
-            own.course(submission).await;
-            own.ended.send_replace(true);
-        });
-        job
+            ..Self::on(cluster, flink_id(id))
+        };
+        job.spawn(|job| async move { job.course(submission).await })
     }
 
     /// Follows a job that an earlier service started.
     pub(super) fn follow_again(id: String, cluster: Arc<Cluster>) -> Arc<Self> {
-        let job = Arc::new(Self {
+        Self::on(cluster, id).spawn(|job| async move { job.follow().await })
+    }
+
+    /// A job that is on a cluster already, and of which nothing else is known.
+    fn on(cluster: Arc<Cluster>, id: String) -> Self {
+        Self {
             log: Arc::new(EventLog::new()),
             cluster,
             id,
@@ -141,10 +137,19 @@ impl FlinkJob {
             savepoint_folder: None,
             loopback: false,
             submitted: AtomicBool::new(true),
-        });
+        }
+    }
+
+    /// Has the job take its course, whose end is told.
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        self,
+        course: impl FnOnce(Arc<Self>) -> F,
+    ) -> Arc<Self> {
+        let job = Arc::new(self);
+        let course = course(job.clone());
         let own = job.clone();
         tokio::spawn(async move {
-            own.follow().await;
+            course.await;
             own.ended.send_replace(true);
         });
         job
@@ -213,13 +218,16 @@ impl FlinkJob {
         };
         let runtime = Handle::current();
         let write = move || -> Result<_, JarError> {
+            let mut pipeline = submission.pipeline;
+            // Flink lifts nothing itself, and not all SDKs do before they submit.
+            purlin_runner::translate::lift(&mut pipeline);
             let runner = match submission.jar_on_cluster {
                 Some(path) => Runner::OnCluster(path),
                 None => Runner::Here(jar::find(submission.job_server_jar.as_deref(), &version)?),
             };
             jar::write(
                 &runner,
-                submission.pipeline,
+                pipeline,
                 &submission.runner_options,
                 &submission.store,
                 &runtime,
@@ -243,11 +251,12 @@ impl FlinkJob {
 
     /// Refuses workers that not all TaskManagers reach.
     async fn check_hosts(&self) -> Result<(), SubmitError> {
-        let own = tokio::task::spawn_blocking(own_host).await.unwrap_or_default();
         let hosts = self.cluster.hosts().await?;
-        match hosts.into_iter().find(|host| !is_here(host, &own)) {
-            Some(host) => Err(SubmitError::Loopback { host }),
-            None => Ok(()),
+        // Names are asked for, which takes as long as it takes.
+        let elsewhere = move || hosts.into_iter().find(|host| !is_here(host, &machine_name()));
+        match tokio::task::spawn_blocking(elsewhere).await {
+            Ok(Some(host)) => Err(SubmitError::Loopback { host }),
+            _ => Ok(()),
         }
     }
 
@@ -270,12 +279,13 @@ impl FlinkJob {
                 return Ok(());
             }
             match error {
+                // A cluster without a leader refuses, too, and has one a little later.
+                error if error.is_transient() && *self.wish.borrow() == Wish::Run => {
+                    silent.heard(self, &error)
+                }
                 RestError::Refused { message, .. } => {
                     self.tell(Importance::Detailed, &*message);
                     return Err(SubmitError::Translation(root_cause(&message)));
-                }
-                error if error.is_transient() && *self.wish.borrow() == Wish::Run => {
-                    silent.heard(self, &error)
                 }
                 error => return Err(error.into()),
             }
@@ -614,14 +624,6 @@ async fn cancelled(wish: &mut watch::Receiver<Wish>) {
     }
 }
 
-/// What this machine calls itself.
-fn own_host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
-}
-
 /// Whether a host is this machine: by its name, or since an address of it can be listened on.
 fn is_here(host: &str, own: &str) -> bool {
     use std::net::{TcpListener, ToSocketAddrs as _};
@@ -692,6 +694,40 @@ mod tests {
         );
         assert_eq!(id, flink_id("words-1-00000000"));
         assert_ne!(id, flink_id("words-2-00000000"));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_without_a_leader_is_asked_again() {
+        use std::sync::atomic::AtomicUsize;
+
+        use axum::Json;
+        use axum::http::StatusCode;
+        use axum::routing::{get, post};
+        use serde_json::{Value, json};
+
+        let id = flink_id("job");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (own, counted) = (id.clone(), asked.clone());
+        let run = post(async move || -> (StatusCode, Json<Value>) {
+            match counted.fetch_add(1, Ordering::Relaxed) {
+                0 => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    Json(json!({"errors": ["no leader"]})),
+                ),
+                _ => (StatusCode::OK, Json(json!({"jobid": own}))),
+            }
+        });
+        let status = get(async || (StatusCode::NOT_FOUND, Json(json!({"errors": ["no such job"]}))));
+        let router = axum::Router::new()
+            .route("/v1/jars/{jar}/run", run)
+            .route("/v1/jobs/{job}/status", status);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let cluster = Cluster::new(&listener.local_addr().unwrap().to_string()).unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let job = FlinkJob::on(Arc::new(cluster), id);
+        job.submit("a.jar", &RunRequest::default()).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
     #[test]

@@ -35,6 +35,7 @@ use self::options::{FlinkOptions, Master, master};
 use self::rest::{Cluster, RestError};
 use super::{Backend, Prepared, Recovered, RunningJob, Submission};
 use crate::artifacts::Store;
+use crate::aside::aside;
 use crate::jobs::JobError;
 use crate::pipeline_options::PipelineOptions;
 
@@ -113,15 +114,14 @@ impl Backend for Flink {
             }
         };
         let options = FlinkOptions::read(&values)?;
-        let problems = preflight::problems(&job.pipeline, options.streaming);
+        let (pipeline, streaming) = (job.pipeline, options.streaming);
+        let checked = aside(move || (preflight::problems(&pipeline, streaming), pipeline));
+        let (problems, pipeline) = checked.await?;
         if !problems.is_empty() {
             return Err(JobError::Invalid {
                 problems: problems.join("\n"),
             });
         }
-        let mut pipeline = job.pipeline;
-        // Flink lifts nothing itself, and not all SDKs do before they submit.
-        purlin_runner::translate::lift(&mut pipeline);
         Ok(Box::new(PreparedJob {
             cluster,
             loopback: in_launcher(&values.0),
