@@ -14,12 +14,12 @@ use anyhow::{Context, Result, ensure};
 use purlin::io::{ReadText, WriteText};
 use purlin::prelude::*;
 use purlin_benches::{Numbers, in_turn};
-use purlin_ml::classify::Classifier;
-use purlin_ml::images::{ClassifiedImage, ClassifyImages, ImageClassifierHandler};
-use purlin_ml::inference::BatchSizes;
-use purlin_ml::models::LoadOptions;
-use purlin_ml::preprocess::Pixels;
-use purlin_ml::tuning;
+use purlin_inference::BatchSizes;
+use purlin_torch::classify::Classifier;
+use purlin_torch::images::{ClassifiedImage, ClassifyImages, ImageClassifierHandler};
+use purlin_torch::models::LoadOptions;
+use purlin_torch::preprocess::Pixels;
+use purlin_torch::tuning;
 use tch::{Device, Kind, Tensor};
 
 const BATCH: usize = 32;

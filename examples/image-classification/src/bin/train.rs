@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageEncoder};
-use purlin_ml::classify::Classifier;
-use purlin_ml::models::{Architecture, LoadOptions};
-use purlin_ml::preprocess::{Decoded, Pixels, Preprocess};
+use purlin_torch::classify::Classifier;
+use purlin_torch::models::{Architecture, LoadOptions};
+use purlin_torch::preprocess::{Decoded, Pixels, Preprocess};
 use tch::nn::{self, ModuleT, OptimizerConfig};
 use tch::{CModule, Device, Kind, Tensor};
 

@@ -1,7 +1,7 @@
 //! The pipeline.
 
 use purlin::prelude::*;
-use purlin_ml::images::{ClassifiedImage, ClassifyImages, ImageClassifierHandler, RejectedImage};
+use purlin_torch::images::{ClassifiedImage, ClassifyImages, ImageClassifierHandler, RejectedImage};
 
 use crate::input::image_paths;
 use crate::options::{Files, Options};

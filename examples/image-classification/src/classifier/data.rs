@@ -35,7 +35,7 @@ pub fn file(name: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use purlin_ml::classify::parse_labels;
+    use purlin_torch::classify::parse_labels;
 
     use super::*;
 

@@ -14,8 +14,8 @@ mod rows;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use purlin_ml::inference::shared_model;
-use purlin_ml::tuning;
+use purlin_inference::shared_model;
+use purlin_torch::tuning;
 
 use crate::options::Options;
 

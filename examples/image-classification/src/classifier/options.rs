@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use purlin::options::{PipelineOptions, RunnerKind};
-use purlin_ml::classify::parse_labels;
-use purlin_ml::images::ImageClassifierHandler;
-use purlin_ml::inference::BatchSizes;
-use purlin_ml::models::{Architecture, LoadOptions};
-use purlin_ml::preprocess::Fit;
-use purlin_ml::tuning::{Device, Precision};
+use purlin_inference::BatchSizes;
+use purlin_torch::classify::parse_labels;
+use purlin_torch::images::ImageClassifierHandler;
+use purlin_torch::models::{Architecture, LoadOptions};
+use purlin_torch::preprocess::Fit;
+use purlin_torch::tuning::{Device, Precision};
 
 use crate::data;
 

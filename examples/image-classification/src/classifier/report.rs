@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use purlin::metrics::MetricResults;
-use purlin_ml::classify::Class;
-use purlin_ml::images::{ClassifiedImage, ImageClassifierHandler, METRICS};
-use purlin_ml::inference::shared_model;
+use purlin_inference::shared_model;
+use purlin_torch::classify::Class;
+use purlin_torch::images::{ClassifiedImage, ImageClassifierHandler, METRICS};
 
 use crate::classify;
 use crate::data;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use purlin::io::WriteText;
 use purlin::prelude::*;
-use purlin_ml::images::ClassifiedImage;
+use purlin_torch::images::ClassifiedImage;
 use serde::{Deserialize, Serialize};
 
 use crate::options::OutputFormat;
@@ -101,7 +101,7 @@ pub fn field(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use purlin_ml::classify::Class;
+    use purlin_torch::classify::Class;
 
     use super::*;
 

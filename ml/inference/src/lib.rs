@@ -1,11 +1,11 @@
-//! `RunInference`: a model applied to the elements of a collection, in batches.
+//! `RunInference`: a model of any kind applied to the elements of a collection, in batches.
 //!
 //! A [`ModelHandler`] says how a model is loaded and run; the transform batches the elements, loads the model once per process, shares
 //! it between all threads, measures, and keeps bad elements apart from good ones.
 //!
 //! ```
 //! use purlin::prelude::*;
-//! use purlin_ml::inference::{ModelHandler, RunInference};
+//! use purlin_inference::{ModelHandler, RunInference};
 //!
 //! /// A "model" that multiplies.
 //! #[derive(Clone)]
@@ -36,6 +36,8 @@
 //! # Ok::<(), RunError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod bisect;
 mod infer;
 mod result;
@@ -47,7 +49,7 @@ use purlin::prelude::*;
 use purlin::transforms::BatchElements;
 use thiserror::Error;
 
-pub(crate) use bisect::bisect;
+pub use bisect::bisect;
 use infer::{Infer, Keyed, Shape, Unkeyed};
 pub use result::{FailedExample, PredictionResult};
 pub use shared::shared_model;
@@ -117,7 +119,7 @@ pub struct LoadError {
     pub source: BoxError,
 }
 
-/// Applies a model to each element; see the [module](self).
+/// Applies a model to each element; see the [crate](self).
 ///
 /// Output: a [`PredictionResult`] for each element. Metrics, in the namespace `RunInference`, are Beam's: `num_inferences`,
 /// `inference_batch_size`, `inference_batch_latency_micro_secs`, `load_model_latency_milli_secs` and `failed_batches_counter`.

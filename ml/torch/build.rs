@@ -9,7 +9,7 @@ fn main() {
     let Ok(lib) = env::var("DEP_TCH_LIBTORCH_LIB") else {
         panic!("libtorch was not found: run `make setup`, or point LIBTORCH at a PyTorch 2.11 folder")
     };
-    // Crates that link this one read the same value as DEP_PURLIN_ML_LIBTORCH_LIB.
+    // Crates that link this one read the same value as DEP_PURLIN_TORCH_LIBTORCH_LIB.
     println!("cargo:libtorch_lib={lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     // Cargo sets the loader's path to the folders that build scripts name, but only to those below `target`.

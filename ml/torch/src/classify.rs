@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
 
-use crate::inference::bisect;
 use crate::models::{LoadModelError, LoadOptions, Model, first_line, load_model};
 use crate::preprocess::{Pixels, PrepareError, Preprocess};
+use purlin_inference::bisect;
 
 /// A class and how sure the model is of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, purlin::Element)]

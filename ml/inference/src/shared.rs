@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::{LoadError, ModelHandler};
+use crate::{LoadError, ModelHandler};
 
 type Loaded = Mutex<Option<Weak<dyn Any + Send + Sync>>>;
 /// By the handler's type and the model's key.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use purlin_ml::models::{Architecture, LoadOptions, Model, load_model};
-use purlin_ml::preprocess::{Pixels, Preprocess};
-use purlin_ml::tuning::Precision;
+use purlin_torch::models::{Architecture, LoadOptions, Model, load_model};
+use purlin_torch::preprocess::{Pixels, Preprocess};
+use purlin_torch::tuning::Precision;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tch::{Kind, Tensor};

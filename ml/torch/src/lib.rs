@@ -1,6 +1,5 @@
-//! Inference transforms and model handlers for Purlin pipelines.
+//! Models of PyTorch in Purlin pipelines: what [`purlin_inference`] runs them with needs none of it.
 //!
-//! - [`inference`]: `RunInference` with a [`ModelHandler`](inference::ModelHandler), for any kind of model;
 //! - [`images`]: from image paths to classes, as one transform;
 //! - [`models`]: networks by torchvision's names, and any TorchScript file;
 //! - [`weights`]: safetensors, `torch.save(model.state_dict(), path)` and TorchScript files;
@@ -23,7 +22,7 @@
 //! it by this line as its `build.rs`, or is started with `LD_LIBRARY_PATH=$LIBTORCH/lib`:
 //!
 //! ```text
-//! fn main() { println!("cargo:rustc-link-arg=-Wl,-rpath,{}", std::env::var("DEP_PURLIN_ML_LIBTORCH_LIB").unwrap()) }
+//! fn main() { println!("cargo:rustc-link-arg=-Wl,-rpath,{}", std::env::var("DEP_PURLIN_TORCH_LIBTORCH_LIB").unwrap()) }
 //! ```
 
 #![deny(unsafe_code)]
@@ -31,7 +30,6 @@
 pub mod classify;
 mod frozen;
 pub mod images;
-pub mod inference;
 pub mod models;
 pub mod preprocess;
 pub mod tuning;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use purlin::metrics::{Counter, Distribution};
 use purlin::prelude::*;
 
-use super::{FailedExample, ModelHandler, PredictionResult, bisect, shared_model};
+use crate::{FailedExample, ModelHandler, PredictionResult, bisect, shared_model};
 
 /// Whether elements are examples or pairs of a key and an example.
 pub trait Shape<H: ModelHandler>: Send + 'static {
@@ -69,7 +69,7 @@ impl<H: ModelHandler, K: Element> Shape<H> for Keyed<K> {
 }
 
 /// Runs batches.
-pub(super) struct Infer<H: ModelHandler, S: Shape<H>> {
+pub(crate) struct Infer<H: ModelHandler, S: Shape<H>> {
     handler: H,
     model: Option<Arc<H::Model>>,
     model_id: String,

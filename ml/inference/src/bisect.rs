@@ -2,11 +2,8 @@
 
 /// Runs a batch; when it fails, each half, and so on until the items at fault stand alone.
 ///
-/// `run` gives as many results as it gets items, or fails.
-pub(crate) fn bisect<T, R, E>(
-    items: &[T],
-    run: &mut impl FnMut(&[T]) -> Result<Vec<R>, E>,
-) -> Vec<Result<R, E>> {
+/// `run` gives as many results as it gets items, or fails. The results come in the order of the items.
+pub fn bisect<T, R, E>(items: &[T], run: &mut impl FnMut(&[T]) -> Result<Vec<R>, E>) -> Vec<Result<R, E>> {
     let mut results = Vec::with_capacity(items.len());
     // The parts still to run, the next one last.
     let mut parts = vec![items];

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use purlin_ml::models::Architecture;
-use purlin_ml::preprocess::{ColorMode, DecodeError, Decoded, Fit, ImageFormat, Preprocess};
-use purlin_ml::tuning::Precision;
+use purlin_torch::models::Architecture;
+use purlin_torch::preprocess::{ColorMode, DecodeError, Decoded, Fit, ImageFormat, Preprocess};
+use purlin_torch::tuning::Precision;
 
 mod formula;
 use formula::{formula_model, hashed};
@@ -183,7 +183,7 @@ fn normalization_is_torchvisions() {
         height: 1,
         ..Preprocess::imagenet()
     };
-    let image = purlin_ml::preprocess::Pixels {
+    let image = purlin_torch::preprocess::Pixels {
         data: vec![0, 128, 255, 17, 34, 51],
     };
     let batch = preprocess

@@ -1,6 +1,6 @@
 """Makes the golden files of this folder with PyTorch, torchvision and Pillow.
 
-Run it by hand when a case is added (the files are committed): python ml/tests/golden.py
+Run it by hand when a case is added (the files are committed): python ml/torch/tests/golden.py
 Tried with torch 2.11.0, torchvision 0.26.0, Pillow 13.0.0, safetensors 0.8.0.
 """
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use purlin_ml::models::{Architecture, LoadOptions, Model, load_model};
-use purlin_ml::tuning::Precision;
+use purlin_torch::models::{Architecture, LoadOptions, Model, load_model};
+use purlin_torch::tuning::Precision;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use purlin_ml::models::{Architecture, LoadModelError, LoadOptions, load_model};
-use purlin_ml::weights::{OpenWeightsError, StateDict, WeightsFile};
+use purlin_torch::models::{Architecture, LoadModelError, LoadOptions, load_model};
+use purlin_torch::weights::{OpenWeightsError, StateDict, WeightsFile};
 use tch::{Kind, Tensor};
 
 fn golden(name: &str) -> PathBuf {
@@ -178,10 +178,10 @@ fn marks_that_change_a_tensors_meaning_are_honoured() {
     );
 }
 
-fn specs(tensors: &[(&str, &[i64])]) -> Vec<purlin_ml::models::TensorSpec> {
+fn specs(tensors: &[(&str, &[i64])]) -> Vec<purlin_torch::models::TensorSpec> {
     tensors
         .iter()
-        .map(|&(name, shape)| purlin_ml::models::TensorSpec {
+        .map(|&(name, shape)| purlin_torch::models::TensorSpec {
             name: name.to_owned(),
             shape: shape.to_vec(),
         })
@@ -378,7 +378,7 @@ fn a_misfit_lists_every_name_and_shape() {
     );
 
     let shapes = [("conv1.weight", vec![16, 1, 3, 3]), ("conv1.bias", vec![17])].map(|(name, shape)| {
-        purlin_ml::models::TensorSpec {
+        purlin_torch::models::TensorSpec {
             name: name.to_owned(),
             shape,
         }
@@ -388,7 +388,7 @@ fn a_misfit_lists_every_name_and_shape() {
         (found.missing.len(), found.unexpected.len(), found.misshaped.len()),
         (2, 6, 0)
     );
-    let misshaped = open("plain_dict.pt").check(&[purlin_ml::models::TensorSpec {
+    let misshaped = open("plain_dict.pt").check(&[purlin_torch::models::TensorSpec {
         name: "bn.bias".into(),
         shape: vec![5],
     }]);
@@ -453,7 +453,7 @@ fn torchscript_runs_scripted_and_frozen() {
 #[test]
 fn torchscript_takes_bf16_unless_frozen_in_fp32() {
     let mut options = LoadOptions::named("torchscript").unwrap();
-    options.precision = purlin_ml::tuning::Precision::Bf16;
+    options.precision = purlin_torch::tuning::Precision::Bf16;
     let model = load_model(&golden("scripted.pt"), &options).unwrap();
     let images = Tensor::ones([1, 3, 4, 4], (Kind::BFloat16, tch::Device::Cpu));
     assert_eq!(values(&model.forward(&images).unwrap()), [1.0, 1.0, 1.0]);

@@ -9,9 +9,9 @@ use purlin::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::classify::{Class, Classifier};
-use crate::inference::{BatchSizes, FailedExample, ModelHandler, RunInference, shared_model};
 use crate::models::LoadOptions;
 use crate::preprocess::Pixels;
+use purlin_inference::{BatchSizes, FailedExample, ModelHandler, RunInference, shared_model};
 
 /// The namespace of the metrics of [`ClassifyImages`].
 pub const METRICS: &str = "ClassifyImages";
