@@ -725,26 +725,31 @@ async fn the_web_port_answers() {
     let job = prepare(&mut client, impulse()).await.unwrap().preparation_id;
     run(&mut client, &job).await.unwrap();
     events(&mut client, &job).await;
-    prepare(&mut client, impulse()).await.unwrap();
-    let (one, workers, page) = (
+    let waiting = prepare(&mut client, impulse()).await.unwrap().preparation_id;
+    let (one, workers, plan, page) = (
         format!("/jobs/{job}"),
         format!("/jobs/{job}/workers"),
+        format!("/jobs/{job}/plan"),
         format!("/job/{job}"),
     );
-    for (path, expected) in [
-        (one.as_str(), "\"pcollections\":{"),
-        (&workers, "[]"),
-        (&page, "DONE"),
-        ("/health", "\"running_jobs\":0"),
-        ("/jobs", "\"state\":\"STOPPED\""),
-        ("/", "te st"),
+    let (no_plan, unknown) = (format!("/jobs/{waiting}/plan"), "/jobs/none/plan".to_owned());
+    for (path, status, expected) in [
+        (one.as_str(), 200, "\"pcollections\":{"),
+        (&workers, 200, "[]"),
+        (&plan, 200, "impulse"),
+        (&no_plan, 404, "has not been run yet"),
+        (&unknown, 404, "none"),
+        (&page, 200, "Fused plan"),
+        ("/health", 200, "\"running_jobs\":0"),
+        ("/jobs", 200, "\"state\":\"STOPPED\""),
+        ("/", 200, "te st"),
     ] {
         let mut stream = tokio::net::TcpStream::connect(service.web_url().unwrap())
             .await
             .unwrap();
         let answer = ask(&mut stream, path, "localhost").await;
         assert!(
-            answer.starts_with("HTTP/1.1 200") && answer.contains(expected),
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(expected),
             "{answer}"
         );
     }

@@ -95,6 +95,12 @@ pub(crate) trait RunningJob: Send + Sync + 'static {
         self.log().bytes()
     }
 
+    /// Its fused plan, for people: a stage, or what the runner does itself, with what it reads and makes, in each line or group of
+    /// lines. None where another system makes the plan.
+    fn plan(&self) -> Option<&str> {
+        None
+    }
+
     /// Samples of elements by PCollection id, where the back end knows some.
     async fn samples(&self) -> SampleDataResponse {
         SampleDataResponse::default()

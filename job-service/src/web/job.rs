@@ -166,6 +166,18 @@ pub(super) async fn workers(
     Ok(Json(workers.collect()))
 }
 
+/// `/jobs/{id}/plan`: the fused plan as text.
+pub(super) async fn plan(State(jobs): State<Arc<Jobs>>, Path(id): Path<String>) -> Result<String, NotFound> {
+    let job = find(&jobs, &id)?.job();
+    let Some(job) = job else {
+        return Err((StatusCode::NOT_FOUND, format!("job {id} has not been run yet")));
+    };
+    job.plan().map(str::to_owned).ok_or_else(|| {
+        let reason = format!("job {id} runs on another system, which fuses its transforms itself");
+        (StatusCode::NOT_FOUND, reason)
+    })
+}
+
 async fn statuses(job: &JobRecord) -> Vec<WorkerStatus> {
     match job.job() {
         Some(job) => job.worker_statuses().await,
@@ -223,12 +235,16 @@ pub(super) async fn page(
             escape(&status)
         )
     });
+    let plan = job.job().and_then(|job| job.plan().map(escape));
+    let plan = plan.map_or_else(String::new, |plan| {
+        format!("<h2>Fused plan</h2><pre>{plan}</pre>")
+    });
     Ok(Html(format!(
         "<!doctype html><title>{name}</title><h1>{name}</h1><p>{id}: {state} since {since}</p>\
          <h2>PCollections</h2><table border=1 cellpadding=4>\
          <tr><th>Id</th><th>Elements</th><th>Bytes of one, on average</th><th>Samples</th></tr>{collections}</table>\
          <h2>Milliseconds by transform</h2><table border=1 cellpadding=4>{times}</table>\
-         <h2>Workers</h2>{workers}",
+         <h2>Workers</h2>{workers}{plan}",
         name = escape(&job.name),
         id = escape(&job.id),
         state = state.as_str_name(),

@@ -178,6 +178,10 @@ impl RunningJob for JobHandle {
         JobHandle::kept_bytes(self)
     }
 
+    fn plan(&self) -> Option<&str> {
+        Some(JobHandle::plan(self))
+    }
+
     async fn samples(&self) -> SampleDataResponse {
         JobHandle::samples(self, Vec::new()).await
     }
