@@ -16,13 +16,13 @@ use purlin_model::{
 };
 use purlin_proto::pipeline as proto;
 use serde::Deserialize;
-use serde_yaml_ng::Value as Yaml;
+use serde_json::{Map, Value as Json};
 
 #[derive(Deserialize)]
 struct Section {
     coder: CoderYaml,
     nested: Option<bool>,
-    examples: serde_yaml_ng::Mapping,
+    examples: Map<String, Json>,
 }
 
 #[derive(Deserialize)]
@@ -69,13 +69,13 @@ fn standard_coders() {
     };
     let text = std::fs::read_to_string(&path).expect("read standard_coders.yaml");
     let mut checked: HashMap<String, usize> = HashMap::new();
-    for document in serde_yaml_ng::Deserializer::from_str(&text) {
-        let section = Section::deserialize(document).expect("read a section");
+    let sections: Vec<Section> = serde_saphyr::from_multiple(&text).expect("read the sections");
+    for section in &sections {
         let coder = parse_coder(&section.coder);
         assert_eq!(parse_spec(&coder), coder, "the spec of a coder gives the coder");
         let contexts = section.nested.map_or(vec![true, false], |nested| vec![nested]);
         for (encoded, json) in &section.examples {
-            let encoded = latin1(encoded.as_str().expect("an encoding"));
+            let encoded = latin1(encoded);
             for &nested in &contexts {
                 check_example(&section.coder, &coder, &encoded, json, nested);
                 *checked.entry(section.coder.urn.clone()).or_default() += 1;
@@ -88,7 +88,7 @@ fn standard_coders() {
     println!("{total} examples in their contexts: {checked:?}");
 }
 
-fn check_example(yaml: &CoderYaml, coder: &Coder, encoded: &[u8], json: &Yaml, nested: bool) {
+fn check_example(yaml: &CoderYaml, coder: &Coder, encoded: &[u8], json: &Json, nested: bool) {
     let context = format!("{coder}, nested {nested}, {}", encoded.escape_ascii());
     let expected = expected_value(coder, json);
 
@@ -249,20 +249,20 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-fn text(json: &Yaml) -> &str {
+fn text(json: &Json) -> &str {
     json.as_str().expect("a string")
 }
 
-fn int(json: &Yaml) -> i64 {
+fn int(json: &Json) -> i64 {
     json.as_i64().expect("an integer")
 }
 
-fn bytes(json: &Yaml) -> Bytes {
+fn bytes(json: &Json) -> Bytes {
     Bytes::copy_from_slice(text(json).as_bytes())
 }
 
 /// The value that an example's right side describes.
-fn expected_value(coder: &Coder, json: &Yaml) -> Value {
+fn expected_value(coder: &Coder, json: &Json) -> Value {
     match coder {
         Coder::Bytes => Value::Bytes(bytes(json)),
         Coder::Utf8 => Value::String(text(json).to_owned()),
@@ -274,7 +274,7 @@ fn expected_value(coder: &Coder, json: &Yaml) -> Value {
             expected_value(&kv.1, &json["value"]),
         ))),
         Coder::Iterable(element) | Coder::StateBackedIterable(element) => {
-            let values = json.as_sequence().expect("a sequence");
+            let values = json.as_array().expect("a sequence");
             Value::Iterable(
                 values
                     .iter()
@@ -321,7 +321,7 @@ fn expected_value(coder: &Coder, json: &Yaml) -> Value {
     }
 }
 
-fn window(coder: &WindowCoder, json: &Yaml) -> Window {
+fn window(coder: &WindowCoder, json: &Json) -> Window {
     match coder {
         WindowCoder::Global => Window::Global,
         WindowCoder::Interval => {
@@ -342,15 +342,15 @@ fn window(coder: &WindowCoder, json: &Yaml) -> Window {
     }
 }
 
-fn windows(coder: &WindowCoder, json: &Yaml) -> Windows {
-    json.as_sequence()
+fn windows(coder: &WindowCoder, json: &Json) -> Windows {
+    json.as_array()
         .expect("windows")
         .iter()
         .map(|json| window(coder, json))
         .collect()
 }
 
-fn header(coder: &WindowCoder, json: &Yaml) -> Header {
+fn header(coder: &WindowCoder, json: &Json) -> Header {
     Header {
         timestamp: Timestamp(int(&json["timestamp"])),
         windows: windows(coder, &json["windows"]),
@@ -358,7 +358,7 @@ fn header(coder: &WindowCoder, json: &Yaml) -> Header {
     }
 }
 
-fn pane(json: &Yaml) -> PaneInfo {
+fn pane(json: &Json) -> PaneInfo {
     PaneInfo {
         is_first: json["is_first"].as_bool().expect("a boolean"),
         is_last: json["is_last"].as_bool().expect("a boolean"),
@@ -374,12 +374,12 @@ fn pane(json: &Yaml) -> PaneInfo {
     }
 }
 
-fn expected_row(schema: &Schema, json: &Yaml) -> Value {
+fn expected_row(schema: &Schema, json: &Json) -> Value {
     let field = |field: &Field| expected_field(&field.field_type, &json[field.name.as_str()]);
     Value::Row(schema.fields().iter().map(field).collect())
 }
 
-fn expected_field(field: &FieldType, json: &Yaml) -> Value {
+fn expected_field(field: &FieldType, json: &Json) -> Value {
     if json.is_null() {
         return Value::Null;
     }
@@ -391,15 +391,15 @@ fn expected_field(field: &FieldType, json: &Yaml) -> Value {
         FieldKind::Boolean => Value::Bool(json.as_bool().expect("a boolean")),
         FieldKind::Bytes => Value::Bytes(bytes(json)),
         FieldKind::Array(element) | FieldKind::Iterable(element) => {
-            let values = json.as_sequence().expect("a sequence");
+            let values = json.as_array().expect("a sequence");
             Value::Iterable(values.iter().map(|json| expected_field(element, json)).collect())
         }
         FieldKind::Map(key, value) => {
-            let entries = json.as_mapping().expect("a map");
+            let entries = json.as_object().expect("a map");
             Value::Map(
                 entries
                     .iter()
-                    .map(|(k, v)| (expected_field(key, k), expected_field(value, v)))
+                    .map(|(k, v)| (expected_field(key, &k.as_str().into()), expected_field(value, v)))
                     .collect(),
             )
         }

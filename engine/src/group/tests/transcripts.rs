@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use purlin_model::{Timestamp, Timing, Window};
-use serde_yaml_ng::{Deserializer, Value};
+use serde_json::Value;
 
 use super::{Fired, Subject, fixed, parse_trigger};
 use crate::graph::{Accumulation, TimestampCombiner, Trigger, WindowFn, Windowing};
@@ -44,8 +44,8 @@ fn beams_trigger_transcripts_come_out() {
     // One place leaves out a blank that YAML wants and PyYAML does not.
     let text = text.replace("values:[", "values: [");
     let mut replayed = 0;
-    for document in Deserializer::from_str(&text) {
-        let spec: Value = serde::Deserialize::deserialize(document).expect("the transcripts are YAML");
+    let transcripts: Vec<Value> = serde_saphyr::from_multiple(&text).expect("the transcripts are YAML");
+    for spec in transcripts {
         let name = string(&spec, "name").expect("a transcript has a name");
         if string(&spec, "timestamp_combiner") == Some("OUTPUT_AT_EARLIEST_TRANSFORMED") {
             println!("{name}: Beam's portable model has no such timestamp combiner");
@@ -128,10 +128,10 @@ fn replay(spec: &Value, windowing: Windowing, bundling: Bundling) -> Result<(), 
         .expect("a transcript has steps");
     for step in steps {
         let (action, parameters) = step
-            .as_mapping()
+            .as_object()
             .and_then(|step| step.iter().next())
             .expect("a step");
-        let action = action.as_str().expect("a step has a name");
+        let action = action.as_str();
         if action != "expect" && !output.is_empty() {
             return Err(format!("Unexpected output {output:?} before {action}"));
         }
@@ -164,7 +164,7 @@ fn replay(spec: &Value, windowing: Windowing, bundling: Bundling) -> Result<(), 
                 output.extend(subject.advance());
             }
             "expect" => {
-                for expected in parameters.as_sequence().expect("a list of panes") {
+                for expected in parameters.as_array().expect("a list of panes") {
                     let found = output.iter().position(|fired| is_as_expected(fired, expected));
                     let found =
                         found.ok_or_else(|| format!("Unmatched output {expected:?} in {output:?}"))?;
@@ -184,7 +184,7 @@ fn replay(spec: &Value, windowing: Windowing, bundling: Bundling) -> Result<(), 
 }
 
 fn integers(list: &Value) -> Vec<i64> {
-    let list = list.as_sequence().expect("a list");
+    let list = list.as_array().expect("a list");
     list.iter()
         .map(|item| item.as_i64().expect("a whole number"))
         .collect()
@@ -196,26 +196,23 @@ fn is_as_expected(fired: &Fired, expected: &Value) -> bool {
         _ => (Timestamp::MIN.millis(), fired.window.max_timestamp().millis()),
     };
     expected
-        .as_mapping()
+        .as_object()
         .expect("a pane")
         .iter()
-        .all(|(field, value)| {
-            let field = field.as_str().expect("a field's name");
-            match field {
-                "window" => integers(value) == [bounds.0.div_euclid(1000), bounds.1.div_euclid(1000)],
-                "values" => integers(value).iter().eq(fired
-                    .values
-                    .iter()
-                    .map(|&value| value as i64)
-                    .collect::<Vec<_>>()
-                    .iter()),
-                "timestamp" => value.as_i64() == Some(fired.timestamp.millis().div_euclid(1000)),
-                "index" => value.as_i64() == Some(fired.pane.index),
-                "nonspeculative_index" => value.as_i64() == Some(fired.pane.nonspeculative_index),
-                "early" => value.as_bool() == Some(fired.pane.timing == Timing::Early),
-                "late" => value.as_bool() == Some(fired.pane.timing == Timing::Late),
-                "final" => value.as_bool() == Some(fired.pane.is_last),
-                other => panic!("{other} is no field of a pane"),
-            }
+        .all(|(field, value)| match field.as_str() {
+            "window" => integers(value) == [bounds.0.div_euclid(1000), bounds.1.div_euclid(1000)],
+            "values" => integers(value).iter().eq(fired
+                .values
+                .iter()
+                .map(|&value| value as i64)
+                .collect::<Vec<_>>()
+                .iter()),
+            "timestamp" => value.as_i64() == Some(fired.timestamp.millis().div_euclid(1000)),
+            "index" => value.as_i64() == Some(fired.pane.index),
+            "nonspeculative_index" => value.as_i64() == Some(fired.pane.nonspeculative_index),
+            "early" => value.as_bool() == Some(fired.pane.timing == Timing::Early),
+            "late" => value.as_bool() == Some(fired.pane.timing == Timing::Late),
+            "final" => value.as_bool() == Some(fired.pane.is_last),
+            other => panic!("{other} is no field of a pane"),
         })
 }
