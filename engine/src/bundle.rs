@@ -7,6 +7,7 @@ use bytes::Bytes;
 use purlin_model::{Timestamp, Window};
 
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
+use crate::event::StageId;
 use crate::event::{BundleInput, BundleResult, Split};
 use crate::graph::TransformId;
 use crate::keyed::{Fired, Span};
@@ -48,7 +49,7 @@ pub(crate) struct Retry {
 /// A bundle on a worker.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub stage: usize,
+    pub stage: StageId,
     pub worker: u32,
     pub attempt: u32,
     pub losses: u32,

@@ -122,7 +122,7 @@ impl Engine {
         for (collection, chunk) in result.outputs {
             match truncated_for {
                 Some(process) => self.enqueue_as_is(process, chunk),
-                None => self.deliver(collection.0 as usize, chunk),
+                None => self.deliver(collection, chunk),
             }
         }
         self.stages[stage].release(&work);
@@ -132,7 +132,7 @@ impl Engine {
         });
     }
 
-    fn queue_residuals(&mut self, stage: usize, residuals: Vec<Residual>, truncated: bool) {
+    fn queue_residuals(&mut self, stage: StageId, residuals: Vec<Residual>, truncated: bool) {
         for mut residual in residuals {
             let mut to = stage;
             let state = &self.stages[stage];
@@ -300,7 +300,6 @@ impl Engine {
             losses,
         });
         if !stopped {
-            let stage = StageId(u32::try_from(stage).unwrap_or(u32::MAX));
             self.actions.push(Action::SplitsStopped { stage, error });
         }
     }

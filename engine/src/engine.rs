@@ -8,14 +8,16 @@ use alloc::{format, vec};
 use bytes::Bytes;
 use purlin_model::windowed::encode_header;
 use purlin_model::{PaneInfo, Timestamp, Window};
+use typed_index_collections::{TiSlice, TiVec};
 
 use crate::bundle::Running;
 use crate::chunk::{Chunk, CollectionFormat};
 use crate::config::EngineConfig;
-use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, StateKey};
+use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, StageId, StateKey};
 use crate::fuse::{FusedGraph, Native, Plan, PlanNode, Stage};
-use crate::graph::{CollectionId, Graph, TransformId, TransformKind};
+use crate::graph::{CollectionId, EnvironmentId, Graph, TransformId, TransformKind};
 use crate::group::{GroupMergeId, Grouper};
+use crate::index::index;
 use crate::side_input::grouping_of;
 use crate::stage::{Queue, Room, StageState};
 use crate::state::StateError;
@@ -29,11 +31,11 @@ pub struct Engine {
     pub(crate) config: EngineConfig,
     pub(crate) plan: Plan,
     pub(crate) nodes: Vec<Node>,
-    pub(crate) collections: Vec<CollectionState>,
-    pub(crate) stages: Vec<StageState>,
-    pub(crate) groups: Vec<GroupState>,
+    pub(crate) collections: TiVec<CollectionId, CollectionState>,
+    pub(crate) stages: TiVec<StageId, StageState>,
+    pub(crate) groups: TiVec<GroupIndex, GroupState>,
     pub(crate) bundles: BTreeMap<BundleId, Running>,
-    pub(crate) environments: Vec<Slots>,
+    pub(crate) environments: TiVec<EnvironmentId, Slots>,
     pub(crate) requests: BTreeMap<RequestId, Request>,
     pub(crate) test_streams: TestStreams,
     pub(crate) phase: Phase,
@@ -48,13 +50,24 @@ pub struct Engine {
     pub(crate) downstream_turns: u32,
 }
 
+index! {
+    /// Index of a grouping in [`Engine::groups`].
+    pub(crate) GroupIndex
+}
+
 #[derive(Debug)]
 pub(crate) enum Node {
-    Impulse { output: usize },
-    Flatten { inputs: Vec<usize>, output: usize },
-    Group(usize),
+    Impulse {
+        output: CollectionId,
+    },
+    Flatten {
+        inputs: Vec<CollectionId>,
+        output: CollectionId,
+    },
+    Group(GroupIndex),
+    /// Index in [`TestStreams::streams`].
     TestStream(usize),
-    Stage(usize),
+    Stage(StageId),
 }
 
 #[derive(Debug)]
@@ -67,20 +80,20 @@ pub(crate) struct CollectionState {
 /// Who takes the elements of a collection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reader {
-    Stage(usize),
-    Group(usize),
+    Stage(StageId),
+    Group(GroupIndex),
     /// Flatten and redistribute hand on what they get.
-    Forward(usize),
+    Forward(CollectionId),
     /// Stage and index of its side input.
-    Side(usize, usize),
+    Side(StageId, usize),
 }
 
 #[derive(Debug)]
 pub(crate) struct GroupState {
     pub grouper: Grouper,
     pub transform: TransformId,
-    pub input: usize,
-    pub output: usize,
+    pub input: CollectionId,
+    pub output: CollectionId,
     /// The input watermark at the last look.
     pub watermark: Watermark,
     /// The input is bounded and the trigger may fire early: all of a key's elements come before it is asked.
@@ -92,7 +105,7 @@ pub(crate) struct GroupState {
     /// Whether a window of a key may fire more than once.
     pub refires: bool,
     /// Stage and index of side inputs that its firings replace the contents of.
-    pub views: Vec<(usize, usize)>,
+    pub views: Vec<(StageId, usize)>,
 }
 
 #[derive(Debug)]
@@ -124,11 +137,11 @@ impl Slots {
 #[derive(Debug)]
 pub(crate) enum Request {
     Merge {
-        group: usize,
+        group: GroupIndex,
         id: GroupMergeId,
     },
     Map {
-        stage: usize,
+        stage: StageId,
         side: usize,
         windows: Vec<Window>,
     },
@@ -179,7 +192,7 @@ impl Engine {
             config,
             plan,
             nodes: Vec::new(),
-            groups: Vec::new(),
+            groups: TiVec::new(),
             bundles: BTreeMap::new(),
             requests: BTreeMap::new(),
             test_streams: TestStreams::default(),
@@ -198,16 +211,15 @@ impl Engine {
 
     /// Makes the nodes of the plan and tells each collection who reads it. `links`: stages of splittable transforms, and those that
     /// truncate their restrictions.
-    fn connect(&mut self, links: &[(Option<usize>, Option<usize>)]) {
+    fn connect(&mut self, links: &[(Option<StageId>, Option<StageId>)]) {
         for index in 0..self.plan.nodes.len() {
             let node = match self.plan.nodes[index] {
-                PlanNode::Stage(id) => {
-                    let stage = id.0 as usize;
+                PlanNode::Stage(stage) => {
                     self.collections[self.stages[stage].input]
                         .readers
                         .push(Reader::Stage(stage));
                     for (side, view) in self.stages[stage].sides.iter().enumerate() {
-                        let readers = &mut self.collections[view.collection.0 as usize].readers;
+                        let readers = &mut self.collections[view.collection].readers;
                         readers.push(Reader::Side(stage, side));
                     }
                     Node::Stage(stage)
@@ -217,7 +229,7 @@ impl Engine {
             self.nodes.push(node);
         }
         self.connect_firings();
-        for stage in 0..self.stages.len() {
+        for stage in self.stages.keys() {
             if self.stages[stage].splittable {
                 self.stages[stage].downstream = self.downstream_of(stage);
             }
@@ -237,11 +249,11 @@ impl Engine {
     }
 
     /// Stages that process what a stage makes, or what is made of that. Readers of a side input are none.
-    fn downstream_of(&self, stage: usize) -> Vec<usize> {
-        let mut found = vec![false; self.stages.len()];
-        let mut seen = vec![false; self.collections.len()];
-        let outputs = |stage: usize| self.plan.stages[stage].outputs.iter().map(|id| id.0 as usize);
-        let mut next: Vec<usize> = outputs(stage).collect();
+    fn downstream_of(&self, stage: StageId) -> Vec<StageId> {
+        let mut found: TiVec<StageId, bool> = vec![false; self.stages.len()].into();
+        let mut seen: TiVec<CollectionId, bool> = vec![false; self.collections.len()].into();
+        let outputs = |stage: StageId| self.plan.stages[stage].outputs.iter().copied();
+        let mut next: Vec<CollectionId> = outputs(stage).collect();
         while let Some(collection) = next.pop() {
             if core::mem::replace(&mut seen[collection], true) {
                 continue;
@@ -258,7 +270,7 @@ impl Engine {
                 }
             }
         }
-        (0..found.len()).filter(|&stage| found[stage]).collect()
+        found.keys().filter(|&stage| found[stage]).collect()
     }
 
     /// Tells side inputs apart whose windows may fire more than once.
@@ -266,13 +278,14 @@ impl Engine {
         if !self.groups.iter().any(|group| group.refires) {
             return;
         }
-        let mut producers = vec![None; self.graph.collections.len()];
-        for (index, transform) in self.graph.transforms.iter().enumerate() {
-            for output in &transform.outputs {
-                producers[output.0 as usize] = Some(index);
+        let mut producers: TiVec<CollectionId, Option<TransformId>> =
+            vec![None; self.graph.collections.len()].into();
+        for (id, transform) in self.graph.transforms.iter_enumerated() {
+            for &output in &transform.outputs {
+                producers[output] = Some(id);
             }
         }
-        for (stage, state) in self.stages.iter_mut().enumerate() {
+        for (stage, state) in self.stages.iter_mut_enumerated() {
             for (side, view) in state.sides.iter_mut().enumerate() {
                 let grouping = grouping_of(&self.graph, &producers, view.collection);
                 let mut groups = self.groups.iter_mut();
@@ -286,15 +299,15 @@ impl Engine {
     }
 
     fn connect_native(&mut self, id: TransformId, native: Native) -> Node {
-        let transform = &self.graph.transforms[id.0 as usize];
-        let inputs: Vec<usize> = transform.inputs.iter().map(|id| id.0 as usize).collect();
-        let output = transform.outputs.first().map_or(0, |id| id.0 as usize);
+        let transform = &self.graph.transforms[id];
+        let inputs = transform.inputs.clone();
+        // Checked when the graph was: there is one.
+        let output = transform.outputs.first().copied().unwrap_or(CollectionId(0));
         match (native, &transform.kind) {
             (Native::Impulse, _) => Node::Impulse { output },
             (Native::GroupByKey, _) => {
-                let input = inputs.first().copied().unwrap_or(0);
+                let input = inputs.first().copied().unwrap_or(CollectionId(0));
                 let collection = &self.graph.collections[input];
-                let group = self.groups.len();
                 // Checked when the graph was: the input is of pairs.
                 let (key, value) = match collection.coder.as_kv() {
                     Some((key, value)) => (key.clone(), value.clone()),
@@ -309,7 +322,7 @@ impl Engine {
                 let early = collection.windowing.trigger.fires_early();
                 let waits_for_all = bounded && early;
                 let refires = (early && !bounded) || collection.windowing.allowed_lateness_ms > 0;
-                self.groups.push(GroupState {
+                let group = self.groups.push_and_get_key(GroupState {
                     grouper,
                     transform: id,
                     input,
@@ -342,8 +355,8 @@ impl Engine {
         &self.graph
     }
 
-    /// The stages; a [`crate::StageId`] is an index.
-    pub fn stages(&self) -> &[Stage] {
+    /// The stages.
+    pub fn stages(&self) -> &TiSlice<StageId, Stage> {
         &self.plan.stages
     }
 
@@ -355,7 +368,7 @@ impl Engine {
     /// How elements of a collection are encoded, for [`Chunk::scan`].
     pub fn format(&self, collection: CollectionId) -> Option<&CollectionFormat> {
         self.collections
-            .get(collection.0 as usize)
+            .get(collection)
             .map(|collection| &collection.format)
     }
 

@@ -9,14 +9,16 @@ use purlin_model::{Timestamp, Window};
 
 use crate::chunk::Chunk;
 use crate::graph::{CollectionId, TestStreamEvent, TransformId};
+use crate::index::index;
 
 /// Names a bundle for the life of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BundleId(pub u64);
 
-/// Index of a stage in [`crate::Engine::stages`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StageId(pub u32);
+index! {
+    /// Index of a stage in [`crate::Engine::stages`].
+    pub StageId
+}
 
 /// Names a question to an SDK (merging or mapping of custom windows).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

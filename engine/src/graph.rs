@@ -8,28 +8,34 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 pub use purlin_model::{Accumulation, PaneEmission, TimestampCombiner, TimestampTransform, Trigger};
 use purlin_model::{Coder, CustomWindows, Timestamp, WindowCoder};
+use typed_index_collections::TiVec;
 
-/// Index of a transform in [`Graph::transforms`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TransformId(pub u32);
+use crate::index::index;
 
-/// Index of a PCollection in [`Graph::collections`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CollectionId(pub u32);
+index! {
+    /// Index of a transform in [`Graph::transforms`].
+    pub TransformId
+}
 
-/// Index of an environment in [`Graph::environments`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EnvironmentId(pub u32);
+index! {
+    /// Index of a PCollection in [`Graph::collections`].
+    pub CollectionId
+}
+
+index! {
+    /// Index of an environment in [`Graph::environments`].
+    pub EnvironmentId
+}
 
 /// A pipeline as the engine sees it.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     /// All leaf transforms, in any order; the graph must be acyclic.
-    pub transforms: Vec<Transform>,
+    pub transforms: TiVec<TransformId, Transform>,
     /// All PCollections.
-    pub collections: Vec<Collection>,
+    pub collections: TiVec<CollectionId, Collection>,
     /// Where user code runs.
-    pub environments: Vec<Environment>,
+    pub environments: TiVec<EnvironmentId, Environment>,
 }
 
 impl Graph {

@@ -21,6 +21,7 @@ pub mod fuse;
 pub mod graph;
 pub(crate) mod group;
 mod hash;
+mod index;
 mod keyed;
 mod route;
 mod schedule;

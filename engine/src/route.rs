@@ -7,15 +7,16 @@ use alloc::vec::Vec;
 use purlin_model::{Timestamp, Window};
 
 use crate::chunk::Chunk;
-use crate::engine::{Engine, GroupState, Node, Phase, Reader, Request};
-use crate::event::{Action, RequestId};
+use crate::engine::{Engine, GroupIndex, GroupState, Node, Phase, Reader, Request};
+use crate::event::{Action, RequestId, StageId};
+use crate::graph::CollectionId;
 use crate::group::GroupError;
 use crate::stage::Queue;
 use crate::test_stream::Step;
 
 impl Engine {
     /// Hands elements to all that read a collection.
-    pub(crate) fn deliver(&mut self, collection: usize, chunk: Chunk) {
+    pub(crate) fn deliver(&mut self, collection: CollectionId, chunk: Chunk) {
         if chunk.count == 0 {
             return;
         }
@@ -37,7 +38,7 @@ impl Engine {
     }
 
     /// Hands elements to a grouping.
-    fn group(&mut self, group: usize, chunk: &Chunk) {
+    fn group(&mut self, group: GroupIndex, chunk: &Chunk) {
         let state = &mut self.groups[group];
         state.changed = true;
         let taken = state.grouper.ingest(chunk, self.now, state.watermark.get());
@@ -46,7 +47,7 @@ impl Engine {
 
     /// Hands elements to a grouping, each after what the one before has fired. Those whose windows have ended come last, and
     /// together: what they fire corrects what was told, once.
-    fn group_one_by_one(&mut self, group: usize, chunk: &Chunk) {
+    fn group_one_by_one(&mut self, group: GroupIndex, chunk: &Chunk) {
         let format = self.collections[self.groups[group].input].format.clone();
         let watermark = self.groups[group].watermark.get();
         let mut late = Vec::new();
@@ -88,21 +89,21 @@ impl Engine {
     }
 
     /// Whether a grouping could do what it was to do; where not, the job fails.
-    fn grouped(&mut self, group: usize, done: Result<(), GroupError>) -> bool {
+    fn grouped(&mut self, group: GroupIndex, done: Result<(), GroupError>) -> bool {
         if let Err(error) = &done {
             self.fail_group(group, error);
         }
         done.is_ok()
     }
 
-    fn fail_group(&mut self, group: usize, error: &dyn core::fmt::Display) {
-        let transform = self.groups[group].transform.0 as usize;
+    fn fail_group(&mut self, group: GroupIndex, error: &dyn core::fmt::Display) {
+        let transform = self.groups[group].transform;
         let name = &self.graph.transforms[transform].name;
         self.fail(format!("transform \"{name}\": {error}"));
     }
 
     /// Hands what a grouping fires to all that read it.
-    fn deliver_firings(&mut self, group: usize, out: Vec<Chunk>) {
+    fn deliver_firings(&mut self, group: GroupIndex, out: Vec<Chunk>) {
         let output = self.groups[group].output;
         for chunk in out {
             self.note_firings(group, &chunk);
@@ -111,7 +112,7 @@ impl Engine {
     }
 
     /// Puts elements into a stage's queue, or, when the job drains, where they go then.
-    pub(crate) fn enqueue(&mut self, stage: usize, chunk: Chunk) {
+    pub(crate) fn enqueue(&mut self, stage: StageId, chunk: Chunk) {
         let state = &self.stages[stage];
         if self.phase == Phase::Draining && state.splittable {
             match state.truncate {
@@ -123,7 +124,7 @@ impl Engine {
         self.enqueue_as_is(stage, chunk);
     }
 
-    pub(crate) fn enqueue_as_is(&mut self, stage: usize, chunk: Chunk) {
+    pub(crate) fn enqueue_as_is(&mut self, stage: StageId, chunk: Chunk) {
         let collections = &self.collections;
         let taken = self.stages[stage].enqueue(chunk, |side| collections[side].watermark.get());
         if let Err(error) = taken {
@@ -152,10 +153,8 @@ impl Engine {
                     &Node::Group(group) => self.advance_group(group),
                     &Node::TestStream(stream) => {
                         let stream = &self.test_streams.streams[stream];
-                        for (output, watermark) in stream.outputs.iter().zip(&stream.watermarks) {
-                            self.collections[output.0 as usize]
-                                .watermark
-                                .advance(watermark.get());
+                        for (&output, watermark) in stream.outputs.iter().zip(&stream.watermarks) {
+                            self.collections[output].watermark.advance(watermark.get());
                         }
                     }
                     &Node::Stage(stage) => self.advance_stage(stage),
@@ -164,14 +163,14 @@ impl Engine {
         }
     }
 
-    fn upstream(&self, inputs: &[usize]) -> Timestamp {
+    fn upstream(&self, inputs: &[CollectionId]) -> Timestamp {
         let watermarks = inputs
             .iter()
             .map(|input| self.collections[*input].watermark.get());
         watermarks.min().unwrap_or(Timestamp::MAX)
     }
 
-    fn advance_group(&mut self, group: usize) {
+    fn advance_group(&mut self, group: GroupIndex) {
         let state = &mut self.groups[group];
         let to = self.collections[state.input].watermark.get();
         let grouper = &mut state.grouper;
@@ -208,17 +207,16 @@ impl Engine {
                 continue;
             }
             self.requests.insert(request, Request::Merge { group, id });
-            let collection = crate::graph::CollectionId(input as u32);
             self.actions.push(Action::MergeWindows {
                 request,
-                collection,
+                collection: input,
                 windows,
             });
         }
     }
 
     /// Tells the side inputs that read what a grouping fires which keys did.
-    fn note_firings(&mut self, group: usize, chunk: &Chunk) {
+    fn note_firings(&mut self, group: GroupIndex, chunk: &Chunk) {
         let GroupState {
             output, ref views, ..
         } = self.groups[group];
@@ -243,7 +241,7 @@ impl Engine {
         }
     }
 
-    fn advance_stage(&mut self, stage: usize) {
+    fn advance_stage(&mut self, stage: StageId) {
         let ahead = self.ahead();
         let collections = &self.collections;
         let state = &mut self.stages[stage];
@@ -274,13 +272,13 @@ impl Engine {
             return self.fail(error);
         }
         for index in 0..self.plan.stages[stage].outputs.len() {
-            let output = self.plan.stages[stage].outputs[index].0 as usize;
+            let output = self.plan.stages[stage].outputs[index];
             self.collections[output].watermark.advance(to);
         }
         self.ask_mappings(stage);
     }
 
-    fn ask_mappings(&mut self, stage: usize) {
+    fn ask_mappings(&mut self, stage: StageId) {
         for side in 0..self.stages[stage].sides.len() {
             let windows = core::mem::take(&mut self.stages[stage].sides[side].to_ask);
             if windows.is_empty() {
@@ -341,9 +339,9 @@ impl Engine {
         match step {
             Step::Elements(collection, chunk) => {
                 // The events of a stream come as their watermark allows; a chunk of them may be malformed.
-                let format = &self.collections[collection.0 as usize].format;
+                let format = &self.collections[collection].format;
                 match Chunk::scan(chunk.data.clone(), format) {
-                    Ok(chunk) => self.deliver(collection.0 as usize, chunk),
+                    Ok(chunk) => self.deliver(collection, chunk),
                     Err(error) => self.fail(format!("a TestStream: {error}")),
                 }
             }
@@ -352,7 +350,7 @@ impl Engine {
                 self.now = self.now.max(at);
             }
             Step::BadOutput(transform, output) => {
-                let name = self.graph.transforms[transform.0 as usize].name.clone();
+                let name = self.graph.transforms[transform].name.clone();
                 self.fail(format!(
                     "TestStream \"{name}\" has events for output {output}, which it does not have"
                 ));
@@ -384,7 +382,8 @@ impl Engine {
 
     /// Whether everything was processed.
     pub(crate) fn is_done(&self) -> bool {
-        let at_end = |collection: usize| self.collections[collection].watermark.get() == Timestamp::MAX;
+        let at_end =
+            |collection: CollectionId| self.collections[collection].watermark.get() == Timestamp::MAX;
         let ended = self.nodes.iter().all(|node| match node {
             Node::Impulse { output } | Node::Flatten { output, .. } => at_end(*output),
             Node::Group(group) => at_end(self.groups[*group].output),
@@ -408,7 +407,7 @@ impl Engine {
             Node::Group(group) => {
                 let state = &self.groups[*group];
                 let at = self.collections[state.output].watermark.get();
-                let name = &self.graph.transforms[state.transform.0 as usize].name;
+                let name = &self.graph.transforms[state.transform].name;
                 (at != Timestamp::MAX).then(|| {
                     let (input, hold) = (state.watermark.get(), state.grouper.hold());
                     format!("GroupByKey \"{name}\": input watermark {input}, output watermark {at}, held at {hold}")
@@ -434,7 +433,7 @@ impl Engine {
         }
         self.phase = Phase::Draining;
         self.test_streams.drain();
-        for stage in 0..self.stages.len() {
+        for stage in self.stages.keys() {
             let state = &mut self.stages[stage];
             if let Queue::Keyed(queue) = &mut state.queue {
                 queue.drain();

@@ -5,10 +5,12 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 
 use purlin_model::Timestamp;
+use typed_index_collections::TiVec;
 
 use crate::bundle::{Retry, Running};
 use crate::engine::{Engine, Node, Phase};
 use crate::event::{Action, Bundle, BundleId, StageId};
+use crate::graph::EnvironmentId;
 use crate::state::Overlay;
 
 /// After so many bundles the stages upstream have a turn.
@@ -104,7 +106,7 @@ impl Engine {
 
     /// Whether a source outruns what follows. No stage waits for another in a circle: what is queued behind it can be
     /// processed without it, and what is itself a source, with work for ever, does not count.
-    fn is_held_back(&self, stage: usize) -> bool {
+    fn is_held_back(&self, stage: StageId) -> bool {
         let state = &self.stages[stage];
         if self.phase != Phase::Running || !state.is_endless() {
             return false;
@@ -116,7 +118,7 @@ impl Engine {
         queued.sum::<u64>() > self.config.max_queued_bytes
     }
 
-    fn start_bundle(&mut self, stage: usize, retry: Retry) {
+    fn start_bundle(&mut self, stage: StageId, retry: Retry) {
         let Retry {
             work,
             attempt,
@@ -128,7 +130,7 @@ impl Engine {
         let state_token = self.state_token(stage, worker);
         let bundle = Bundle {
             id,
-            stage: StageId(stage as u32),
+            stage,
             worker,
             attempt,
             input: work.input(),
@@ -161,7 +163,7 @@ impl Engine {
     }
 
     /// The worker with most room; for a stage with state the last one, whose caches are warm, if it is as good.
-    fn choose_worker(&self, stage: usize) -> u32 {
+    fn choose_worker(&self, stage: StageId) -> u32 {
         let state = &self.stages[stage];
         let slots = &self.environments[state.environment];
         let last = state.state_token.map(|(worker, _)| worker as usize);
@@ -170,7 +172,7 @@ impl Engine {
     }
 
     /// A cache of user state is good as long as all of a stage's bundles succeed on one worker.
-    fn state_token(&mut self, stage: usize, worker: u32) -> u64 {
+    fn state_token(&mut self, stage: StageId, worker: u32) -> u64 {
         match self.stages[stage].state_token {
             Some((last, token)) if last == worker => token,
             _ => {
@@ -181,7 +183,7 @@ impl Engine {
         }
     }
 
-    fn side_input_tokens(&mut self, stage: usize) -> Vec<(crate::graph::TransformId, String, u64)> {
+    fn side_input_tokens(&mut self, stage: StageId) -> Vec<(crate::graph::TransformId, String, u64)> {
         let mut tokens = Vec::new();
         for side in 0..self.stages[stage].sides.len() {
             if self.stages[stage].sides[side].changed {
@@ -203,7 +205,8 @@ impl Engine {
         }
         let draining = self.phase == Phase::Draining;
         let mut asked = Vec::new();
-        let mut stragglers: Vec<Vec<(BundleId, Straggler)>> = vec![Vec::new(); self.environments.len()];
+        let mut stragglers: TiVec<EnvironmentId, Vec<(BundleId, Straggler)>> =
+            vec![Vec::new(); self.environments.len()].into();
         for (&id, running) in &self.bundles {
             let state = &self.stages[running.stage];
             let Some(done) = running.elements_done else {
@@ -232,7 +235,7 @@ impl Engine {
                 stragglers[state.environment].push((id, straggler));
             }
         }
-        for (environment, stragglers) in stragglers.into_iter().enumerate() {
+        for (environment, stragglers) in stragglers.into_iter_enumerated() {
             let mut idle = self.environments[environment].free();
             let mut others = stragglers.len() as u64;
             for (id, straggler) in stragglers {
@@ -284,7 +287,7 @@ impl Engine {
     }
 
     /// Whether there is no slot for what waits of the stage's environment, or the stage is held back.
-    fn is_waited_for(&self, stage: usize) -> bool {
+    fn is_waited_for(&self, stage: StageId) -> bool {
         let environment = self.stages[stage].environment;
         let mut same = self
             .stages

@@ -12,6 +12,7 @@ use core::hash::{Hash, Hasher};
 use bytes::Bytes;
 use purlin_model::{Coder, DecodeError, PaneInfo, Timestamp, Timing, WalkedElement, Window, Windows, expiry};
 use rustc_hash::FxHasher;
+use typed_index_collections::TiSlice;
 
 use crate::hash::FxHashSet;
 
@@ -87,22 +88,22 @@ fn stands_for_no_key(coder: &Coder, key: &[u8]) -> bool {
 /// way. `None` where there is none, or more than one. `producers`: by collection, who makes it.
 pub(crate) fn grouping_of(
     graph: &Graph,
-    producers: &[Option<usize>],
+    producers: &TiSlice<CollectionId, Option<TransformId>>,
     collection: CollectionId,
 ) -> Option<TransformId> {
-    let window_fn = |id: CollectionId| &graph.collections[id.0 as usize].windowing.window_fn;
+    let window_fn = |id: CollectionId| &graph.collections[id].windowing.window_fn;
     let (mut found, mut seen, mut open) = (None, BTreeSet::new(), vec![collection]);
     while let Some(id) = open.pop() {
         if !seen.insert(id) || window_fn(id) != window_fn(collection) {
             continue;
         }
-        let Some(producer) = producers[id.0 as usize] else {
+        let Some(producer) = producers[id] else {
             continue;
         };
         let transform = &graph.transforms[producer];
         match transform.kind {
             TransformKind::GroupByKey if found.is_some() => return None,
-            TransformKind::GroupByKey => found = Some(TransformId(producer as u32)),
+            TransformKind::GroupByKey => found = Some(producer),
             _ => open.extend(&transform.inputs),
         }
     }

@@ -12,9 +12,9 @@ use purlin_model::{Timer, TimerCoder, Timestamp, Window, Windows};
 use crate::bundle::{Retry, Work};
 use crate::chunk::{Chunk, ChunkError, CollectionFormat};
 use crate::config::EngineConfig;
-use crate::event::Residual;
+use crate::event::{Residual, StageId};
 use crate::fuse::Stage;
-use crate::graph::{Graph, TransformKind};
+use crate::graph::{CollectionId, EnvironmentId, Graph, TransformKind};
 use crate::keyed::{KeyedQueue, KeyedSpec, StageHolds};
 use crate::side_input::{Blocked, SideView};
 use crate::stage_queue::PlainQueue;
@@ -45,8 +45,8 @@ pub(crate) struct Room {
 #[derive(Debug)]
 pub(crate) struct StageState {
     pub name: String,
-    pub environment: usize,
-    pub input: usize,
+    pub environment: EnvironmentId,
+    pub input: CollectionId,
     pub format: CollectionFormat,
     pub queue: Queue,
     /// Elements that wait or are processed: hold the input watermark.
@@ -74,27 +74,27 @@ pub(crate) struct StageState {
     /// A splittable transform that has left work for later of its own accord.
     pub self_resumes: bool,
     /// Of a splittable transform: the stages that process what it makes.
-    pub downstream: Vec<usize>,
+    pub downstream: Vec<StageId>,
     /// The stage that truncates restrictions for this one.
-    pub truncate: Option<usize>,
+    pub truncate: Option<StageId>,
     /// The stage whose restrictions this one truncates.
-    pub truncates: Option<usize>,
+    pub truncates: Option<StageId>,
 }
 
 impl StageState {
     pub fn new(graph: &Graph, stage: &Stage, config: &EngineConfig) -> StageState {
-        let collection = &graph.collections[stage.input.0 as usize];
+        let collection = &graph.collections[stage.input];
         let format = CollectionFormat::from(collection);
         let mut sides = Vec::new();
         let scripted = graph.is_scripted();
         for &(id, index) in &stage.side_inputs {
-            if let TransformKind::User(user) = &graph.transforms[id.0 as usize].kind {
+            if let TransformKind::User(user) = &graph.transforms[id].kind {
                 let side = &user.side_inputs[index];
                 sides.push(SideView::new(
                     id,
                     index,
                     side,
-                    &graph.collections[side.collection.0 as usize],
+                    &graph.collections[side.collection],
                     scripted,
                 ));
             }
@@ -102,11 +102,11 @@ impl StageState {
         let keyed = stage.stateful.and_then(|id| keyed_spec(graph, stage, config, id));
         let output = stage
             .splittable
-            .and_then(|id| graph.transforms[id.0 as usize].outputs.first());
+            .and_then(|id| graph.transforms[id].outputs.first());
         StageState {
             name: stage.name.clone(),
-            environment: stage.environment.map_or(0, |id| id.0 as usize),
-            input: stage.input.0 as usize,
+            environment: stage.environment.unwrap_or(EnvironmentId(0)),
+            input: stage.input,
             format,
             queue: match keyed {
                 Some(spec) => Queue::Keyed(Box::new(KeyedQueue::new(spec))),
@@ -126,7 +126,7 @@ impl StageState {
             allowed_lateness_ms: collection.windowing.allowed_lateness_ms.max(0),
             splittable: stage.splittable.is_some(),
             splits_stopped: false,
-            unbounded: output.is_some_and(|id| !graph.collections[id.0 as usize].bounded),
+            unbounded: output.is_some_and(|id| !graph.collections[*id].bounded),
             self_resumes: false,
             downstream: Vec::new(),
             truncate: None,
@@ -150,7 +150,7 @@ impl StageState {
     pub fn enqueue(
         &mut self,
         chunk: Chunk,
-        side_watermark: impl Fn(usize) -> Timestamp,
+        side_watermark: impl Fn(CollectionId) -> Timestamp,
     ) -> Result<(), ChunkError> {
         if chunk.count == 0 {
             return Ok(());
@@ -158,7 +158,7 @@ impl StageState {
         let all_ready = self
             .sides
             .iter()
-            .all(|side| side.is_ready_for_all(side_watermark(side.collection.0 as usize)));
+            .all(|side| side.is_ready_for_all(side_watermark(side.collection)));
         if all_ready {
             return self.enqueue_ready(chunk);
         }
@@ -206,7 +206,7 @@ impl StageState {
     }
 
     /// Lets elements go whose side inputs are ready now.
-    pub fn unblock(&mut self, side_watermark: impl Fn(usize) -> Timestamp) -> Result<(), ChunkError> {
+    pub fn unblock(&mut self, side_watermark: impl Fn(CollectionId) -> Timestamp) -> Result<(), ChunkError> {
         if self.blocked.is_empty() {
             return Ok(());
         }
@@ -485,12 +485,12 @@ impl StageState {
 fn windows_ready(
     sides: &mut [SideView],
     windows: &[Window],
-    watermark: &impl Fn(usize) -> Timestamp,
+    watermark: &impl Fn(CollectionId) -> Timestamp,
 ) -> bool {
     // Every side input is looked at, so that all questions to the SDK are asked at once.
     let mut ready = true;
     for side in sides {
-        let at = watermark(side.collection.0 as usize);
+        let at = watermark(side.collection);
         for window in windows {
             ready &= side.is_ready(window, at);
         }
@@ -504,10 +504,10 @@ fn keyed_spec(
     config: &EngineConfig,
     id: crate::graph::TransformId,
 ) -> Option<KeyedSpec> {
-    let TransformKind::User(user) = &graph.transforms[id.0 as usize].kind else {
+    let TransformKind::User(user) = &graph.transforms[id].kind else {
         return None;
     };
-    let collection = &graph.collections[stage.input.0 as usize];
+    let collection = &graph.collections[stage.input];
     let mut key = collection.coder.as_kv()?.0;
     if user.splittable {
         // A sized element and restriction is ((element, restriction), size), and the element is the keyed pair.

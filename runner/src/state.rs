@@ -256,7 +256,7 @@ fn response(data: Bytes, continuation_token: Bytes) -> state_response::Response 
 
 /// The coder of what a side input's pieces hold one after the other.
 fn side_input_coder(engine: &purlin_engine::Engine, key: &SideInputKey) -> Option<Coder> {
-    let transform = engine.graph().transforms.get(key.transform.0 as usize)?;
+    let transform = engine.graph().transforms.get(key.transform)?;
     let purlin_engine::TransformKind::User(user) = &transform.kind else {
         return None;
     };

@@ -27,7 +27,7 @@ fn read(name: &str) -> Pipeline {
 
 /// A coder of a descriptor, spelled out.
 fn coder(plan: &Plan, stage: usize, id: &str) -> String {
-    let descriptor = &plan.stages()[stage].descriptor;
+    let descriptor = &plan.stages().raw[stage].descriptor;
     let coder = descriptor
         .coders
         .get(id)
@@ -431,7 +431,7 @@ fn endpoints_are_filled_in_for_each_worker() {
     builder.collection("groups", "grouped");
     builder.par_do("Make", "start", &["out"]);
     let plan = plan(&builder.pipeline, &options()).unwrap();
-    let stage = &plan.stages()[0];
+    let stage = &plan.stages().raw[0];
     let at = |url: &str| pipeline::ApiServiceDescriptor {
         url: url.to_owned(),
         authentication: None,
@@ -482,7 +482,7 @@ fn timers_and_map_states_are_sent_in_coders_that_the_runner_reads() {
         .iter()
         .position(|stage| stage.name == "Keep")
         .unwrap();
-    let descriptor = &plan.stages()[number].descriptor;
+    let descriptor = &plan.stages().raw[number].descriptor;
     let sent =
         ParDoPayload::decode(&descriptor.transforms["Keep"].spec.as_ref().unwrap().payload[..]).unwrap();
     let timer = &sent.timer_family_specs["t"].timer_family_coder_id;

@@ -6,9 +6,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use typed_index_collections::TiSlice;
+
 use super::plan::{Plan, Stage};
 use super::validate::{GraphFault, GraphProblem, validate};
 use crate::config::EngineConfig;
+use crate::event::StageId;
 use crate::graph::{Graph, TransformId, TransformKind};
 
 /// A graph with the stages that were made of it, and the settings that these depend on. [`crate::Engine::new`] runs it.
@@ -49,15 +52,14 @@ impl FusedGraph {
         &self.graph
     }
 
-    /// The stages; a [`crate::StageId`] is an index.
-    pub fn stages(&self) -> &[Stage] {
+    /// The stages.
+    pub fn stages(&self) -> &TiSlice<StageId, Stage> {
         &self.plan.stages
     }
 
     /// Index of the stage of a transform.
-    pub(crate) fn stage_of(&self, id: TransformId) -> Option<usize> {
-        let mut stages = self.plan.stages.iter();
-        stages.position(|stage| stage.transforms.contains(&id))
+    pub(crate) fn stage_of(&self, id: TransformId) -> Option<StageId> {
+        self.plan.stages.position(|stage| stage.transforms.contains(&id))
     }
 
     /// What truncates restrictions emits them to the engine, even if no transform reads them.
@@ -65,7 +67,7 @@ impl FusedGraph {
         for &id in truncates {
             let Some(stage) = self.stage_of(id) else { continue };
             let outputs = &mut self.plan.stages[stage].outputs;
-            for output in &self.graph.transforms[id.0 as usize].outputs {
+            for output in &self.graph.transforms[id].outputs {
                 if !outputs.contains(output) {
                     outputs.push(*output);
                 }
@@ -93,7 +95,7 @@ impl fmt::Display for FusedGraph {
 }
 
 fn check_truncates(graph: &Graph, config: &EngineConfig) -> Vec<GraphProblem> {
-    let transform = |id: TransformId| graph.transforms.get(id.0 as usize);
+    let transform = |id: TransformId| graph.transforms.get(id);
     let user = |id: TransformId| match transform(id).map(|t| &t.kind) {
         Some(TransformKind::User(user)) => Some(user),
         _ => None,

@@ -5,8 +5,10 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use typed_index_collections::{TiSlice, TiVec};
+
 use super::plan::{Native, Plan, PlanNode, Stage};
-use super::validate::{Checked, GraphFault, GraphProblem, producer_name, side_collections};
+use super::validate::{Checked, GraphFault, GraphProblem, Producers, producer_name, side_collections};
 use crate::event::StageId;
 use crate::graph::{CollectionId, EnvironmentId, Graph, TransformId, TransformKind, UserTransform, WindowFn};
 
@@ -22,10 +24,10 @@ fn is_root(user: &UserTransform) -> bool {
 
 struct Fusion<'a> {
     graph: &'a Graph,
-    producers: Vec<Option<TransformId>>,
+    producers: TiVec<CollectionId, Option<TransformId>>,
     /// Stage of each user transform.
-    stage_of: Vec<Option<usize>>,
-    stages: Vec<Building>,
+    stage_of: TiVec<TransformId, Option<StageId>>,
+    stages: TiVec<StageId, Building>,
 }
 
 struct Building {
@@ -44,8 +46,8 @@ pub(crate) fn fuse(
     let mut fusion = Fusion {
         graph,
         producers: checked.producers,
-        stage_of: vec![None; graph.transforms.len()],
-        stages: Vec::new(),
+        stage_of: vec![None; graph.transforms.len()].into(),
+        stages: TiVec::new(),
     };
     for &id in &checked.order {
         fusion.place(id, alone.contains(&id));
@@ -55,7 +57,7 @@ pub(crate) fn fuse(
 
 impl Fusion<'_> {
     fn place(&mut self, id: TransformId, alone: bool) {
-        let transform = &self.graph.transforms[id.0 as usize];
+        let transform = &self.graph.transforms[id];
         let TransformKind::User(user) = &transform.kind else {
             return;
         };
@@ -66,11 +68,11 @@ impl Fusion<'_> {
         let mut home = None;
         if !root {
             let producer = self.producer_stage(input);
-            let siblings = (0..self.stages.len()).filter(|&stage| {
+            let siblings = self.stages.keys().filter(|&stage| {
                 let stage = &self.stages[stage];
                 stage.input == input && !stage.rooted
             });
-            let candidates: Vec<usize> = producer.into_iter().chain(siblings).collect();
+            let candidates: Vec<StageId> = producer.into_iter().chain(siblings).collect();
             home = candidates.into_iter().find(|&stage| self.fits(stage, id, user));
         }
         let stage = home.unwrap_or_else(|| {
@@ -80,36 +82,35 @@ impl Fusion<'_> {
                 transforms: Vec::new(),
                 rooted: root,
             };
-            self.stages.push(building);
-            self.stages.len() - 1
+            self.stages.push_and_get_key(building)
         });
         let building = &mut self.stages[stage];
         building.transforms.push(id);
         building.environment = building.environment.or(user.environment);
-        self.stage_of[id.0 as usize] = Some(stage);
+        self.stage_of[id] = Some(stage);
     }
 
-    fn producer_stage(&self, collection: CollectionId) -> Option<usize> {
-        let producer = self.producers[collection.0 as usize]?;
-        self.stage_of[producer.0 as usize]
+    fn producer_stage(&self, collection: CollectionId) -> Option<StageId> {
+        let producer = self.producers[collection]?;
+        self.stage_of[producer]
     }
 
     /// Same environment, no side input that depends on the stage, and none that waits for windows the stage's input does
     /// not have.
-    fn fits(&self, stage: usize, id: TransformId, user: &UserTransform) -> bool {
+    fn fits(&self, stage: StageId, id: TransformId, user: &UserTransform) -> bool {
         let same = match (self.stages[stage].environment, user.environment) {
             (Some(theirs), Some(ours)) => theirs == ours,
             _ => true,
         };
-        let transform = &self.graph.transforms[id.0 as usize];
+        let transform = &self.graph.transforms[id];
         same && self.sees_windows(stage, id, user)
             && !side_collections(transform).any(|side| self.depends(side, stage))
     }
 
     /// Whether the windows of the stage's input tell which windows of side inputs an element waits for.
-    fn sees_windows(&self, stage: usize, id: TransformId, user: &UserTransform) -> bool {
-        let collection = |id: CollectionId| &self.graph.collections[id.0 as usize];
-        let own = self.graph.transforms[id.0 as usize].inputs.first();
+    fn sees_windows(&self, stage: StageId, id: TransformId, user: &UserTransform) -> bool {
+        let collection = |id: CollectionId| &self.graph.collections[id];
+        let own = self.graph.transforms[id].inputs.first();
         let own = own.map(|id| collection(*id));
         let theirs = collection(self.stages[stage].input);
         let alike = own.is_none_or(|own| {
@@ -123,27 +124,27 @@ impl Fusion<'_> {
     }
 
     /// Whether a collection is made by the stage or by anything that needs the stage.
-    fn depends(&self, collection: CollectionId, stage: usize) -> bool {
-        let mut seen = vec![false; self.graph.transforms.len()];
+    fn depends(&self, collection: CollectionId, stage: StageId) -> bool {
+        let mut seen: TiVec<TransformId, bool> = vec![false; self.graph.transforms.len()].into();
         let mut open = vec![collection];
         while let Some(collection) = open.pop() {
-            let Some(producer) = self.producers[collection.0 as usize] else {
+            let Some(producer) = self.producers[collection] else {
                 continue;
             };
-            if core::mem::replace(&mut seen[producer.0 as usize], true) {
+            if core::mem::replace(&mut seen[producer], true) {
                 continue;
             }
-            match self.stage_of[producer.0 as usize] {
+            match self.stage_of[producer] {
                 Some(found) if found == stage => return true,
                 // A stage needs all that any of its transforms needs.
                 Some(found) => {
                     open.push(self.stages[found].input);
-                    for id in &self.stages[found].transforms {
-                        seen[id.0 as usize] = true;
-                        open.extend(side_collections(&self.graph.transforms[id.0 as usize]));
+                    for &id in &self.stages[found].transforms {
+                        seen[id] = true;
+                        open.extend(side_collections(&self.graph.transforms[id]));
                     }
                 }
-                None => open.extend(&self.graph.transforms[producer.0 as usize].inputs),
+                None => open.extend(&self.graph.transforms[producer].inputs),
             }
         }
         false
@@ -157,10 +158,10 @@ impl Fusion<'_> {
             stages,
         } = self;
         let mut read_outside: BTreeSet<CollectionId> = BTreeSet::new();
-        for (index, transform) in graph.transforms.iter().enumerate() {
+        for (index, transform) in graph.transforms.iter_enumerated() {
             read_outside.extend(side_collections(transform));
             for &input in &transform.inputs {
-                let producer = producers[input.0 as usize].and_then(|id| stage_of[id.0 as usize]);
+                let producer = producers[input].and_then(|id| stage_of[id]);
                 if stage_of[index].is_none() || stage_of[index] != producer {
                     read_outside.insert(input);
                 }
@@ -168,9 +169,9 @@ impl Fusion<'_> {
         }
         let mut problems = Vec::new();
         let mut plan = Plan::default();
-        for (index, building) in stages.into_iter().enumerate() {
+        for (id, building) in stages.into_iter_enumerated() {
             let mut stage = Stage {
-                id: StageId(index as u32),
+                id,
                 name: String::new(),
                 // User code that any SDK knows runs in the first environment when it has no neighbour.
                 environment: building.environment.or(Some(EnvironmentId(0))),
@@ -184,7 +185,7 @@ impl Fusion<'_> {
             };
             let mut names = Vec::new();
             for &id in &stage.transforms {
-                let transform = &graph.transforms[id.0 as usize];
+                let transform = &graph.transforms[id];
                 names.push(transform.name.as_str());
                 stage
                     .outputs
@@ -211,7 +212,7 @@ impl Fusion<'_> {
         let nodes = plan_order(graph, &producers, &stage_of, &plan.stages, order);
         plan.nodes = nodes;
         for id in leaving(graph, &plan) {
-            let collection = &graph.collections[id.0 as usize];
+            let collection = &graph.collections[id];
             if !collection.coder.knows_boundary() || !collection.window_coder.to_coder().knows_boundary() {
                 problems.push(GraphProblem {
                     transform: producer_name(graph, &producers, id),
@@ -236,12 +237,12 @@ fn leaving(graph: &Graph, plan: &Plan) -> BTreeSet<CollectionId> {
     let mut found = BTreeSet::new();
     for node in &plan.nodes {
         match node {
-            PlanNode::Stage(id) => {
-                let stage = &plan.stages[id.0 as usize];
+            &PlanNode::Stage(id) => {
+                let stage = &plan.stages[id];
                 found.insert(stage.input);
                 found.extend(&stage.outputs);
             }
-            PlanNode::Native(id, _) => found.extend(&graph.transforms[id.0 as usize].outputs),
+            &PlanNode::Native(id, _) => found.extend(&graph.transforms[id].outputs),
         }
     }
     found
@@ -250,42 +251,41 @@ fn leaving(graph: &Graph, plan: &Plan) -> BTreeSet<CollectionId> {
 /// Nodes in topological order of the fused graph. Stages are placed when all that they need is placed.
 fn plan_order(
     graph: &Graph,
-    producers: &[Option<TransformId>],
-    stage_of: &[Option<usize>],
-    stages: &[Stage],
+    producers: &Producers,
+    stage_of: &TiSlice<TransformId, Option<StageId>>,
+    stages: &TiSlice<StageId, Stage>,
     order: &[TransformId],
 ) -> Vec<PlanNode> {
     let mut nodes = Vec::new();
-    let mut done = vec![false; graph.transforms.len()];
+    let mut done: TiVec<TransformId, bool> = vec![false; graph.transforms.len()].into();
     let mut left: Vec<TransformId> = order.to_vec();
     while !left.is_empty() {
         let before = left.len();
         left.retain(|&id| {
-            if done[id.0 as usize] {
+            if done[id] {
                 return false;
             }
-            let is_done = |collection: CollectionId| {
-                producers[collection.0 as usize].is_none_or(|producer| done[producer.0 as usize])
-            };
-            match stage_of[id.0 as usize] {
+            let is_done =
+                |collection: CollectionId| producers[collection].is_none_or(|producer| done[producer]);
+            match stage_of[id] {
                 Some(stage) => {
                     let stage = &stages[stage];
                     let mut needs = vec![stage.input];
                     for &id in &stage.transforms {
-                        needs.extend(side_collections(&graph.transforms[id.0 as usize]));
+                        needs.extend(side_collections(&graph.transforms[id]));
                     }
                     if !needs.into_iter().all(is_done) {
                         return true;
                     }
-                    stage.transforms.iter().for_each(|id| done[id.0 as usize] = true);
+                    stage.transforms.iter().for_each(|&id| done[id] = true);
                     nodes.push(PlanNode::Stage(stage.id));
                 }
                 None => {
-                    let transform = &graph.transforms[id.0 as usize];
+                    let transform = &graph.transforms[id];
                     if !transform.inputs.iter().all(|id| is_done(*id)) {
                         return true;
                     }
-                    done[id.0 as usize] = true;
+                    done[id] = true;
                     let native = match transform.kind {
                         TransformKind::Impulse => Native::Impulse,
                         TransformKind::Flatten => Native::Flatten,

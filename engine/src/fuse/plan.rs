@@ -5,6 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use typed_index_collections::TiVec;
+
 use crate::event::StageId;
 use crate::graph::{CollectionId, EnvironmentId, Graph, TransformId, TransformKind};
 
@@ -60,8 +62,8 @@ pub enum PlanNode {
 /// The fused graph. `Display` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// All stages; a [`StageId`] is an index.
-    pub stages: Vec<Stage>,
+    /// All stages.
+    pub stages: TiVec<StageId, Stage>,
     /// Stages and native nodes in topological order, side inputs counted as edges.
     pub nodes: Vec<PlanNode>,
     /// What `Display` shows of each node.
@@ -79,7 +81,7 @@ impl Stage {
         };
         let environment = self
             .environment
-            .and_then(|id| graph.environments.get(id.0 as usize))
+            .and_then(|id| graph.environments.get(id))
             .map_or("any", |environment| environment.name.as_str());
         let mut text = format!("stage {} on {environment}: {}", self.id.0, names(&[self.input]));
         text += &format!(
@@ -91,7 +93,7 @@ impl Stage {
             }
         );
         for id in &self.transforms {
-            let Some(transform) = graph.transforms.get(id.0 as usize) else {
+            let Some(transform) = graph.transforms.get(*id) else {
                 continue;
             };
             text += &format!("\n    {}", transform.name);
@@ -120,7 +122,7 @@ impl Stage {
 }
 
 pub(crate) fn collection_name(graph: &Graph, id: CollectionId) -> String {
-    match graph.collections.get(id.0 as usize) {
+    match graph.collections.get(id) {
         Some(collection) => collection.name.clone(),
         None => format!("collection #{}", id.0),
     }
@@ -129,9 +131,9 @@ pub(crate) fn collection_name(graph: &Graph, id: CollectionId) -> String {
 impl Plan {
     pub(crate) fn describe(&mut self, graph: &Graph) {
         let line = |node: &PlanNode| match node {
-            PlanNode::Stage(id) => self.stages[id.0 as usize].describe(graph),
+            PlanNode::Stage(id) => self.stages[*id].describe(graph),
             PlanNode::Native(id, native) => {
-                let transform = &graph.transforms[id.0 as usize];
+                let transform = &graph.transforms[*id];
                 let names = |collections: &[CollectionId]| {
                     let names: Vec<_> = collections.iter().map(|id| collection_name(graph, *id)).collect();
                     if names.is_empty() {

@@ -6,6 +6,7 @@ use alloc::{format, vec};
 use core::fmt;
 
 use thiserror::Error;
+use typed_index_collections::{TiSlice, TiVec};
 
 use super::plan::collection_name;
 use crate::graph::{CollectionId, Graph, SideInputAccess, Transform, TransformId, TransformKind};
@@ -140,16 +141,19 @@ impl GraphFault {
     }
 }
 
+/// Which transform makes each collection, if any does.
+pub(super) type Producers = TiSlice<CollectionId, Option<TransformId>>;
+
 /// Full name of what makes a collection; empty where nothing does.
-pub(super) fn producer_name(graph: &Graph, producers: &[Option<TransformId>], id: CollectionId) -> String {
-    let producer = producers.get(id.0 as usize).copied().flatten();
-    let producer = producer.and_then(|id| graph.transforms.get(id.0 as usize));
+pub(super) fn producer_name(graph: &Graph, producers: &Producers, id: CollectionId) -> String {
+    let producer = producers.get(id).copied().flatten();
+    let producer = producer.and_then(|id| graph.transforms.get(id));
     producer.map_or_else(String::new, |transform| transform.name.clone())
 }
 
 /// Who produces each collection, and the transforms in topological order (side inputs counted as edges).
 pub(crate) struct Checked {
-    pub producers: Vec<Option<TransformId>>,
+    pub producers: TiVec<CollectionId, Option<TransformId>>,
     pub order: Vec<TransformId>,
 }
 
@@ -165,8 +169,8 @@ pub(crate) fn side_collections(transform: &Transform) -> impl Iterator<Item = Co
 pub(crate) fn validate(graph: &Graph) -> Result<Checked, Vec<GraphProblem>> {
     let mut problems = Vec::new();
     let count = graph.collections.len();
-    let known = |id: CollectionId| (id.0 as usize) < count;
-    let mut producers: Vec<Option<TransformId>> = vec![None; count];
+    let known = |id: CollectionId| usize::from(id) < count;
+    let mut producers: TiVec<CollectionId, Option<TransformId>> = vec![None; count].into();
     let environments = graph.environments.len();
     for environment in &graph.environments {
         if environment.workers == 0 || environment.slots_per_worker == 0 {
@@ -177,30 +181,30 @@ pub(crate) fn validate(graph: &Graph) -> Result<Checked, Vec<GraphProblem>> {
             });
         }
     }
-    for (index, transform) in graph.transforms.iter().enumerate() {
+    for (transform_id, transform) in graph.transforms.iter_enumerated() {
         for &id in &transform.outputs {
             if !known(id) {
                 let fault = GraphFault::MissingCollection { collection: id.0 };
                 problems.push(fault.of(transform));
                 continue;
             }
-            match producers[id.0 as usize] {
+            match producers[id] {
                 Some(first) => {
                     let fault = GraphFault::TwoProducers {
                         collection: collection_name(graph, id),
-                        first: graph.transforms[first.0 as usize].name.clone(),
+                        first: graph.transforms[first].name.clone(),
                     };
                     problems.push(fault.of(transform));
                 }
-                None => producers[id.0 as usize] = Some(TransformId(index as u32)),
+                None => producers[id] = Some(transform_id),
             }
         }
     }
-    for (index, collection) in (0..).zip(&graph.collections) {
+    for (collection_id, collection) in graph.collections.iter_enumerated() {
         let environment = collection.windowing.environment;
-        if let Some(id) = environment.filter(|id| id.0 as usize >= environments) {
+        if let Some(id) = environment.filter(|id| usize::from(*id) >= environments) {
             problems.push(GraphProblem {
-                transform: producer_name(graph, &producers, CollectionId(index)),
+                transform: producer_name(graph, &producers, collection_id),
                 fault: GraphFault::MissingEnvironment { environment: id.0 },
             });
         }
@@ -211,7 +215,7 @@ pub(crate) fn validate(graph: &Graph) -> Result<Checked, Vec<GraphProblem>> {
             if !known(id) {
                 let fault = GraphFault::MissingCollection { collection: id.0 };
                 problems.push(fault.of(transform));
-            } else if producers[id.0 as usize].is_none() {
+            } else if producers[id].is_none() {
                 let collection = collection_name(graph, id);
                 problems.push(GraphFault::NoProducer { collection }.of(transform));
             }
@@ -257,10 +261,10 @@ fn check_transform(
         TransformKind::User(_) => arity("main inputs", inputs, inputs == 1, "one"),
     }
     let unkeyed = |id: CollectionId| {
-        let unkeyed = known(id) && graph.collections[id.0 as usize].coder.as_kv().is_none();
+        let unkeyed = known(id) && graph.collections[id].coder.as_kv().is_none();
         unkeyed.then(|| GraphFault::NotKeyed {
             collection: collection_name(graph, id),
-            coder: graph.collections[id.0 as usize].coder.to_string(),
+            coder: graph.collections[id].coder.to_string(),
         })
     };
     match &transform.kind {
@@ -271,7 +275,7 @@ fn check_transform(
                 .filter_map(|id| unkeyed(*id))
                 .for_each(&mut *add);
             for id in transform.inputs.iter().filter(|id| known(**id)) {
-                let collection = &graph.collections[id.0 as usize];
+                let collection = &graph.collections[*id];
                 if collection.windowing.merges_in_sdk() && collection.windowing.environment.is_none() {
                     let collection = collection.name.clone();
                     add(GraphFault::NoMerger { collection });
@@ -299,7 +303,7 @@ fn check_transform(
                 add(GraphFault::Conflict { first, second });
             }
             match user.environment {
-                Some(id) if id.0 as usize >= graph.environments.len() => {
+                Some(id) if usize::from(id) >= graph.environments.len() => {
                     add(GraphFault::MissingEnvironment { environment: id.0 });
                 }
                 None if graph.environments.is_empty() => add(GraphFault::NoEnvironment),
@@ -311,32 +315,28 @@ fn check_transform(
 }
 
 /// Kahn's algorithm, in the order of the transforms' indices so that plans are stable.
-fn topological(
-    graph: &Graph,
-    producers: &[Option<TransformId>],
-    problems: &mut Vec<GraphProblem>,
-) -> Vec<TransformId> {
+fn topological(graph: &Graph, producers: &Producers, problems: &mut Vec<GraphProblem>) -> Vec<TransformId> {
     let count = graph.transforms.len();
-    let mut consumers: Vec<Vec<usize>> = vec![Vec::new(); count];
-    let mut missing = vec![0usize; count];
-    for (index, transform) in graph.transforms.iter().enumerate() {
+    let mut consumers: TiVec<TransformId, Vec<TransformId>> = vec![Vec::new(); count].into();
+    let mut missing: TiVec<TransformId, usize> = vec![0; count].into();
+    for (index, transform) in graph.transforms.iter_enumerated() {
         for id in transform
             .inputs
             .iter()
             .copied()
             .chain(side_collections(transform))
         {
-            if let Some(Some(producer)) = producers.get(id.0 as usize) {
-                consumers[producer.0 as usize].push(index);
+            if let Some(&Some(producer)) = producers.get(id) {
+                consumers[producer].push(index);
                 missing[index] += 1;
             }
         }
     }
-    let mut ready: alloc::collections::BTreeSet<usize> =
-        (0..count).filter(|&index| missing[index] == 0).collect();
+    let mut ready: alloc::collections::BTreeSet<TransformId> =
+        missing.keys().filter(|&index| missing[index] == 0).collect();
     let mut order = Vec::with_capacity(count);
     while let Some(index) = ready.pop_first() {
-        order.push(TransformId(index as u32));
+        order.push(index);
         for &consumer in &consumers[index] {
             missing[consumer] -= 1;
             if missing[consumer] == 0 {
@@ -346,16 +346,17 @@ fn topological(
     }
     if order.len() < count {
         // What only hangs behind the cycle is not part of it: take away what has no consumer left, again and again.
-        let mut inside: Vec<bool> = missing.iter().map(|&missing| missing > 0).collect();
+        let mut inside: TiVec<TransformId, bool> = missing.iter().map(|&missing| missing > 0).collect();
         loop {
-            let leaf =
-                (0..count).find(|&i| inside[i] && !consumers[i].iter().any(|&consumer| inside[consumer]));
+            let leaf = inside
+                .keys()
+                .find(|&i| inside[i] && !consumers[i].iter().any(|&consumer| inside[consumer]));
             match leaf {
                 Some(index) => inside[index] = false,
                 None => break,
             }
         }
-        let in_cycle = (0..count).filter(|&index| inside[index]);
+        let in_cycle = inside.keys().filter(|&index| inside[index]);
         let transforms = in_cycle
             .map(|index| graph.transforms[index].name.clone())
             .collect();

@@ -50,7 +50,7 @@ pub fn reading(bounded: bool) -> (Build, u32, u32) {
     let impulse = build.impulse();
     let restrictions = build.user("Split", impulse, pair(), user());
     let out = build.user("Read", restrictions, pair(), splittable());
-    build.graph.collections[out as usize].bounded = bounded;
+    build.graph.collections[CollectionId(out)].bounded = bounded;
     let grouped = build.native("Group", &[out], group(), TransformKind::GroupByKey);
     build.user("End", grouped, pair(), user());
     (build, restrictions, out)
@@ -93,7 +93,7 @@ pub fn side_inputs(main: Vec<TestStreamEvent>, side_events: Vec<TestStreamEvent>
     let mut build = Build::new(1);
     let main = build.native("Main", &[], Coder::Utf8, scripted(main));
     let from = build.native("Side", &[], pair(), scripted(side_events));
-    build.graph.collections[from as usize].windowing.trigger = trigger;
+    build.graph.collections[CollectionId(from)].windowing.trigger = trigger;
     let side_inputs = vec![side("s", from, SideInputAccess::Multimap)];
     build.user(
         "Join",

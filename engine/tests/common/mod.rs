@@ -90,7 +90,7 @@ impl Build {
         };
         Build {
             graph: Graph {
-                environments: vec![environment],
+                environments: vec![environment].into(),
                 ..Graph::default()
             },
         }
@@ -109,7 +109,7 @@ impl Build {
 
     pub fn fixed(&mut self, coder: Coder, size_ms: i64) -> u32 {
         let id = self.collection(coder);
-        let collection = &mut self.graph.collections[id as usize];
+        let collection = &mut self.graph.collections[CollectionId(id)];
         collection.window_coder = WindowCoder::Interval;
         collection.windowing.window_fn = WindowFn::Fixed {
             size_ms,
@@ -160,7 +160,7 @@ impl Build {
 
     /// The collection in fixed windows of 10 ms, which a test assigns by hand.
     pub fn by_tens(&mut self, input: u32) -> u32 {
-        let coder = self.graph.collections[input as usize].coder.clone();
+        let coder = self.graph.collections[CollectionId(input)].coder.clone();
         let windowed = self.fixed(coder, 10);
         self.transform("Window", &[input], &[windowed], TransformKind::User(user()));
         windowed

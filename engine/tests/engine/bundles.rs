@@ -89,7 +89,7 @@ fn nothing_of_a_failed_bundle_stays_and_its_cache_token_changes() {
         hand.finish(&other, &[]);
         hand.one()
     });
-    let transform = hand.engine.stages()[stage.0 as usize].stateful.unwrap();
+    let transform = hand.engine.stages()[stage].stateful.unwrap();
     let key = bag(transform, Bytes::new(), "a");
     hand.engine
         .state_append(bundle.id, key.clone(), Bytes::from_static(b"x"))
@@ -125,7 +125,7 @@ fn a_cancelled_job_abandons_its_bundles() {
 /// A stage that gets as many elements as are asked for, from a stage before it.
 fn working(workers: u32, slots: u32) -> (Build, u32) {
     let mut build = Build::new(slots);
-    build.graph.environments[0].workers = workers;
+    build.graph.environments[EnvironmentId(0)].workers = workers;
     let impulse = build.impulse();
     let texts = build.user("Make", impulse, Coder::Utf8, user());
     let spread = build.native("Spread", &[texts], Coder::Utf8, TransformKind::Redistribute);
@@ -266,7 +266,7 @@ fn what_comes_to_a_slow_stage_is_shared_out_until_a_bundle_is_quick() {
     assert_eq!(making.len(), 3);
     let mut send = |hand: &mut Hand, count: usize| {
         let bundle = making.remove(0);
-        let stage = &hand.engine.stages()[bundle.stage.0 as usize];
+        let stage = &hand.engine.stages()[bundle.stage];
         let output = stage.outputs[0].0;
         let data = at(1, Window::Global, &utf8("x")).repeat(count);
         hand.finish(&bundle, &[(output, data)]);
@@ -330,7 +330,7 @@ fn a_result_that_cannot_be_taken_is_refused_and_the_bundle_runs_again() {
 #[test]
 fn a_cache_of_state_is_good_on_one_worker() {
     let mut build = Build::new(1);
-    build.graph.environments[0].workers = 2;
+    build.graph.environments[EnvironmentId(0)].workers = 2;
     let impulse = build.impulse();
     let pairs = build.user("Pair", impulse, pair(), user());
     build.transform("Count", &[pairs], &[], TransformKind::User(stateful(&[])));

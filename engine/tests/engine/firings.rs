@@ -40,7 +40,7 @@ impl Joined {
         };
         let made = build.user("Make", grouped, coder, user());
         for id in [from, grouped, made] {
-            let collection = &mut build.graph.collections[id as usize];
+            let collection = &mut build.graph.collections[CollectionId(id)];
             collection.bounded = false;
             windowing(&mut collection.windowing);
         }
@@ -206,7 +206,7 @@ fn a_window_is_empty_only_when_nothing_late_may_come_any_more() {
         let main = build.by_tens(main);
         let from = build.native("Side", &[], pair(), told());
         let side_windowed = build.by_tens(from);
-        let windowing = &mut build.graph.collections[side_windowed as usize].windowing;
+        let windowing = &mut build.graph.collections[CollectionId(side_windowed)].windowing;
         windowing.allowed_lateness_ms = lateness;
         windowing.trigger = trigger.clone();
         let join = UserTransform {

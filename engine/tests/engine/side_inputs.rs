@@ -205,7 +205,7 @@ fn a_scripted_window_that_ends_is_read_when_it_is_complete_whatever_its_trigger(
     ];
     let from = build.script(pair(), events);
     let side_windowed = build.by_tens(from);
-    let windowing = &mut build.graph.collections[side_windowed as usize].windowing;
+    let windowing = &mut build.graph.collections[CollectionId(side_windowed)].windowing;
     windowing.trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
     let join = UserTransform {
         side_inputs: vec![side("s", side_windowed, SideInputAccess::Multimap)],
@@ -256,13 +256,14 @@ fn a_window_of_an_unbounded_side_input_is_ready_at_its_first_pane_or_when_it_is_
         &[side_windowed],
         TransformKind::User(reader),
     );
-    build.graph.collections[side_windowed as usize].bounded = false;
-    build.graph.collections[side_windowed as usize].windowing.trigger =
-        Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
+    build.graph.collections[CollectionId(side_windowed)].bounded = false;
+    build.graph.collections[CollectionId(side_windowed)]
+        .windowing
+        .trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
     let grouped = build.fixed(Coder::kv(Coder::Utf8, Coder::iterable(Coder::Utf8)), 10);
     build.transform("Group", &[side_windowed], &[grouped], TransformKind::GroupByKey);
     {
-        let grouped = &mut build.graph.collections[grouped as usize];
+        let grouped = &mut build.graph.collections[CollectionId(grouped)];
         grouped.bounded = false;
         grouped.windowing.trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
     }
@@ -282,7 +283,7 @@ fn a_window_of_an_unbounded_side_input_is_ready_at_its_first_pane_or_when_it_is_
     };
     let take = |hand: &mut Hand, output: u32| {
         let makes = |bundle: &Bundle| {
-            let stage = &hand.engine.stages()[bundle.stage.0 as usize];
+            let stage = &hand.engine.stages()[bundle.stage];
             stage.outputs.contains(&CollectionId(output))
         };
         let at = hand.started.iter().position(makes).unwrap();

@@ -84,7 +84,7 @@ fn source_before_slow_stage(max_queued_bytes: u64) -> (Hand, u32, u32, StageId, 
     let impulse = build.impulse();
     let restrictions = build.user("Split", impulse, pair(), user());
     let out = build.user("Read", restrictions, pair(), splittable());
-    build.graph.collections[out as usize].bounded = false;
+    build.graph.collections[CollectionId(out)].bounded = false;
     let user = UserTransform {
         environment: Some(EnvironmentId(1)),
         ..user()
@@ -162,7 +162,7 @@ fn a_source_that_does_not_stop_is_asked_to_from_time_to_time() {
             ..splittable()
         };
         let out = build.user("Read", restrictions, pair(), read);
-        build.graph.collections[out as usize].bounded = false;
+        build.graph.collections[CollectionId(out)].bounded = false;
         build.sink(out, pair());
         let mut hand = Hand::start(build.engine());
         let restriction = |from: &str| match keyed {
@@ -513,7 +513,7 @@ fn a_splittable_transform_may_keep_state_by_key() {
 #[test]
 fn a_drain_truncates_restrictions_that_a_split_gives_back() {
     let (mut build, restrictions, out) = reading(false);
-    build.graph.environments[0].slots_per_worker = 1;
+    build.graph.environments[EnvironmentId(0)].slots_per_worker = 1;
     let truncated = build.user("Truncate", restrictions, pair(), user());
     let id = |name: &str| {
         let found = build.graph.transforms.iter().position(|t| t.name == name);
@@ -574,7 +574,7 @@ fn a_drain_ends_an_endless_source_that_keeps_state() {
         ..splittable()
     };
     let out = build.user("Read", restrictions, pair(), read);
-    build.graph.collections[out as usize].bounded = false;
+    build.graph.collections[CollectionId(out)].bounded = false;
     build.sink(out, pair());
     let mut hand = Hand::start(build.engine());
     let restriction = |key: &str, from: &str| restriction_by_key(key, "a", from);

@@ -115,10 +115,10 @@ fn a_trigger_that_counts_is_asked_after_each_element_of_an_event() {
         let mut build = Build::new(1);
         let five = together(&["a", "b", "c", "d", "e"].map(|value| ("k", value, 1)));
         let stream = build.script(pair(), vec![five]);
-        build.graph.collections[stream as usize].windowing.trigger = trigger.clone();
+        build.graph.collections[CollectionId(stream)].windowing.trigger = trigger.clone();
         let grouped = build.native("Group", &[stream], group(), TransformKind::GroupByKey);
         build.user("See", grouped, group(), user());
-        let format = CollectionFormat::from(&build.graph.collections[grouped as usize]);
+        let format = CollectionFormat::from(&build.graph.collections[CollectionId(grouped)]);
         let mut hand = Hand::start(build.engine());
         let mut told = Vec::new();
         while hand.finished().is_none() {
@@ -141,7 +141,7 @@ fn what_comes_together_late_fires_together() {
     let events = vec![watermark(20), together(&["a", "b"].map(|value| ("k", value, 1)))];
     let stream = build.script(pair(), events);
     let windowed = build.by_tens(stream);
-    let windowing = &mut build.graph.collections[windowed as usize].windowing;
+    let windowing = &mut build.graph.collections[CollectionId(windowed)].windowing;
     windowing.allowed_lateness_ms = 1_000;
     windowing.trigger = Trigger::AfterEndOfWindow {
         early: None,

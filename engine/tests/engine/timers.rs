@@ -344,7 +344,7 @@ fn state_lives_as_long_as_late_elements_are_taken() {
     ];
     let stream = build.script(pair(), events);
     let windowed = build.by_tens(stream);
-    build.graph.collections[windowed as usize]
+    build.graph.collections[CollectionId(windowed)]
         .windowing
         .allowed_lateness_ms = 10;
     let transform = build.transform("State", &[windowed], &[], TransformKind::User(stateful(&[])));

@@ -12,7 +12,7 @@ fn custom_windows_are_merged_by_the_sdk() {
     let impulse = build.impulse();
     let custom = |build: &mut Build, coder| {
         let id = build.fixed(coder, 10);
-        let windowing = &mut build.graph.collections[id as usize].windowing;
+        let windowing = &mut build.graph.collections[CollectionId(id)].windowing;
         windowing.window_fn = WindowFn::Custom(SdkWindows { merging: true });
         windowing.environment = Some(EnvironmentId(0));
         id
@@ -49,7 +49,7 @@ fn custom_windows_are_merged_by_the_sdk() {
 #[test]
 fn a_bounded_input_is_grouped_whole_even_if_its_trigger_fires_early() {
     let (mut build, pairs, _) = grouping();
-    build.graph.environments[0].slots_per_worker = 2;
+    build.graph.environments[EnvironmentId(0)].slots_per_worker = 2;
     let second = build.user(
         "More",
         0,
@@ -60,7 +60,7 @@ fn a_bounded_input_is_grouped_whole_even_if_its_trigger_fires_early() {
         },
     );
     let flat = build.native("Flatten", &[pairs, second], pair(), TransformKind::Flatten);
-    build.graph.collections[flat as usize].windowing.trigger = Trigger::ElementCount(2);
+    build.graph.collections[CollectionId(flat)].windowing.trigger = Trigger::ElementCount(2);
     let grouped = build.native("GroupFlat", &[flat], group(), TransformKind::GroupByKey);
     let end = build.transform("End", &[grouped], &[], TransformKind::User(user()));
     let mut hand = Hand::start(build.engine());
@@ -68,7 +68,7 @@ fn a_bounded_input_is_grouped_whole_even_if_its_trigger_fires_early() {
     let (a, b) = (hand.started.remove(0), hand.started.remove(0));
     let element = |value| at(1, Window::Global, &kv("k", value));
     for (bundle, values) in [(a, ["1", "2"]), (b, ["3", "4"])] {
-        let stage = &hand.engine.stages()[bundle.stage.0 as usize];
+        let stage = &hand.engine.stages()[bundle.stage];
         let output = stage.outputs[0].0;
         assert!(hand.started.iter().all(|bundle| bundle.stage != end));
         hand.finish(
@@ -91,7 +91,7 @@ fn a_pane_bears_the_earliest_timestamp_that_was_not_late_in_whatever_order_eleme
         let stream = build.script(pair(), events);
         let windowed = build.by_tens(stream);
         let earliest = TimestampCombiner::Earliest;
-        build.graph.collections[windowed as usize]
+        build.graph.collections[CollectionId(windowed)]
             .windowing
             .timestamp_combiner = earliest;
         grouped_by_tens(&mut build, windowed);

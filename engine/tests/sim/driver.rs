@@ -207,13 +207,11 @@ impl<'a> Driver<'a> {
                     side_input,
                     windows,
                 } => {
-                    let TransformKind::User(user) =
-                        &self.pipeline.graph.transforms[transform.0 as usize].kind
-                    else {
+                    let TransformKind::User(user) = &self.pipeline.graph.transforms[transform].kind else {
                         panic!("{transform:?} has no side inputs")
                     };
                     let collection = user.side_inputs[side_input].collection;
-                    let side = &self.pipeline.graph.collections[collection.0 as usize];
+                    let side = &self.pipeline.graph.collections[collection];
                     let windows = windows
                         .iter()
                         .map(|main| side_window(&side.windowing.window_fn, main));
@@ -226,7 +224,7 @@ impl<'a> Driver<'a> {
     }
 
     fn start(&mut self, bundle: Bundle) {
-        let stage = &self.engine.stages()[bundle.stage.0 as usize];
+        let stage = &self.engine.stages()[bundle.stage];
         let format = self.engine.format(stage.input).unwrap().clone();
         let (mut elements, mut panes_of) = (Vec::new(), Vec::new());
         let mut keys = BTreeSet::new();
@@ -321,7 +319,7 @@ impl<'a> Driver<'a> {
         let Some(live) = self.live.get_mut(&id) else {
             return;
         };
-        let stage = &self.engine.stages()[live.bundle.stage.0 as usize];
+        let stage = &self.engine.stages()[live.bundle.stage];
         if live.finished || live.elements.is_empty() || live.apart || self.rng.chance(20) {
             return;
         }
@@ -395,7 +393,7 @@ impl<'a> Driver<'a> {
             return;
         };
         let worker = live.bundle.worker;
-        let stage = self.engine.stages()[live.bundle.stage.0 as usize].clone();
+        let stage = self.engine.stages()[live.bundle.stage].clone();
         let environment = stage.environment;
         let mut run = Run::new(
             &mut self.engine,
@@ -438,7 +436,7 @@ impl<'a> Driver<'a> {
                 .live
                 .iter()
                 .filter(|(_, other)| {
-                    let stage = &self.engine.stages()[other.bundle.stage.0 as usize];
+                    let stage = &self.engine.stages()[other.bundle.stage];
                     !other.finished && other.bundle.worker == worker && stage.environment == environment
                 })
                 .map(|(id, _)| *id)

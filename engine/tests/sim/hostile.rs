@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use purlin_engine::{
     Action, BundleId, BundleResult, Chunk, CollectionId, Engine, EngineConfig, Event, FusedGraph, RequestId,
-    Residual, SideInputKey, SideInputPart, Split, StateKey, StatePart, TestStreamEvent, TransformId,
+    Residual, SideInputKey, SideInputPart, Split, StageId, StateKey, StatePart, TestStreamEvent, TransformId,
 };
 use purlin_model::{Timestamp, Window, WindowCoder};
 
@@ -16,7 +16,7 @@ struct Attack<'a> {
     rng: Rng,
     pipeline: &'a Pipeline,
     live: Vec<BundleId>,
-    stages: Vec<u32>,
+    stages: Vec<StageId>,
 }
 
 impl Attack<'_> {
@@ -100,7 +100,7 @@ impl Attack<'_> {
         for _ in 0..self.rng.below(3) {
             // Mostly of some stage's outputs, so that much of it is taken.
             let stages = engine.stages();
-            let stage = &stages[self.rng.below(stages.len() as u64) as usize];
+            let stage = &stages[StageId(self.rng.below(stages.len() as u64) as u32)];
             let collection = match stage.outputs.first() {
                 Some(output) if !self.rng.chance(5) => *output,
                 _ => CollectionId(self.rng.below(30) as u32),
@@ -187,7 +187,7 @@ impl Attack<'_> {
                 let Some(place) = self.live.iter().position(|live| *live == bundle) else {
                     return Event::Tick;
                 };
-                let stage = engine.stages()[self.stages[place] as usize].clone();
+                let stage = engine.stages()[self.stages[place]].clone();
                 let run = Run::new(engine, self.pipeline, stage, bundle, Timestamp(0));
                 Event::BundleFinished {
                     bundle,
@@ -260,7 +260,7 @@ pub fn attack(seed: u64) -> usize {
                 Action::StartBundle(bundle) => {
                     started += 1;
                     attack.live.push(bundle.id);
-                    attack.stages.push(bundle.stage.0);
+                    attack.stages.push(bundle.stage);
                 }
                 Action::Finished(_) => return started,
                 _ => {}

@@ -122,7 +122,6 @@ fn collection(
     let index = pipeline
         .graph
         .transforms
-        .iter()
         .position(|transform| transform.outputs.contains(&id))
         .unwrap();
     let transform = &pipeline.graph.transforms[index];
@@ -140,18 +139,18 @@ fn collection(
         TransformKind::Impulse => vec![impulse],
         TransformKind::User(user) => {
             let side = user.side_inputs.first().map(|side| {
-                let window_fn = pipeline.graph.collections[side.collection.0 as usize]
+                let window_fn = pipeline.graph.collections[side.collection]
                     .windowing
                     .window_fn
                     .clone();
                 (window_fn, collection(pipeline, side.collection, results))
             });
-            let op = &pipeline.ops[&purlin_engine::TransformId(index as u32)];
+            let op = &pipeline.ops[&index];
             apply(op, input, side)
         }
         // The sum is made after a GroupByKey.
         TransformKind::GroupByKey => {
-            let windowing = &pipeline.graph.collections[transform.inputs[0].0 as usize].windowing;
+            let windowing = &pipeline.graph.collections[transform.inputs[0]].windowing;
             match windowing.window_fn {
                 WindowFn::Sessions { .. } | WindowFn::Custom(_) => merge(input),
                 _ => input,

@@ -137,7 +137,7 @@ impl<'a> Builder<'a> {
             rng,
             endless: false,
             graph: Graph {
-                environments: vec![environment],
+                environments: vec![environment].into(),
                 ..Graph::default()
             },
             ops: BTreeMap::new(),
@@ -164,7 +164,7 @@ impl<'a> Builder<'a> {
     }
 
     fn window_fn(&self, id: CollectionId) -> WindowFn {
-        self.graph.collections[id.0 as usize].windowing.window_fn.clone()
+        self.graph.collections[id].windowing.window_fn.clone()
     }
 
     pub fn transform(
@@ -254,7 +254,7 @@ impl<'a> Builder<'a> {
     ) -> (CollectionId, CollectionId) {
         let ranges = self.user(Op::Ranges(ranges), impulse, user());
         if stateful {
-            self.graph.collections[ranges.0 as usize].coder = sized();
+            self.graph.collections[ranges].coder = sized();
         }
         let reader = UserTransform {
             splittable: true,
@@ -298,7 +298,7 @@ impl<'a> Builder<'a> {
         let windowed = self.user(Op::Sessions(gap), input, user());
         if self.rng.chance(40) {
             // The same, but only the SDK knows how they merge.
-            let windowing = &mut self.graph.collections[windowed.0 as usize].windowing;
+            let windowing = &mut self.graph.collections[windowed].windowing;
             windowing.window_fn = WindowFn::Custom(SdkWindows { merging: true });
             windowing.environment = Some(EnvironmentId(0));
         }
@@ -378,12 +378,11 @@ pub fn generate_endless(rng: &mut Rng) -> Pipeline {
     let (ranges, endless) = builder.read(Op::ReadOn, ranges, impulse, stateful);
     let mut truncates = Vec::new();
     let read = TransformId(builder.graph.transforms.len() as u32 - 1);
-    builder.graph.collections[endless.0 as usize].bounded = false;
+    builder.graph.collections[endless].bounded = false;
     if builder.rng.chance(60) {
         let truncate = TransformId(builder.graph.transforms.len() as u32);
         let truncated = builder.user(Op::Truncate, ranges, user());
-        builder.graph.collections[truncated.0 as usize].coder =
-            builder.graph.collections[ranges.0 as usize].coder.clone();
+        builder.graph.collections[truncated].coder = builder.graph.collections[ranges].coder.clone();
         truncates.push((read, truncate));
     }
     // It leaves its stage, so that the driver sees it.

@@ -109,7 +109,7 @@ pub fn generate(rng: &mut Rng) -> (Pipeline, Script) {
     for collection in &mut builder.graph.collections {
         collection.bounded = false;
     }
-    let windowing = &mut builder.graph.collections[current.0 as usize].windowing;
+    let windowing = &mut builder.graph.collections[current].windowing;
     windowing.allowed_lateness_ms = lateness;
     if accumulating {
         windowing.accumulation = Accumulation::Accumulating;

@@ -131,12 +131,12 @@ pub fn generate(rng: &mut Rng) -> (Pipeline, Script) {
     }
     if lone {
         // Under a length prefix what was the number 0 is an empty key.
-        for collection in &mut builder.graph.collections[first.0 as usize..side.0 as usize] {
+        for collection in &mut builder.graph.collections[first..side] {
             let (_, value) = collection.coder.as_kv().expect("it is of pairs");
             collection.coder = Coder::kv(Coder::length_prefix(Coder::Bytes), value.clone());
         }
     }
-    for collection in &mut builder.graph.collections[first.0 as usize..=side.0 as usize] {
+    for collection in &mut builder.graph.collections[first..=side] {
         let windowing = &mut collection.windowing;
         windowing.trigger = Trigger::Repeat(Box::new(Trigger::ElementCount(1)));
         windowing.allowed_lateness_ms = script.lateness;

@@ -187,10 +187,7 @@ impl<'a> Run<'a> {
     /// Gives an element to the transforms of the stage that read the collection.
     fn feed(&mut self, collection: CollectionId, element: &Element) {
         for id in self.stage.transforms.clone() {
-            if self.pipeline.graph.transforms[id.0 as usize]
-                .inputs
-                .contains(&collection)
-            {
+            if self.pipeline.graph.transforms[id].inputs.contains(&collection) {
                 self.process(id, element);
             }
         }
@@ -203,10 +200,10 @@ impl<'a> Run<'a> {
 
     /// Emits an element in several windows: as one to other stages, one by one in this stage.
     fn emit_in(&mut self, id: TransformId, element: Element, windows: &[Window]) {
-        for output in self.pipeline.graph.transforms[id.0 as usize].outputs.clone() {
+        for output in self.pipeline.graph.transforms[id].outputs.clone() {
             if self.stage.outputs.contains(&output) {
                 let out = self.outputs.entry(output).or_default();
-                let coder = &self.pipeline.graph.collections[output.0 as usize].coder;
+                let coder = &self.pipeline.graph.collections[output].coder;
                 out.extend_from_slice(&encode_in(&element, windows, self.pane, coder));
             }
             for window in windows {
@@ -450,14 +447,12 @@ impl<'a> Run<'a> {
                 self.set_timer(id, element, &tag, fire, element.timestamp);
             }
             Op::SideAdd | Op::SideLookup => {
-                let side = self.engine.graph().transforms[id.0 as usize].clone();
+                let side = self.engine.graph().transforms[id].clone();
                 let purlin_engine::TransformKind::User(user) = side.kind else {
                     unreachable!()
                 };
                 let collection = user.side_inputs[0].collection;
-                let window_fn = &self.pipeline.graph.collections[collection.0 as usize]
-                    .windowing
-                    .window_fn;
+                let window_fn = &self.pipeline.graph.collections[collection].windowing.window_fn;
                 let window = side_window(window_fn, &element.window);
                 let all = matches!(self.pipeline.ops[&id], Op::SideAdd);
                 let part = if all {

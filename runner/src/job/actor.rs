@@ -294,7 +294,7 @@ impl Actor {
     /// Learns of the end of the program that submitted the job also while no bundle waits for its workers: when a worker
     /// is lost, its place is filled again, if that can be.
     fn watch_submitter(&mut self, (stage, slot): (StageId, u32), worker: &Arc<JobWorker>) {
-        let stage = self.shared.stages.get(stage.0 as usize);
+        let stage = self.shared.stages.get(stage);
         let Some(environment) = stage.map(|stage| stage.environment) else {
             return;
         };
@@ -431,7 +431,7 @@ impl Actor {
 
     /// A bundle failed. Its error is told when the job fails of it; before, one line says that it is tried again.
     fn failed(&mut self, bundle: BundleId, id: StageId, attempt: u32, error: &str, worker_lost: bool) {
-        let stage = self.shared.stages.get(id.0 as usize);
+        let stage = self.shared.stages.get(id);
         let stage = stage.map_or("", |stage| &stage.name);
         let text = format!(
             "attempt {attempt} of a bundle of \"{stage}\" failed: {}",
@@ -519,7 +519,7 @@ impl Actor {
         let stage = self
             .failing
             .as_ref()
-            .and_then(|failing| self.shared.stages.get(failing.stage.0 as usize));
+            .and_then(|failing| self.shared.stages.get(failing.stage));
         let Some(stage) = stage else { return error };
         let mut names = stage
             .descriptor
@@ -560,7 +560,7 @@ impl Actor {
 
     fn split(&mut self, bundle: BundleId, fraction: f64, estimated: u64) {
         let found = self.running.get(&bundle).and_then(|running| {
-            let stage = self.shared.stages.get(running.stage.0 as usize)?;
+            let stage = self.shared.stages.get(running.stage)?;
             let worker = running.worker.clone()?;
             let request = bundle::split_request(stage, bundle, fraction, estimated);
             Some((running.stage, request, worker))
@@ -574,7 +574,7 @@ impl Actor {
         let (shared, inputs) = (Arc::clone(&self.shared), self.inputs.clone());
         let request = self.tasks.spawn(async move {
             let response = worker.worker.split(request).await;
-            let split = match (response, shared.stages.get(stage.0 as usize)) {
+            let split = match (response, shared.stages.get(stage)) {
                 (Ok(response), Some(stage)) => bundle::split(stage, response),
                 // No answer. The bundle fails with its worker, unless it has finished before.
                 (Err(WorkerError::Lost { .. }), _) => return,
@@ -619,7 +619,7 @@ impl Actor {
     }
 
     fn splits_stopped(&self, stage: StageId, error: &str) {
-        let stage = self.shared.stages.get(stage.0 as usize);
+        let stage = self.shared.stages.get(stage);
         let name = stage.map_or("", |stage| &stage.name);
         self.log.tell(
             Importance::Warning,

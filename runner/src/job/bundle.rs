@@ -72,8 +72,8 @@ impl StageIo {
 
 /// What a worker needs for a bundle.
 pub(super) fn work(shared: &Arc<Shared>, bundle: &Bundle) -> Option<BundleWork> {
-    let stage = shared.stages.get(bundle.stage.0 as usize)?;
-    let io = shared.io.get(bundle.stage.0 as usize)?;
+    let stage = shared.stages.get(bundle.stage)?;
+    let io = shared.io.get(bundle.stage)?;
     let mut tokens = vec![process_bundle_request::CacheToken {
         r#type: Some(process_bundle_request::cache_token::Type::UserState(
             Default::default(),
@@ -82,7 +82,7 @@ pub(super) fn work(shared: &Arc<Shared>, bundle: &Bundle) -> Option<BundleWork> 
     }];
     for (transform, side_input, number) in &bundle.side_input_tokens {
         use process_bundle_request::cache_token::{SideInput, Type};
-        let transform_id = shared.transforms.get(transform.0 as usize)?.0.clone();
+        let transform_id = shared.transforms.get(*transform)?.0.clone();
         let side_input = SideInput {
             transform_id,
             side_input_id: side_input.clone(),
@@ -105,7 +105,7 @@ pub(super) fn work(shared: &Arc<Shared>, bundle: &Bundle) -> Option<BundleWork> 
                 family,
                 data,
             } => pieces.push(WorkInput::Timers {
-                transform: shared.transforms.get(transform.0 as usize)?.0.clone(),
+                transform: shared.transforms.get(*transform)?.0.clone(),
                 family: family.clone(),
                 data: data.clone(),
             }),
@@ -133,9 +133,9 @@ pub(super) async fn process(
     bundle: Bundle,
     started: impl FnOnce(Arc<JobWorker>) + Send,
 ) -> End {
-    let index = bundle.stage.0 as usize;
+    let index = bundle.stage;
     let (Some(stage), Some(io)) = (shared.stages.get(index), shared.io.get(index)) else {
-        return End::NoWorker(format!("the plan has no stage {index}"));
+        return End::NoWorker(format!("the plan has no stage {}", index.0));
     };
     let worker = match shared.workers.get(stage.environment, bundle.worker).await {
         Ok(worker) => worker,

@@ -22,10 +22,11 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
-use purlin_engine::{CollectionId, Engine, TransformId};
+use purlin_engine::{CollectionId, Engine, StageId, TransformId};
 use purlin_model::Coder;
 use purlin_proto::fn_execution::{SampleDataRequest, SampleDataResponse};
 use tokio::sync::{mpsc, watch};
+use typed_index_collections::TiVec;
 
 pub use log::{EventLog, Importance, JobEvent, JobState, Message, StateChange};
 pub use metrics::JobMetrics;
@@ -130,10 +131,10 @@ impl Job {
 pub(crate) struct Shared {
     job_id: String,
     engine: Mutex<Engine>,
-    stages: Vec<StagePlan>,
-    io: Vec<StageIo>,
+    stages: TiVec<StageId, StagePlan>,
+    io: TiVec<StageId, StageIo>,
     /// Id and unique name by number.
-    transforms: Vec<(String, String)>,
+    transforms: TiVec<TransformId, (String, String)>,
     numbers: HashMap<String, TransformId>,
     merges: HashMap<CollectionId, WindowPlan>,
     mappings: HashMap<(TransformId, usize), WindowPlan>,
@@ -256,7 +257,7 @@ impl Shared {
         let found = self
             .numbers
             .get(id)
-            .and_then(|number| self.transforms.get(number.0 as usize));
+            .and_then(|number| self.transforms.get(*number));
         found.map_or_else(|| id.to_owned(), |(_, name)| name.clone())
     }
 }

@@ -9,6 +9,7 @@ use purlin_model::Timestamp;
 use purlin_proto::pipeline::{self, FunctionSpec, PTransform, test_stream_payload};
 use purlin_proto::urns::transforms as urns;
 use purlin_proto::urns::{coders as coder_urns, side_inputs};
+use typed_index_collections::TiVec;
 
 use super::coders::{Coders, Wire};
 use super::environments::Environments;
@@ -419,7 +420,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Makes the engine's graph. The index of a leaf is its transform's id.
-    pub(super) fn graph(&mut self, workers: u32, slots: u32) -> (engine::Graph, Vec<String>) {
+    pub(super) fn graph(&mut self, workers: u32, slots: u32) -> (engine::Graph, TiVec<CollectionId, String>) {
         let mut graph = engine::Graph::default();
         // Tests expect elements in the order of the TestStream's events, which bundles side by side would not keep.
         let is_test = self
@@ -434,7 +435,7 @@ impl<'a> Builder<'a> {
                 slots_per_worker: self.environments.max_bundles(index).unwrap_or(slots).max(1),
             });
         }
-        let mut ids: Vec<String> = Vec::new();
+        let mut ids: TiVec<CollectionId, String> = TiVec::new();
         let mut collections: HashMap<String, CollectionId> = HashMap::new();
         let leaves = std::mem::take(&mut self.leaves);
         for leaf in &leaves {
@@ -444,8 +445,8 @@ impl<'a> Builder<'a> {
                 }
                 match self.collection(id, leaf.environment) {
                     Ok(collection) => {
-                        collections.insert(id.to_owned(), CollectionId(graph.collections.len() as u32));
-                        graph.collections.push(collection);
+                        let collection = graph.collections.push_and_get_key(collection);
+                        collections.insert(id.to_owned(), collection);
                         ids.push(id.to_owned());
                     }
                     Err(message) => self.problems.add(leaf.name(), message),
@@ -495,7 +496,7 @@ impl<'a> Builder<'a> {
                 _ => None,
             });
         pairs
-            .map(|(process, truncate)| (TransformId(process as u32), TransformId(truncate as u32)))
+            .map(|(process, truncate)| (process.into(), truncate.into()))
             .collect()
     }
 
@@ -532,10 +533,7 @@ impl<'a> Builder<'a> {
         if let engine::WindowFn::Custom(_) = windowing.window_fn {
             let named = strategy.and_then(|s| self.environments.get(&s.environment_id));
             let only = (self.environments.list.len() == 1).then_some(0);
-            windowing.environment = named
-                .or(made_in)
-                .or(only)
-                .map(|index| EnvironmentId(index as u32));
+            windowing.environment = named.or(made_in).or(only).map(EnvironmentId::from);
         }
         Ok(engine::Collection {
             name: if collection.unique_name.is_empty() {
@@ -557,7 +555,7 @@ impl<'a> Builder<'a> {
         collections: &HashMap<String, CollectionId>,
     ) -> engine::UserTransform {
         let mut made = engine::UserTransform {
-            environment: leaf.environment.map(|index| EnvironmentId(index as u32)),
+            environment: leaf.environment.map(EnvironmentId::from),
             side_inputs: Vec::new(),
             stateful: user.stateful(),
             timers: Vec::new(),

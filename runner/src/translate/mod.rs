@@ -18,10 +18,11 @@ mod windows;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use purlin_engine::{CollectionId, EngineConfig, FusedGraph, TransformId};
+use purlin_engine::{CollectionId, EngineConfig, FusedGraph, StageId, TransformId};
 use purlin_model::Coder;
 use purlin_proto::pipeline::{ApiServiceDescriptor, Components, PTransform, Pipeline};
 use purlin_proto::urns::{self, requirements};
+use typed_index_collections::{TiSlice, TiVec};
 
 pub use environments::PlanEnvironment;
 pub use error::{Problem, TranslateError};
@@ -68,10 +69,10 @@ impl Default for PlanOptions {
 /// A pipeline that can be run. Consumed by [`crate::job::Job::start`].
 pub struct Plan {
     pub(crate) fused: FusedGraph,
-    pub(crate) stages: Vec<StagePlan>,
+    pub(crate) stages: TiVec<StageId, StagePlan>,
     pub(crate) environments: Vec<PlanEnvironment>,
     /// Id and unique name by number.
-    pub(crate) transforms: Vec<(String, String)>,
+    pub(crate) transforms: TiVec<TransformId, (String, String)>,
     pub(crate) numbers: HashMap<String, TransformId>,
     pub(crate) merges: HashMap<CollectionId, WindowPlan>,
     pub(crate) mappings: HashMap<(TransformId, usize), WindowPlan>,
@@ -111,8 +112,8 @@ impl RemoteStream {
 }
 
 impl Plan {
-    /// The fused stages; the index is the engine's stage id.
-    pub fn stages(&self) -> &[StagePlan] {
+    /// The fused stages.
+    pub fn stages(&self) -> &TiSlice<StageId, StagePlan> {
         &self.stages
     }
 
@@ -126,7 +127,7 @@ impl Plan {
         let found = self
             .numbers
             .get(id)
-            .and_then(|number| self.transforms.get(number.0 as usize));
+            .and_then(|number| self.transforms.get(*number));
         found.map_or(id, |(_, name)| name)
     }
 }
@@ -203,15 +204,14 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
     let consequences = std::mem::take(&mut builder.consequences);
     let (fused, stages) = problems.none_in(planned, consequences)?;
 
-    let transforms: Vec<(String, String)> = builder
+    let transforms: TiVec<TransformId, (String, String)> = builder
         .leaves
         .iter()
         .map(|leaf| (leaf.id.clone(), leaf.name().to_owned()))
         .collect();
     let numbers = transforms
-        .iter()
-        .enumerate()
-        .map(|(number, (id, _))| (id.clone(), TransformId(number as u32)));
+        .iter_enumerated()
+        .map(|(number, (id, _))| (id.clone(), number));
     let numbers = numbers.collect();
     let states = builder.leaves.iter().flat_map(Leaf::states).collect();
     let remote_streams = remote_streams(builder);
@@ -299,7 +299,7 @@ fn remote_streams(builder: Builder<'_>) -> Vec<RemoteStream> {
             continue;
         };
         streams.push(RemoteStream {
-            transform: TransformId(number as u32),
+            transform: number.into(),
             endpoint,
             coder: payload.coder_id.clone(),
             coders: coders.clone(),

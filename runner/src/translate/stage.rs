@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use prost::Message as _;
-use purlin_engine::{CollectionId, FusedGraph, Stage};
+use purlin_engine::{CollectionId, FusedGraph, Stage, StageId};
 use purlin_model::Coder;
 use purlin_proto::fn_execution::{ProcessBundleDescriptor, RemoteGrpcPort};
 use purlin_proto::pipeline::{self, FunctionSpec, PTransform, ParDoPayload, StateSpec, state_spec};
 use purlin_proto::urns::{coders as coder_urns, runner_transforms, transforms as urns};
+use typed_index_collections::{TiSlice, TiVec};
 
 use super::coders::urn as coder_urn;
 use super::graph::{Builder, side_collections};
@@ -58,16 +59,16 @@ impl Builder<'_> {
     pub(super) fn stages(
         &mut self,
         fused: &FusedGraph,
-        ids: &[String],
+        ids: &TiSlice<CollectionId, String>,
         state_backed_bytes: usize,
-    ) -> Vec<StagePlan> {
-        let mut stages = Vec::with_capacity(fused.stages().len());
+    ) -> TiVec<StageId, StagePlan> {
+        let mut stages = TiVec::with_capacity(fused.stages().len());
         for stage in fused.stages() {
             match self.stage(stage, ids, state_backed_bytes) {
                 Ok(stage) => stages.push(stage),
                 Err(message) => {
                     let first = stage.transforms.first();
-                    let leaf = first.and_then(|id| self.leaves.get(id.0 as usize));
+                    let leaf = first.and_then(|id| self.leaves.get(usize::from(*id)));
                     self.problems.add(leaf.map_or("", Leaf::name), message);
                 }
             }
@@ -79,19 +80,19 @@ impl Builder<'_> {
     fn stage(
         &mut self,
         stage: &Stage,
-        ids: &[String],
+        ids: &TiSlice<CollectionId, String>,
         state_backed_bytes: usize,
     ) -> Result<StagePlan, String> {
         let missing = || format!("stage \"{}\" names what the pipeline lacks", stage.name);
-        let collection = |id: CollectionId| ids.get(id.0 as usize).cloned().ok_or_else(missing);
-        let environment = stage.environment.ok_or_else(missing)?.0 as usize;
+        let collection = |id: CollectionId| ids.get(id).cloned().ok_or_else(missing);
+        let environment = usize::from(stage.environment.ok_or_else(missing)?);
         let plan_environment = self
             .environments
             .list
             .get(environment)
             .ok_or_else(missing)?
             .clone();
-        let leaves: Vec<usize> = stage.transforms.iter().map(|id| id.0 as usize).collect();
+        let leaves: Vec<usize> = stage.transforms.iter().map(|id| usize::from(*id)).collect();
         if leaves.iter().any(|&index| index >= self.leaves.len()) {
             return Err(missing());
         }

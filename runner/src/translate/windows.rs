@@ -12,6 +12,7 @@ use purlin_proto::pipeline::{
     merge_status, on_time_behavior, output_time, trigger,
 };
 use purlin_proto::urns::{coders as coder_urns, runner_transforms, transforms as urns, window_fns};
+use typed_index_collections::TiSlice;
 
 use super::graph::Builder;
 use super::leaves::Op;
@@ -38,14 +39,14 @@ impl WindowPlan {
 }
 
 impl Builder<'_> {
-    /// Plans for merging, by collection; `ids` are the collections' ids by number.
+    /// Plans for merging, by collection; `ids` are the collections' ids in the pipeline.
     pub(super) fn merges(
         &mut self,
         graph: &purlin_engine::Graph,
-        ids: &[String],
+        ids: &TiSlice<CollectionId, String>,
     ) -> HashMap<CollectionId, WindowPlan> {
         let mut plans = HashMap::new();
-        for (number, (collection, id)) in graph.collections.iter().zip(ids).enumerate() {
+        for ((number, collection), id) in graph.collections.iter_enumerated().zip(ids) {
             if !collection.windowing.merges_in_sdk() {
                 continue;
             }
@@ -68,15 +69,15 @@ impl Builder<'_> {
             let answer = self.coders.make(coder_urns::KV, &[&windows, &merged]);
             let output = self.coders.make(coder_urns::KV, &[&bytes, &answer]);
             let spec = (urns::MERGE_WINDOWS, window_fn);
-            let id = format!("merge-windows-{number}");
-            let descriptor = self.window_descriptor(id, spec, &input, &output, environment.0 as usize);
+            let id = format!("merge-windows-{}", number.0);
+            let descriptor = self.window_descriptor(id, spec, &input, &output, environment.into());
             let plan = WindowPlan {
-                environment: environment.0 as usize,
+                environment: environment.into(),
                 descriptor: Arc::new(descriptor),
                 asked: format.window.clone(),
                 answered: format.window,
             };
-            plans.insert(CollectionId(number as u32), plan);
+            plans.insert(number, plan);
         }
         plans
     }
@@ -87,7 +88,7 @@ impl Builder<'_> {
         graph: &purlin_engine::Graph,
     ) -> HashMap<(TransformId, usize), WindowPlan> {
         let mut plans = HashMap::new();
-        for (number, transform) in graph.transforms.iter().enumerate() {
+        for (number, transform) in graph.transforms.iter_enumerated() {
             let purlin_engine::TransformKind::User(user) = &transform.kind else {
                 continue;
             };
@@ -95,10 +96,10 @@ impl Builder<'_> {
                 if side.mapping != purlin_engine::WindowMapping::Sdk {
                     continue;
                 }
-                let Some(plan) = self.mapping(number, index, &side.tag) else {
+                let Some(plan) = self.mapping(number.into(), index, &side.tag) else {
                     continue;
                 };
-                plans.insert((TransformId(number as u32), index), plan);
+                plans.insert((number, index), plan);
             }
         }
         plans

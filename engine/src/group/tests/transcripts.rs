@@ -124,7 +124,7 @@ fn replay(spec: &Value, windowing: Windowing, bundling: Bundling) -> Result<(), 
     let mut output: Vec<Fired> = Vec::new();
     let steps = spec
         .get("transcript")
-        .and_then(Value::as_sequence)
+        .and_then(Value::as_array)
         .expect("a transcript has steps");
     for step in steps {
         let (action, parameters) = step
