@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Html;
+use purlin_model::metric::{Distribution, decode_sum};
 use purlin_proto::fn_execution::SampledElement;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metrics};
@@ -35,8 +36,8 @@ fn find(jobs: &Jobs, id: &str) -> Result<Arc<JobRecord>, NotFound> {
 #[derive(Default)]
 struct Collection {
     elements: Option<u64>,
-    /// Number of elements whose size was measured, sum, least and most of their bytes.
-    bytes: Option<[u64; 4]>,
+    /// Sizes of the elements that were measured.
+    bytes: Option<Distribution>,
     samples: Vec<SampledElement>,
 }
 
@@ -64,20 +65,20 @@ async fn details(job: &dyn RunningJob) -> Details {
 impl Details {
     fn add(&mut self, info: &MonitoringInfo) {
         let label = |name: &str| info.labels.get(name).cloned();
-        let payload = &mut &info.payload[..];
         match info.urn.as_str() {
             metrics::ELEMENT_COUNT => {
-                if let (Some(id), Some(count)) = (label(metric_labels::PCOLLECTION), varint(payload)) {
-                    self.collections.entry(id).or_default().elements = Some(count);
+                if let (Some(id), Some(count)) =
+                    (label(metric_labels::PCOLLECTION), decode_sum(&info.payload))
+                {
+                    self.collections.entry(id).or_default().elements = Some(count as u64);
                 }
             }
             metrics::SAMPLED_BYTE_SIZE => {
-                let mut next = || varint(payload);
-                if let (Some(id), Some(numbers)) = (
+                if let (Some(id), Some(sizes)) = (
                     label(metric_labels::PCOLLECTION),
-                    (|| Some([next()?, next()?, next()?, next()?]))(),
+                    Distribution::decode(&info.payload),
                 ) {
-                    self.collections.entry(id).or_default().bytes = Some(numbers);
+                    self.collections.entry(id).or_default().bytes = Some(sizes);
                 }
             }
             urn => {
@@ -85,10 +86,10 @@ impl Details {
                     .strip_prefix("beam:metric:pardo_execution_time:")
                     .and_then(|phase| phase.strip_suffix("_msecs:v1"));
                 if let (Some(phase), Some(transform), Some(millis)) =
-                    (phase, label(metric_labels::TRANSFORM), varint(payload))
+                    (phase, label(metric_labels::TRANSFORM), decode_sum(&info.payload))
                 {
                     let times = self.times.entry(transform).or_default();
-                    *times.entry(phase.to_owned()).or_default() += millis;
+                    *times.entry(phase.to_owned()).or_default() += millis as u64;
                 }
             }
         }
@@ -96,8 +97,8 @@ impl Details {
 
     fn json(&self) -> Value {
         let collections = self.collections.iter().map(|(id, collection)| {
-            let bytes = collection.bytes.map(|[measured, sum, least, most]| {
-                json!({ "measured": measured, "sum": sum, "min": least, "max": most })
+            let bytes = collection.bytes.map(|sizes| {
+                json!({ "measured": sizes.count, "sum": sizes.sum, "min": sizes.min, "max": sizes.max })
             });
             let samples = collection.samples.iter().map(|sample| {
                 let error = sample.exception.as_ref().map(|exception| exception.error.clone());
@@ -115,13 +116,6 @@ impl Details {
             "transform_milliseconds": self.times,
         })
     }
-}
-
-/// A length delimiter is a varint, as Beam's integers are.
-fn varint(payload: &mut &[u8]) -> Option<u64> {
-    prost::decode_length_delimiter(payload)
-        .ok()
-        .map(|number| number as u64)
 }
 
 /// Encoded bytes as text: what can be printed, and the others as `\xNN`.
@@ -200,7 +194,7 @@ pub(super) async fn page(
     let collections = details.collections.iter().map(|(id, collection)| {
         let average = collection
             .bytes
-            .and_then(|[measured, sum, ..]| sum.checked_div(measured));
+            .and_then(|sizes| u64::try_from(sizes.sum.checked_div(sizes.count)?).ok());
         let samples = collection.samples.iter().map(|sample| {
             let error = sample.exception.as_ref().map_or("", |exception| &exception.error);
             format!("<pre>{} {}</pre>", escape(&shown(&sample.element)), escape(error))

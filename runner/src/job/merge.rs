@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use prost::Message as _;
+use purlin_model::metric::{Distribution, Latest, decode_sum, encode_sum};
 use purlin_model::wire;
 use purlin_proto::pipeline::{BoundedTrie, BoundedTrieNode, HistogramValue};
 use purlin_proto::urns::metric_types as types;
@@ -11,31 +12,26 @@ use purlin_proto::urns::metric_types as types;
 /// Merges two payloads of a type. `None`: they cannot be read, or values of the type do not add up (the later stays).
 pub(super) fn merge(type_urn: &str, a: &Bytes, b: &Bytes) -> Option<Bytes> {
     let merged = match type_urn {
-        types::SUM_INT64_TYPE => {
-            let [a] = varints(a)?;
-            let [b] = varints(b)?;
-            encode_varints([a.wrapping_add(b)])
-        }
+        types::SUM_INT64_TYPE => encode_sum(decode_sum(a)?.wrapping_add(decode_sum(b)?)),
         types::SUM_DOUBLE_TYPE => {
             let (a, b) = (double(&mut &a[..])?, double(&mut &b[..])?);
             (a + b).to_be_bytes().to_vec()
         }
         types::DISTRIBUTION_INT64_TYPE => {
-            let [count, sum, min, max] = varints(a)?;
-            let [other_count, other_sum, other_min, other_max] = varints(b)?;
-            let (count, sum) = (count.wrapping_add(other_count), sum.wrapping_add(other_sum));
-            encode_varints([count, sum, min.min(other_min), max.max(other_max)])
+            let merged = Distribution::decode(a)?.merge(Distribution::decode(b)?);
+            merged.encode()
         }
         types::DISTRIBUTION_DOUBLE_TYPE => {
             let (count, [sum, min, max]) = distribution_double(a)?;
             let (other_count, [other_sum, other_min, other_max]) = distribution_double(b)?;
-            let mut out = encode_varints([count.wrapping_add(other_count)]);
+            let mut out = encode_sum(count.wrapping_add(other_count));
             for value in [sum + other_sum, min.min(other_min), max.max(other_max)] {
                 out.extend_from_slice(&value.to_be_bytes());
             }
             out
         }
-        types::LATEST_INT64_TYPE | types::LATEST_DOUBLE_TYPE => {
+        types::LATEST_INT64_TYPE => Latest::decode(a)?.merge(Latest::decode(b)?).encode(),
+        types::LATEST_DOUBLE_TYPE => {
             let (at, other_at) = (first_varint(a)?, first_varint(b)?);
             return Some(if at > other_at { a.clone() } else { b.clone() });
         }
@@ -71,7 +67,7 @@ pub(super) fn merge(type_urn: &str, a: &Bytes, b: &Bytes) -> Option<Bytes> {
             }
             all.truncate(most);
             let mut out = u32::try_from(all.len()).ok()?.to_be_bytes().to_vec();
-            out.extend(all.into_iter().flat_map(|value| encode_varints([value])));
+            out.extend(all.into_iter().flat_map(encode_sum));
             out
         }
         types::TOP_N_DOUBLE_TYPE | types::BOTTOM_N_DOUBLE_TYPE => {
@@ -90,24 +86,6 @@ pub(super) fn merge(type_urn: &str, a: &Bytes, b: &Bytes) -> Option<Bytes> {
         _ => return None,
     };
     Some(merged.into())
-}
-
-/// Reads `N` varints, which must be all there is.
-pub(super) fn varints<const N: usize>(payload: &Bytes) -> Option<[i64; N]> {
-    let mut input = &payload[..];
-    let mut values = [0; N];
-    for value in &mut values {
-        *value = wire::read_varint(&mut input).ok()? as i64;
-    }
-    input.is_empty().then_some(values)
-}
-
-fn encode_varints<const N: usize>(values: [i64; N]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(N * 2);
-    values
-        .iter()
-        .for_each(|&value| wire::write_varint(value as u64, &mut out));
-    out
 }
 
 fn first_varint(payload: &Bytes) -> Option<i64> {
@@ -260,7 +238,7 @@ mod tests {
     use super::*;
 
     fn ints<const N: usize>(values: [i64; N]) -> Bytes {
-        encode_varints(values).into()
+        values.into_iter().flat_map(encode_sum).collect()
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use purlin_engine::BundleId;
+use purlin_model::metric::decode_sum;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metric_types, metrics};
 
-use super::merge::{merge, varints};
+use super::merge::merge;
 
 /// Metrics of a job, merged over its bundles.
 #[derive(Clone, Debug, Default)]
@@ -128,7 +129,7 @@ pub(super) fn elements_begun(infos: &[MonitoringInfo]) -> Option<u64> {
     let info = infos
         .iter()
         .find(|info| info.urn == metrics::DATA_CHANNEL_READ_INDEX)?;
-    let [index] = varints(&info.payload)?;
+    let index = decode_sum(&info.payload)?;
     // The index is that of the element in work, -1 before the first.
     u64::try_from(index.checked_add(1)?).ok()
 }

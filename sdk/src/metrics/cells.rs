@@ -4,8 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use purlin_model::wire;
+use purlin_model::metric::{Distribution, Latest, encode_sum};
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metric_types, metrics};
 use rustc_hash::FxHashMap;
@@ -92,6 +91,22 @@ impl MetricCell {
         self.touched.store(true, Relaxed);
     }
 
+    fn distribution(&self) -> Distribution {
+        Distribution {
+            count: self.count.load(Relaxed),
+            sum: self.sum.load(Relaxed),
+            min: self.min.load(Relaxed),
+            max: self.max.load(Relaxed),
+        }
+    }
+
+    fn latest(&self) -> Latest {
+        Latest {
+            at_ms: self.count.load(Relaxed),
+            value: self.sum.load(Relaxed),
+        }
+    }
+
     fn reset(&self) {
         for part in [&self.count, &self.sum, &self.min, &self.max] {
             part.store(0, Relaxed);
@@ -132,26 +147,22 @@ impl BundleMetrics {
                 continue;
             }
             let Some(name) = name_of(*metric) else { continue };
-            let mut payload = Vec::new();
-            let mut put = |value: &AtomicI64| wire::write_varint(value.load(Relaxed) as u64, &mut payload);
-            let (urn, type_urn) = match name.kind {
-                Kind::Counter => {
-                    put(&cell.sum);
-                    (metrics::USER_SUM_INT64, metric_types::SUM_INT64_TYPE)
-                }
-                Kind::Distribution => {
-                    [&cell.count, &cell.sum, &cell.min, &cell.max]
-                        .into_iter()
-                        .for_each(&mut put);
-                    (
-                        metrics::USER_DISTRIBUTION_INT64,
-                        metric_types::DISTRIBUTION_INT64_TYPE,
-                    )
-                }
-                Kind::Gauge => {
-                    [&cell.count, &cell.sum].into_iter().for_each(&mut put);
-                    (metrics::USER_LATEST_INT64, metric_types::LATEST_INT64_TYPE)
-                }
+            let (urn, type_urn, payload) = match name.kind {
+                Kind::Counter => (
+                    metrics::USER_SUM_INT64,
+                    metric_types::SUM_INT64_TYPE,
+                    encode_sum(cell.sum.load(Relaxed)),
+                ),
+                Kind::Distribution => (
+                    metrics::USER_DISTRIBUTION_INT64,
+                    metric_types::DISTRIBUTION_INT64_TYPE,
+                    cell.distribution().encode(),
+                ),
+                Kind::Gauge => (
+                    metrics::USER_LATEST_INT64,
+                    metric_types::LATEST_INT64_TYPE,
+                    cell.latest().encode(),
+                ),
             };
             let labels = [
                 (
@@ -174,12 +185,10 @@ impl BundleMetrics {
 
 /// A monitoring info of a sum, with one label.
 pub(crate) fn sum_info(urn: &str, label: &str, value: &str, sum: u64) -> MonitoringInfo {
-    let mut payload = Vec::new();
-    wire::write_varint(sum, &mut payload);
     MonitoringInfo {
         urn: urn.to_owned(),
         r#type: metric_types::SUM_INT64_TYPE.to_owned(),
-        payload: Bytes::from(payload),
+        payload: encode_sum(sum as i64).into(),
         labels: [(label.to_owned(), value.to_owned())].into_iter().collect(),
         start_time: None,
     }

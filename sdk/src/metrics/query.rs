@@ -1,55 +1,11 @@
 //! Results of metrics, read from a runner's monitoring infos.
 
-use purlin_model::wire;
+use purlin_model::metric::decode_sum;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metrics};
 use rustc_hash::FxHashMap;
 
-/// Count, sum, minimum and maximum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DistributionResult {
-    /// How many values.
-    pub count: i64,
-    /// Their sum.
-    pub sum: i64,
-    /// The smallest.
-    pub min: i64,
-    /// The largest.
-    pub max: i64,
-}
-
-impl DistributionResult {
-    /// Their mean, 0 where there are none.
-    pub fn mean(&self) -> f64 {
-        if self.count == 0 {
-            0.0
-        } else {
-            self.sum as f64 / self.count as f64
-        }
-    }
-
-    fn merge(self, other: DistributionResult) -> DistributionResult {
-        match (self.count, other.count) {
-            (0, _) => other,
-            (_, 0) => self,
-            _ => DistributionResult {
-                count: self.count + other.count,
-                sum: self.sum.wrapping_add(other.sum),
-                min: self.min.min(other.min),
-                max: self.max.max(other.max),
-            },
-        }
-    }
-}
-
-/// The latest value and when it was set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GaugeResult {
-    /// The value.
-    pub value: i64,
-    /// Milliseconds since the epoch.
-    pub at_ms: i64,
-}
+pub use purlin_model::metric::{Distribution as DistributionResult, Latest as GaugeResult};
 
 /// What a metric says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +25,7 @@ impl MetricValue {
             (MetricValue::Distribution(a), MetricValue::Distribution(b)) => {
                 MetricValue::Distribution(a.merge(b))
             }
-            (MetricValue::Gauge(a), MetricValue::Gauge(b)) => {
-                MetricValue::Gauge(if b.at_ms >= a.at_ms { b } else { a })
-            }
+            (MetricValue::Gauge(a), MetricValue::Gauge(b)) => MetricValue::Gauge(a.merge(b)),
             (a, _) => a,
         }
     }
@@ -136,9 +90,9 @@ impl MetricResults {
             committed
         };
         for info in counted.iter().filter(|i| i.urn == metrics::ELEMENT_COUNT) {
-            if let (Some(id), Some([count])) = (
+            if let (Some(id), Some(count)) = (
                 info.labels.get(metric_labels::PCOLLECTION),
-                varints(&info.payload),
+                decode_sum(&info.payload),
             ) {
                 *elements.entry(id.clone()).or_default() += count as u64;
             }
@@ -195,28 +149,13 @@ impl MetricResults {
     }
 }
 
-fn varints<const N: usize>(mut payload: &[u8]) -> Option<[i64; N]> {
-    let mut values = [0; N];
-    for value in &mut values {
-        *value = wire::read_varint(&mut payload).ok()? as i64;
-    }
-    Some(values)
-}
-
 fn read(info: &MonitoringInfo) -> Option<(MetricKey, MetricValue)> {
     let value = match info.urn.as_str() {
-        metrics::USER_SUM_INT64 => {
-            let [sum] = varints(&info.payload)?;
-            MetricValue::Counter(sum)
-        }
+        metrics::USER_SUM_INT64 => MetricValue::Counter(decode_sum(&info.payload)?),
         metrics::USER_DISTRIBUTION_INT64 => {
-            let [count, sum, min, max] = varints(&info.payload)?;
-            MetricValue::Distribution(DistributionResult { count, sum, min, max })
+            MetricValue::Distribution(DistributionResult::decode(&info.payload)?)
         }
-        metrics::USER_LATEST_INT64 => {
-            let [at_ms, value] = varints(&info.payload)?;
-            MetricValue::Gauge(GaugeResult { value, at_ms })
-        }
+        metrics::USER_LATEST_INT64 => MetricValue::Gauge(GaugeResult::decode(&info.payload)?),
         _ => return None,
     };
     let label = |label: &str| info.labels.get(label).cloned();

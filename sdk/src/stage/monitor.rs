@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use purlin_model::metric::encode_progress;
 use purlin_proto::fn_execution::process_bundle_split_request::DesiredSplit;
 use purlin_proto::fn_execution::process_bundle_split_response::ChannelSplit;
 use purlin_proto::fn_execution::{
@@ -200,12 +201,10 @@ impl BundleMonitor {
 
 /// Work that is done or left, as a list of one number.
 fn progress_info(urn: &str, transform: &str, work: f64) -> MonitoringInfo {
-    let mut payload = 1i32.to_be_bytes().to_vec();
-    payload.extend_from_slice(&work.to_be_bytes());
     MonitoringInfo {
         urn: urn.to_owned(),
         r#type: metric_types::PROGRESS_TYPE.to_owned(),
-        payload: payload.into(),
+        payload: encode_progress(&[work]).into(),
         labels: [(metric_labels::TRANSFORM.to_owned(), transform.to_owned())].into(),
         ..MonitoringInfo::default()
     }
