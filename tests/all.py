@@ -52,10 +52,11 @@ STEPS = {
 # Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
 TIERS = {
     'first': [['fmt', 'circles', 'build', 'build-tests', 'unit'], ['core', 'modes']],
-    'second': [['clippy', 'docs', 'no-std', 'deny', 'simulation', 'fuzz', 'docker', 'end-to-end'], ['suites']],
+    'second': [['clippy', 'docs', 'no-std', 'deny', 'simulation', 'fuzz', 'docker'], ['suites', 'end-to-end']],
 }
-# What a step waits for where both are called for: `core` for the programs, and `modes`, which calls cargo, for all builds.
-AFTER = {'core': 'build', 'modes': 'build-tests'}
+# What a step waits for where both are called for: `core` for the programs, and what calls cargo in a second lane, for the builds
+# that take long: it would wait for them in the middle of a test.
+AFTER = {'core': 'build', 'modes': 'build-tests', 'end-to-end': 'docs'}
 # Steps that are one check each.
 CHECKS = ('fmt', 'circles', 'build', 'build-tests', 'clippy', 'docs', 'no-std', 'deny', 'fuzz')
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
