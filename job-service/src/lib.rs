@@ -8,6 +8,19 @@
 //!                      └─ web port        web                /health, /jobs
 //! ```
 #![forbid(unsafe_code)]
+// What a client, a worker or a file says is answered with an error, never with a panic; and programs say what they have to say in
+// their logs.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod artifacts;
 mod aside;

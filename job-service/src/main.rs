@@ -1,5 +1,18 @@
 //! `purlin-job-service`: Beam's Job Service as a program.
 #![forbid(unsafe_code)]
+// What a client, a worker or a file says is answered with an error, never with a panic; and programs say what they have to say in
+// their logs.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use std::io::Write;
 use std::os::unix::process::CommandExt as _;
@@ -14,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[expect(clippy::print_stderr, reason = "the last words of a program that ends")]
 fn main() -> ExitCode {
     purlin_processes::supervise_if_asked();
     give_memory_back();
@@ -32,6 +46,7 @@ fn main() -> ExitCode {
 
 /// Lets the allocator give back what is freed at once: by itself it waits for the next work, which may not come. It reads its
 /// settings before `main`, so the program begins anew, as the same process; where it cannot, it goes on as it is.
+#[expect(clippy::print_stderr, reason = "no log is there yet")]
 fn give_memory_back() {
     const DELAY: &str = "MIMALLOC_PURGE_DELAY";
     if std::env::var_os(DELAY).is_some() {

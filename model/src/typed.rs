@@ -117,6 +117,7 @@ const ROOM: usize = 64 << 10;
 /// When there are more than `i32::MAX` elements, which the encoding cannot count.
 #[inline]
 pub fn encode_iterable<'a, T: Element>(values: impl ExactSizeIterator<Item = &'a T>, out: &mut Vec<u8>) {
+    #[expect(clippy::expect_used, reason = "documented: such an iterable has no encoding")]
     let count =
         i32::try_from(values.len()).expect("an iterable of known length has at most i32::MAX elements");
     out.extend_from_slice(&count.to_be_bytes());
@@ -492,6 +493,10 @@ pub fn serde_coder<T>() -> CoderSpec {
 /// # Panics
 /// When the type's own `Serialize` fails, or writes a sequence without its length.
 #[inline]
+#[expect(
+    clippy::panic,
+    reason = "documented: encoding cannot fail by its trait, and the fault is in the user's type"
+)]
 pub fn serde_encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     wire::write_length_prefixed(out, |out| {
         *out = postcard::to_extend(value, core::mem::take(out)).unwrap_or_else(|error| {

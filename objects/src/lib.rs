@@ -3,6 +3,19 @@
 //! Settings come from the environment, under the names that the clouds' own tools use: `AWS_ACCESS_KEY_ID`, `AWS_REGION`,
 //! `AWS_ENDPOINT`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME` and others.
 #![forbid(unsafe_code)]
+// What a client, a worker or a file says is answered with an error, never with a panic; and programs say what they have to say in
+// their logs.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use std::collections::HashMap;
 use std::error::Error;

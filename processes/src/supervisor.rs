@@ -79,6 +79,10 @@ enum Event {
 }
 
 /// Runs the command to its end. Returns the exit status; a signal's is this process's own.
+#[expect(
+    clippy::print_stderr,
+    reason = "who started the process reads what it says there"
+)]
 fn supervise(mut arguments: impl Iterator<Item = OsString>) -> i32 {
     let mut text = || {
         arguments

@@ -3,6 +3,19 @@
 //! It asks the runner for the worker's provision info and fetches the staged files. Then it becomes the staged program, or the
 //! one of its image (`--worker_binary`); where the job staged none, it runs Beam's Java or Python harness to its end.
 #![forbid(unsafe_code)]
+// What a client, a worker or a file says is answered with an error, never with a panic; and programs say what they have to say in
+// their logs.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -68,6 +81,7 @@ struct Args {
     python: Option<PathBuf>,
 }
 
+#[expect(clippy::print_stderr, reason = "the last words of a program that ends")]
 fn main() -> ExitCode {
     purlin_processes::supervise_if_asked();
     let args = Args::parse();
@@ -131,6 +145,10 @@ async fn become_program(args: Args, endpoints: Endpoints, info: ProvisionInfo) -
 }
 
 /// Runs Beam's Java or Python harness to its end.
+#[expect(
+    clippy::print_stderr,
+    reason = "what the harness prints goes where our own output does"
+)]
 async fn run_harness(args: Args, endpoints: Endpoints, info: ProvisionInfo) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;

@@ -10,6 +10,19 @@
 //! with the flags of Beam's container contract and gets its artifacts itself. `purlin-boot` is such a command: [`launch`] makes
 //! it Beam's Java or Python harness.
 #![forbid(unsafe_code)]
+// What a client, a worker or a file says is answered with an error, never with a panic; and programs say what they have to say in
+// their logs.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod artifacts;
 pub mod launch;

@@ -1,5 +1,18 @@
 //! `purlin-worker-pool`: Beam's external worker pool as a program.
 #![forbid(unsafe_code)]
+// What a client, a worker or a file says is answered with an error, never with a panic; and programs say what they have to say in
+// their logs.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;

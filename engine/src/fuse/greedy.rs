@@ -236,13 +236,13 @@ impl Fusion<'_> {
 fn leaving(graph: &Graph, plan: &Plan) -> BTreeSet<CollectionId> {
     let mut found = BTreeSet::new();
     for node in &plan.nodes {
-        match node {
-            &PlanNode::Stage(id) => {
+        match *node {
+            PlanNode::Stage(id) => {
                 let stage = &plan.stages[id];
                 found.insert(stage.input);
                 found.extend(&stage.outputs);
             }
-            &PlanNode::Native(id, _) => found.extend(&graph.transforms[id].outputs),
+            PlanNode::Native(id, _) => found.extend(&graph.transforms[id].outputs),
         }
     }
     found

@@ -260,6 +260,10 @@ fn with_environment(mut inner: Inner, command: &Command, matches: &clap::ArgMatc
 }
 
 /// Options that the chosen runner has no use for do no harm, but the user should know.
+#[expect(
+    clippy::print_stderr,
+    reason = "said to who started the program, before it has a log"
+)]
 fn note_without_effect(matches: &clap::ArgMatches, inner: &Inner) {
     let Ok(Some(runner)) = matches.try_get_one::<RunnerKind>("runner") else {
         return;

@@ -67,6 +67,10 @@ pub trait Apply: PValue + Clone + Sized {
     ///
     /// # Panics
     /// When there is no PCollection in the input (an empty vector): it belongs to no pipeline.
+    #[expect(
+        clippy::panic,
+        reason = "documented: there is no pipeline that could be told of it"
+    )]
     fn apply_named<T: PTransform<Self>>(&self, name: &str, transform: T) -> T::Output {
         let Some(pipeline) = self.pipeline_of() else {
             panic!("transform \"{name}\" is applied to no PCollection at all: it needs at least one");

@@ -179,6 +179,7 @@ impl<T: SchemaField> SchemaItem for T {
 
 /// # Panics
 /// When there are more than `i32::MAX`, which the encoding cannot count.
+#[expect(clippy::expect_used, reason = "documented: such an array has no encoding")]
 fn write_count(count: usize, out: &mut Vec<u8>) {
     let count = i32::try_from(count).expect("an array or map of a row has at most i32::MAX items");
     out.extend_from_slice(&count.to_be_bytes());

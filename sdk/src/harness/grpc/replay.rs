@@ -104,6 +104,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|e| format!("cannot start threads: {e}"))
 }
 
+#[expect(clippy::print_stderr, reason = "no log is there yet, or any more")]
 fn fail(id: &str, error: &str) -> ! {
     eprintln!("worker {id}: {error}");
     exit(1)

@@ -43,7 +43,13 @@ pub(super) async fn follow(job: Arc<Job>, started: Started) {
     let guard = interrupt::on_interrupt({
         let (job, runtime) = (job.clone(), tokio::runtime::Handle::current());
         move || {
-            eprintln!("interrupted: cancelling job {}; once more ends at once", job.id);
+            #[expect(
+                clippy::print_stderr,
+                reason = "said to who pressed Ctrl-C, whatever is logged"
+            )]
+            {
+                eprintln!("interrupted: cancelling job {}; once more ends at once", job.id);
+            }
             let job = job.clone();
             runtime.spawn(async move { job.cancel().await });
         }

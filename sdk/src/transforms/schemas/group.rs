@@ -277,12 +277,15 @@ fn row_of<Out: Schema>(
     Out::from_row(&assemble(&fields))
 }
 
+#[expect(
+    clippy::panic,
+    reason = "without encoding positions nothing can be wrong with the fields"
+)]
 fn key_schema(projection: &Projection) -> RowSchema {
     let fields = projection
         .paths()
         .iter()
         .map(|path| crate::schema::Field::new(path.to_string(), path.field_type().clone()));
-    // Without encoding positions nothing can be wrong with them.
     RowSchema::new(fields.collect()).unwrap_or_else(|error| panic!("the schema of a key: {error}"))
 }
 
