@@ -40,6 +40,7 @@ STEPS = {
     'core': ['python3', 'conformance/run.py', *CORE],
     # The second.
     'clippy': ['cargo', 'clippy', '-q', *COMPILED, '--all-targets', '--', '-D', 'warnings'],
+    'package': ['cargo', 'package', '-q', '--workspace', '--no-verify', '--allow-dirty'],
     'docs': ['cargo', 'doc', '-q', *COMPILED, '--no-deps'],
     'no-std': ['setup/no_std.sh'],
     'deny': ['setup/deny.sh', 'check', 'bans', 'licenses', 'sources'],
@@ -52,13 +53,13 @@ STEPS = {
 # Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
 TIERS = {
     'first': [['fmt', 'circles', 'build', 'build-tests', 'unit'], ['core', 'modes']],
-    'second': [['clippy', 'docs', 'no-std', 'deny', 'simulation', 'fuzz', 'docker'], ['suites', 'end-to-end']],
+    'second': [['clippy', 'docs', 'package', 'no-std', 'deny', 'simulation', 'fuzz', 'docker'], ['suites', 'end-to-end']],
 }
 # What a step waits for where both are called for: `core` for the programs, and what calls cargo in a second lane, for the builds
 # that take long: it would wait for them in the middle of a test.
 AFTER = {'core': 'build', 'modes': 'build-tests', 'end-to-end': 'docs'}
 # Steps that are one check each.
-CHECKS = ('fmt', 'circles', 'build', 'build-tests', 'clippy', 'docs', 'no-std', 'deny', 'fuzz')
+CHECKS = ('fmt', 'circles', 'build', 'build-tests', 'clippy', 'docs', 'package', 'no-std', 'deny', 'fuzz')
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 MORE = {
