@@ -10,8 +10,6 @@ use purlin_model::Timer;
 use crate::bundle::{Retry, Running};
 use crate::engine::{Engine, Phase};
 use crate::event::{Action, BundleId, BundleResult, Residual, Split, StageId};
-use crate::keyed::StageHolds;
-use crate::stage::Queue;
 
 impl Engine {
     pub(crate) fn bundle_finished(&mut self, id: BundleId, result: BundleResult) {
@@ -64,9 +62,9 @@ impl Engine {
 
     /// Whether a bundle's timers would have fired otherwise, had each timestamp had a bundle of its own.
     fn is_disturbed(&self, id: BundleId, timers: &[(usize, Vec<Timer>)]) -> bool {
-        self.bundles.get(&id).is_some_and(|running| {
-            matches!(&self.stages[running.stage].queue, Queue::Keyed(queue) if queue.disturbs(&running.work, timers))
-        })
+        self.bundles
+            .get(&id)
+            .is_some_and(|running| self.stages[running.stage].disturbs(&running.work, timers))
     }
 
     /// Nothing of a bundle is taken, and what it had waits as before.
@@ -76,17 +74,9 @@ impl Engine {
         };
         self.free_slot(&running);
         let state = &mut self.stages[running.stage];
-        // The worker's cache holds what is not taken.
-        state.state_token = None;
-        if let Queue::Keyed(queue) = &mut state.queue {
-            let mut holds = StageHolds {
-                pending: &mut state.pending,
-                output: &mut state.holds,
-            };
-            if let Err(error) = queue.undo(running.work, &state.format, &mut holds) {
-                let error = format!("input of stage \"{}\": {error}", state.name);
-                return self.fail(error);
-            }
+        if let Err(error) = state.undo(running.work) {
+            let error = format!("input of stage \"{}\": {error}", state.name);
+            return self.fail(error);
         }
         self.actions.push(Action::Undone(id));
     }
@@ -97,27 +87,18 @@ impl Engine {
         };
         let stage = running.stage;
         self.free_slot(&running);
-        // It was through before it was asked how far it is: what came with it needs not be shared out.
-        let count = running.work.elements_count;
-        let quick =
-            running.elements_done.is_none() && self.stages[stage].slow.is_some_and(|share| count >= share);
-        if quick {
-            self.stages[stage].slow = None;
+        let state = &mut self.stages[stage];
+        if running.elements_done.is_none() {
+            state.note_quick(running.work.elements_count);
         }
         let Running { work, overlay, .. } = running;
         // What is new holds the watermarks before what is done lets them go.
-        let state = &mut self.stages[stage];
-        if let Queue::Keyed(queue) = &mut state.queue {
-            let mut holds = StageHolds {
-                pending: &mut state.pending,
-                output: &mut state.holds,
-            };
-            queue.set_timers(&work, timers, &mut holds);
+        state.set_timers(&work, timers);
+        if !result.residuals.is_empty() {
+            state.note_residuals();
         }
-        self.stages[stage].self_resumes |= !result.residuals.is_empty();
         self.queue_residuals(stage, result.residuals, work.truncated);
-        let touched = self.stages[stage].state.commit(overlay);
-        self.stages[stage].register(touched);
+        self.stages[stage].commit_state(overlay);
         let truncated_for = self.stages[stage].truncates;
         for (collection, chunk) in result.outputs {
             match truncated_for {
@@ -155,7 +136,7 @@ impl Engine {
 
     fn free_slot(&mut self, running: &Running) {
         let state = &mut self.stages[running.stage];
-        state.in_flight -= 1;
+        state.ended();
         let used = &mut self.environments[state.environment].used[running.worker as usize];
         *used = used.saturating_sub(1);
     }
@@ -165,15 +146,14 @@ impl Engine {
             return;
         };
         self.free_slot(&running);
-        let state = &mut self.stages[running.stage];
-        // Whatever the worker's cache holds may be the failed attempt's.
-        state.state_token = None;
         let Running {
+            stage,
             work,
             mut attempt,
             mut losses,
             ..
         } = running;
+        let state = &mut self.stages[stage];
         let name = &state.name;
         if worker_lost {
             losses += 1;
@@ -194,7 +174,7 @@ impl Engine {
             }
             attempt = attempt.saturating_add(1);
         }
-        state.retries.push_back(Retry {
+        state.retry(Retry {
             work,
             attempt,
             losses,
@@ -218,7 +198,7 @@ impl Engine {
                 let checked = check_split(&split, work.elements_count);
                 let checked = checked.and_then(|()| check_residuals(state, &split.residuals));
                 checked.and_then(|()| {
-                    let cut = work.cut(&split, &state.format);
+                    let cut = work.cut(&split, state.format());
                     cut.map_err(|error| error.to_string())
                 })
             };
@@ -236,9 +216,7 @@ impl Engine {
                 .iter()
                 .map(|chunk| chunk.min_timestamp)
                 .collect();
-            let new = running.work.holds.clone();
-            let state = &mut self.stages[stage];
-            new.iter().for_each(|at| state.pending.add(*at));
+            self.stages[stage].hold(&running.work.holds);
             let drains = self.phase == Phase::Draining && !truncated;
             for chunk in given_back.into_iter().rev() {
                 if drains {
@@ -253,8 +231,7 @@ impl Engine {
                 }
             }
             self.queue_residuals(stage, split.residuals, truncated);
-            let state = &mut self.stages[stage];
-            old.iter().for_each(|at| state.pending.remove(*at));
+            self.stages[stage].let_go(&old);
         }
         self.postpone_split(id, useful);
         let finished = self
@@ -275,8 +252,7 @@ impl Engine {
         };
         let stage = running.stage;
         self.actions.push(Action::Abandon(id));
-        let state = &mut self.stages[stage];
-        let stopped = core::mem::replace(&mut state.splits_stopped, true);
+        let stopped = !self.stages[stage].stop_splits();
         if stopped && self.phase == Phase::Draining {
             let error = format!("an answer to a split cannot be used: {error}");
             return self.bundle_failed(id, &error, false);
@@ -291,10 +267,7 @@ impl Engine {
             losses,
             ..
         } = running;
-        let state = &mut self.stages[stage];
-        // Whatever the worker's cache holds may be the abandoned bundle's.
-        state.state_token = None;
-        state.retries.push_back(Retry {
+        self.stages[stage].retry(Retry {
             work,
             attempt,
             losses,
@@ -329,7 +302,7 @@ fn check_split(split: &Split, elements: u64) -> Result<(), String> {
 /// Residuals that cannot be read fail their bundle, not the job.
 fn check_residuals(state: &crate::stage::StageState, residuals: &[Residual]) -> Result<(), String> {
     residuals.iter().try_for_each(|residual| {
-        let chunk = crate::chunk::Chunk::scan(residual.element.clone(), &state.format);
+        let chunk = crate::chunk::Chunk::scan(residual.element.clone(), state.format());
         let chunk = chunk.map_err(|error| format!("a residual: {error}"))?;
         if chunk.count == 1 {
             Ok(())

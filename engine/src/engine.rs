@@ -19,7 +19,7 @@ use crate::graph::{CollectionId, EnvironmentId, Graph, TransformId, TransformKin
 use crate::group::{GroupMergeId, Grouper};
 use crate::index::index;
 use crate::side_input::grouping_of;
-use crate::stage::{Queue, Room, StageState};
+use crate::stage::{Room, StageState};
 use crate::state::StateError;
 use crate::test_stream::TestStreams;
 use crate::watermark::Watermark;
@@ -153,6 +153,12 @@ pub(crate) enum Phase {
     Running,
     Draining,
     Ended(Outcome),
+}
+
+/// An id that was not given before.
+pub(crate) fn fresh(next_id: &mut u64) -> u64 {
+    *next_id += 1;
+    *next_id
 }
 
 impl Engine {
@@ -447,11 +453,7 @@ impl Engine {
                 .now
                 .max(self.started_at.plus_millis(self.test_streams.elapsed()));
             let ahead = self.ahead();
-            for stage in &mut self.stages {
-                if let Queue::Keyed(queue) = &mut stage.queue {
-                    queue.ahead_ms = ahead;
-                }
-            }
+            self.stages.iter_mut().for_each(|stage| stage.set_ahead(ahead));
         } else {
             self.now = self.now.max(now);
         }
@@ -568,8 +570,7 @@ impl Engine {
     }
 
     pub(crate) fn fresh(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
+        fresh(&mut self.next_id)
     }
 
     fn running(&self, bundle: BundleId) -> Result<&Running, StateError> {
@@ -582,7 +583,7 @@ impl Engine {
     /// When the bundle is not running or the state is of another kind.
     pub fn state_get(&self, bundle: BundleId, key: &StateKey) -> Result<Vec<Bytes>, StateError> {
         let running = self.running(bundle)?;
-        self.stages[running.stage].state.get(&running.overlay, key)
+        self.stages[running.stage].state().get(&running.overlay, key)
     }
 
     /// Adds to user state, tentatively until the bundle is committed.
@@ -595,7 +596,7 @@ impl Engine {
             .get_mut(&bundle)
             .ok_or(StateError::UnknownBundle(bundle))?;
         self.stages[running.stage]
-            .state
+            .state()
             .append(&mut running.overlay, &key, data)
     }
 
@@ -608,7 +609,9 @@ impl Engine {
             .bundles
             .get_mut(&bundle)
             .ok_or(StateError::UnknownBundle(bundle))?;
-        self.stages[running.stage].state.clear(&mut running.overlay, key)
+        self.stages[running.stage]
+            .state()
+            .clear(&mut running.overlay, key)
     }
 
     /// What a running bundle reads of a side input.

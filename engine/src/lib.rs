@@ -3,6 +3,10 @@
 //! [`Engine::handle`] takes what happened and tells what is to be done. Time is an argument; nothing in here reads a
 //! clock, starts a thread or draws a random number, so a run can be replayed exactly.
 //!
+//! While a bundle runs, [`Engine::state_get`], [`Engine::state_append`], [`Engine::state_clear`] and [`Engine::side_input`] answer what its
+//! worker asks. What they change is the bundle's own until its commit, and goes with it if it fails: they are no events, and a replay needs
+//! them no more than it needs what user code has computed.
+//!
 //! The way of an element: a chunk is delivered to a collection's readers ([`Chunk`]); a stage's queue keeps it; the
 //! scheduler makes bundles of what waits; a commit delivers a bundle's outputs, and so on. Watermarks follow.
 

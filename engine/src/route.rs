@@ -11,7 +11,6 @@ use crate::engine::{Engine, GroupIndex, GroupState, Node, Phase, Reader, Request
 use crate::event::{Action, RequestId, StageId};
 use crate::graph::CollectionId;
 use crate::group::GroupError;
-use crate::stage::Queue;
 use crate::test_stream::Step;
 
 impl Engine {
@@ -252,13 +251,11 @@ impl Engine {
                 upstream = upstream.min(self.stages[truncate].output_watermark.get());
             }
             // What is left of restrictions in process may come here when the job drains.
-            (_, Some(process)) => upstream = upstream.min(self.stages[process].pending.min()),
+            (_, Some(process)) => upstream = upstream.min(self.stages[process].earliest()),
             _ => {}
         }
         let state = &mut self.stages[stage];
-        if let Queue::Keyed(queue) = &mut state.queue {
-            queue.ahead_ms = ahead;
-        }
+        state.set_ahead(ahead);
         if result.is_ok() {
             result = state.advance(upstream, self.now);
         }
@@ -435,9 +432,7 @@ impl Engine {
         self.test_streams.drain();
         for stage in self.stages.keys() {
             let state = &mut self.stages[stage];
-            if let Queue::Keyed(queue) = &mut state.queue {
-                queue.drain();
-            }
+            state.drain();
             if !state.splittable || (state.truncate.is_none() && !state.unbounded) {
                 continue;
             }

@@ -8,7 +8,7 @@ use purlin_model::Timestamp;
 use typed_index_collections::TiVec;
 
 use crate::bundle::{Retry, Running};
-use crate::engine::{Engine, Node, Phase};
+use crate::engine::{Engine, Node, Phase, fresh};
 use crate::event::{Action, Bundle, BundleId, StageId};
 use crate::graph::EnvironmentId;
 use crate::state::Overlay;
@@ -80,7 +80,7 @@ impl Engine {
             return false;
         }
         let room = self.environments[environment].room();
-        let retry = match self.stages[stage].retries.pop_front() {
+        let retry = match self.stages[stage].next_retry() {
             Some(retry) => retry,
             None if self.is_held_back(stage) => return false,
             None => match self.stages[stage].compose(&self.config, room) {
@@ -127,7 +127,8 @@ impl Engine {
         let id = BundleId(self.fresh());
         let worker = self.choose_worker(stage);
         let side_input_tokens = self.side_input_tokens(stage);
-        let state_token = self.state_token(stage, worker);
+        let next_id = &mut self.next_id;
+        let state_token = self.stages[stage].cache_token(worker, || fresh(next_id));
         let bundle = Bundle {
             id,
             stage,
@@ -138,7 +139,7 @@ impl Engine {
             state_token,
             side_input_tokens,
         };
-        self.stages[stage].in_flight += 1;
+        self.stages[stage].started();
         self.environments[self.stages[stage].environment].used[worker as usize] += 1;
         let split_pause = match self.stages[stage].splittable {
             true => self.config.split_after_ms.max(1),
@@ -166,21 +167,9 @@ impl Engine {
     fn choose_worker(&self, stage: StageId) -> u32 {
         let state = &self.stages[stage];
         let slots = &self.environments[state.environment];
-        let last = state.state_token.map(|(worker, _)| worker as usize);
+        let last = state.last_worker().map(|worker| worker as usize);
         let best = (0..slots.used.len()).min_by_key(|&worker| (slots.used[worker], Some(worker) != last));
         best.unwrap_or(0) as u32
-    }
-
-    /// A cache of user state is good as long as all of a stage's bundles succeed on one worker.
-    fn state_token(&mut self, stage: StageId, worker: u32) -> u64 {
-        match self.stages[stage].state_token {
-            Some((last, token)) if last == worker => token,
-            _ => {
-                let token = self.fresh();
-                self.stages[stage].state_token = Some((worker, token));
-                token
-            }
-        }
     }
 
     fn side_input_tokens(&mut self, stage: StageId) -> Vec<(crate::graph::TransformId, String, u64)> {
@@ -221,13 +210,13 @@ impl Engine {
                 state.unbounded && !running.work.truncated
             } else {
                 let waited_for = || !state.is_keyed() && self.is_waited_for(running.stage);
-                !state.splits_stopped && (state.unbounded || (state.is_endless() && waited_for()))
+                state.splits() && (state.unbounded || (state.is_endless() && waited_for()))
             };
             if state.splittable && stops {
                 asked.push((id, 0.0));
                 continue;
             }
-            if state.is_keyed() || state.splits_stopped || state.size() > 0 {
+            if state.is_keyed() || !state.splits() || state.size() > 0 {
                 continue;
             }
             let left = running.work.elements_count.saturating_sub(done);
@@ -250,7 +239,7 @@ impl Engine {
                 if let Straggler::Slow { share, .. } = straggler
                     && let Some(running) = self.bundles.get(&id)
                 {
-                    self.stages[running.stage].slow = Some(share);
+                    self.stages[running.stage].note_slow(share);
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::graph::{CollectionId, EnvironmentId, Graph, TransformKind};
 use crate::keyed::{KeyedQueue, KeyedSpec, StageHolds};
 use crate::side_input::{Blocked, SideView};
 use crate::stage_queue::PlainQueue;
-use crate::state::StateTable;
+use crate::state::{Overlay, StateTable};
 use crate::watermark::{Holds, Watermark};
 
 /// Windows of side inputs are kept for a day of event time after main-input elements of theirs would be late: a ParDo
@@ -26,7 +26,7 @@ use crate::watermark::{Holds, Watermark};
 const SIDE_INPUT_GRACE_MS: i64 = 86_400_000;
 
 #[derive(Debug)]
-pub(crate) enum Queue {
+enum Queue {
     Plain(PlainQueue),
     Keyed(Box<KeyedQueue>),
 }
@@ -47,32 +47,32 @@ pub(crate) struct StageState {
     pub name: String,
     pub environment: EnvironmentId,
     pub input: CollectionId,
-    pub format: CollectionFormat,
-    pub queue: Queue,
+    format: CollectionFormat,
+    queue: Queue,
     /// Elements that wait or are processed: hold the input watermark.
-    pub pending: Holds,
+    pending: Holds,
     /// Timers, expirations, elements to be sorted: hold the output watermark.
-    pub holds: Holds,
+    holds: Holds,
     pub input_watermark: Watermark,
     pub output_watermark: Watermark,
-    pub retries: VecDeque<Retry>,
-    pub in_flight: usize,
+    retries: VecDeque<Retry>,
+    in_flight: usize,
     /// Elements of this stage are slow: so many keep a worker busy for as long as a bundle is worth. `None` as long as
     /// no bundle of it was asked to split, or since one of so many was quick.
-    pub slow: Option<u64>,
-    pub state: StateTable,
+    slow: Option<u64>,
+    state: StateTable,
     /// Token of the worker that had the last bundle, unless it failed.
-    pub state_token: Option<(u32, u64)>,
+    state_token: Option<(u32, u64)>,
     pub sides: Vec<SideView>,
-    pub blocked: Blocked,
-    pub allowed_lateness_ms: i64,
+    blocked: Blocked,
+    allowed_lateness_ms: i64,
     pub splittable: bool,
     /// A worker answered a split in a way that could not be used: none is asked for any more, save in a drain.
-    pub splits_stopped: bool,
+    splits_stopped: bool,
     /// A splittable transform whose output never ends.
     pub unbounded: bool,
     /// A splittable transform that has left work for later of its own accord.
-    pub self_resumes: bool,
+    self_resumes: bool,
     /// Of a splittable transform: the stages that process what it makes.
     pub downstream: Vec<StageId>,
     /// The stage that truncates restrictions for this one.
@@ -144,6 +144,149 @@ impl StageState {
             Queue::Plain(_) => 0,
             Queue::Keyed(queue) => queue.dropped,
         }
+    }
+
+    /// How elements of the main input are encoded.
+    pub fn format(&self) -> &CollectionFormat {
+        &self.format
+    }
+
+    /// A bundle was started.
+    pub fn started(&mut self) {
+        self.in_flight += 1;
+    }
+
+    /// A bundle was committed, failed or was undone.
+    pub fn ended(&mut self) {
+        self.in_flight -= 1;
+    }
+
+    /// Work that failed, to be tried again before anything else.
+    pub fn next_retry(&mut self) -> Option<Retry> {
+        self.retries.pop_front()
+    }
+
+    /// Takes back the work of a bundle that failed or was abandoned. What its worker's cache of user state holds may be that
+    /// attempt's.
+    pub fn retry(&mut self, retry: Retry) {
+        self.state_token = None;
+        self.retries.push_back(retry);
+    }
+
+    /// The worker that had the last bundle, whose cache of user state is warm.
+    pub fn last_worker(&self) -> Option<u32> {
+        self.state_token.map(|(worker, _)| worker)
+    }
+
+    /// The token of a worker's cache of user state, which is good as long as all of the stage's bundles succeed on that worker;
+    /// `fresh` gives one that was not given before.
+    pub fn cache_token(&mut self, worker: u32, fresh: impl FnOnce() -> u64) -> u64 {
+        match self.state_token {
+            Some((last, token)) if last == worker => token,
+            _ => {
+                let token = fresh();
+                self.state_token = Some((worker, token));
+                token
+            }
+        }
+    }
+
+    /// User state as it is committed, overlaid by what a bundle changes.
+    pub fn state(&self) -> &StateTable {
+        &self.state
+    }
+
+    /// Elements of the stage are slow: `share` of them keep a worker busy for as long as a bundle is worth.
+    pub fn note_slow(&mut self, share: u64) {
+        self.slow = Some(share);
+    }
+
+    /// A bundle of so many elements was through before it was asked how far it is: if the stage was slow, it is so no more.
+    pub fn note_quick(&mut self, elements: u64) {
+        if self.slow.is_some_and(|share| elements >= share) {
+            self.slow = None;
+        }
+    }
+
+    /// Whether its bundles may be asked to split.
+    pub fn splits(&self) -> bool {
+        !self.splits_stopped
+    }
+
+    /// A worker answered a split in a way that cannot be used: none is asked for any more, save in a drain. False: it was so
+    /// before.
+    pub fn stop_splits(&mut self) -> bool {
+        !core::mem::replace(&mut self.splits_stopped, true)
+    }
+
+    /// A bundle has left restrictions for later.
+    pub fn note_residuals(&mut self) {
+        self.self_resumes = true;
+    }
+
+    /// The clock of a TestStream is so many milliseconds ahead of the SDKs' own.
+    pub fn set_ahead(&mut self, ahead_ms: i64) {
+        if let Queue::Keyed(queue) = &mut self.queue {
+            queue.ahead_ms = ahead_ms;
+        }
+    }
+
+    /// The job drains: timers of endless lines fire for the last time.
+    pub fn drain(&mut self) {
+        if let Queue::Keyed(queue) = &mut self.queue {
+            queue.drain();
+        }
+    }
+
+    /// Whether a bundle's timers would have fired otherwise, had each timestamp had a bundle of its own.
+    pub fn disturbs(&self, work: &Work, timers: &[(usize, Vec<Timer>)]) -> bool {
+        matches!(&self.queue, Queue::Keyed(queue) if queue.disturbs(work, timers))
+    }
+
+    /// Takes back the work of a bundle of which nothing is taken: it waits as before. What its worker's cache of user state
+    /// holds is not taken either.
+    pub fn undo(&mut self, work: Work) -> Result<(), ChunkError> {
+        self.state_token = None;
+        let Queue::Keyed(queue) = &mut self.queue else {
+            return Ok(());
+        };
+        let mut holds = StageHolds {
+            pending: &mut self.pending,
+            output: &mut self.holds,
+        };
+        queue.undo(work, &self.format, &mut holds)
+    }
+
+    /// Sets the timers of a bundle that is committed; its work is let go by [`StageState::release`] later.
+    pub fn set_timers(&mut self, work: &Work, timers: Vec<(usize, Vec<Timer>)>) {
+        if let Queue::Keyed(queue) = &mut self.queue {
+            let mut holds = StageHolds {
+                pending: &mut self.pending,
+                output: &mut self.holds,
+            };
+            queue.set_timers(work, timers, &mut holds);
+        }
+    }
+
+    /// Commits what a bundle changed of user state, which is collected when its windows have expired.
+    pub fn commit_state(&mut self, overlay: Overlay) {
+        let touched = self.state.commit(overlay);
+        self.register(touched);
+    }
+
+    /// The earliest of all elements that wait or are processed.
+    pub fn earliest(&self) -> Timestamp {
+        self.pending.min()
+    }
+
+    /// Holds the input watermark at each of these.
+    pub fn hold(&mut self, at: &[Timestamp]) {
+        at.iter().for_each(|at| self.pending.add(*at));
+    }
+
+    /// Lets go what [`StageState::hold`] held.
+    pub fn let_go(&mut self, at: &[Timestamp]) {
+        at.iter().for_each(|at| self.pending.remove(*at));
     }
 
     /// Takes in elements of the main input.
@@ -333,7 +476,7 @@ impl StageState {
     }
 
     /// Forgets state of expired windows.
-    pub fn collect(&mut self) {
+    fn collect(&mut self) {
         if let Queue::Keyed(queue) = &mut self.queue {
             for (key, window) in core::mem::take(&mut queue.collected) {
                 self.state.collect(&key, &window.to_bytes());
@@ -446,7 +589,7 @@ impl StageState {
     }
 
     /// Windows of keys that have state now will have it collected.
-    pub fn register(&mut self, touched: Vec<(Bytes, Bytes)>) {
+    fn register(&mut self, touched: Vec<(Bytes, Bytes)>) {
         let Queue::Keyed(queue) = &mut self.queue else {
             return;
         };
