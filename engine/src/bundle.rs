@@ -48,7 +48,7 @@ pub(crate) struct Retry {
 
 /// A bundle on a worker.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct BundleInFlight {
     pub stage: StageId,
     pub worker: u32,
     pub attempt: u32,

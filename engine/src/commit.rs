@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use purlin_model::Timer;
 
-use crate::bundle::{Retry, Running};
+use crate::bundle::{BundleInFlight, Retry};
 use crate::engine::{Engine, Phase};
 use crate::event::{Action, BundleId, BundleResult, Residual, Split, StageId};
 
@@ -91,7 +91,7 @@ impl Engine {
         if running.elements_done.is_none() {
             state.note_quick(running.work.elements_count);
         }
-        let Running { work, overlay, .. } = running;
+        let BundleInFlight { work, overlay, .. } = running;
         // What is new holds the watermarks before what is done lets them go.
         state.set_timers(&work, timers);
         if !result.residuals.is_empty() {
@@ -134,7 +134,7 @@ impl Engine {
         }
     }
 
-    fn free_slot(&mut self, running: &Running) {
+    fn free_slot(&mut self, running: &BundleInFlight) {
         let state = &mut self.stages[running.stage];
         state.ended();
         let used = &mut self.environments[state.environment].used[running.worker as usize];
@@ -146,7 +146,7 @@ impl Engine {
             return;
         };
         self.free_slot(&running);
-        let Running {
+        let BundleInFlight {
             stage,
             work,
             mut attempt,
@@ -261,7 +261,7 @@ impl Engine {
             return;
         };
         self.free_slot(&running);
-        let Running {
+        let BundleInFlight {
             work,
             attempt,
             losses,

@@ -10,7 +10,7 @@ use purlin_model::windowed::encode_header;
 use purlin_model::{PaneInfo, Timestamp, Window};
 use typed_index_collections::{TiSlice, TiVec};
 
-use crate::bundle::Running;
+use crate::bundle::BundleInFlight;
 use crate::chunk::{Chunk, CollectionFormat};
 use crate::config::EngineConfig;
 use crate::event::{Action, BundleId, Event, Outcome, RequestId, SideInputKey, StageId, StateKey};
@@ -34,7 +34,7 @@ pub struct Engine {
     pub(crate) collections: TiVec<CollectionId, CollectionState>,
     pub(crate) stages: TiVec<StageId, StageState>,
     pub(crate) groups: TiVec<GroupIndex, GroupState>,
-    pub(crate) bundles: BTreeMap<BundleId, Running>,
+    pub(crate) bundles: BTreeMap<BundleId, BundleInFlight>,
     pub(crate) environments: TiVec<EnvironmentId, Slots>,
     pub(crate) requests: BTreeMap<RequestId, Request>,
     pub(crate) test_streams: TestStreams,
@@ -573,7 +573,7 @@ impl Engine {
         fresh(&mut self.next_id)
     }
 
-    fn running(&self, bundle: BundleId) -> Result<&Running, StateError> {
+    fn running(&self, bundle: BundleId) -> Result<&BundleInFlight, StateError> {
         self.bundles.get(&bundle).ok_or(StateError::UnknownBundle(bundle))
     }
 

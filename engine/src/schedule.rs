@@ -7,7 +7,7 @@ use alloc::{format, vec};
 use purlin_model::Timestamp;
 use typed_index_collections::TiVec;
 
-use crate::bundle::{Retry, Running};
+use crate::bundle::{BundleInFlight, Retry};
 use crate::engine::{Engine, Node, Phase, fresh};
 use crate::event::{Action, Bundle, BundleId, StageId};
 use crate::graph::EnvironmentId;
@@ -145,7 +145,7 @@ impl Engine {
             true => self.config.split_after_ms.max(1),
             false => self.config.split_slow_after_ms.max(1),
         };
-        let running = Running {
+        let running = BundleInFlight {
             stage,
             worker,
             attempt,
@@ -256,7 +256,7 @@ impl Engine {
     }
 
     /// Whether, and how, a bundle with so many elements left is worth a split.
-    fn straggler(&self, running: &Running, left: u64) -> Option<Straggler> {
+    fn straggler(&self, running: &BundleInFlight, left: u64) -> Option<Straggler> {
         if self.stages[running.stage].splittable {
             return Some(Straggler::Unknown);
         }

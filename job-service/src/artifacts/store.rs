@@ -75,7 +75,7 @@ pub enum StoreError {
 
 /// Staged files, each named by its sha256 and kept while a job refers to it.
 pub struct Store {
-    place: Place,
+    place: Backing,
     /// Whether files go with the last job that needs them.
     clean: bool,
     users: Users,
@@ -84,7 +84,7 @@ pub struct Store {
 /// The jobs that need a file, by its sha256.
 type Users = Arc<Mutex<HashMap<String, HashSet<String>>>>;
 
-enum Place {
+enum Backing {
     Folder(Folder),
     #[cfg(feature = "object-store")]
     Objects(Objects),
@@ -111,7 +111,7 @@ impl Store {
             };
             #[cfg(feature = "object-store")]
             return match Objects::new(url, clean).await {
-                Ok(objects) => Ok(store(Place::Objects(objects))),
+                Ok(objects) => Ok(store(Backing::Objects(objects))),
                 Err(reason) => Err(failed(reason)),
             };
             #[cfg(not(feature = "object-store"))]
@@ -130,7 +130,7 @@ impl Store {
         };
         let folder = Folder::new(place).map_err(failed)?;
         let kept = folder.kept().map_err(failed)?;
-        let store = store(Place::Folder(folder));
+        let store = store(Backing::Folder(folder));
         lock(&store.users).extend(kept.into_iter().map(|sha256| (sha256, HashSet::new())));
         Ok(store)
     }
@@ -138,27 +138,27 @@ impl Store {
     /// The store's folder; none if it is in an object store.
     pub fn folder(&self) -> Option<&Path> {
         match &self.place {
-            Place::Folder(folder) => Some(folder.path()),
+            Backing::Folder(folder) => Some(folder.path()),
             #[cfg(feature = "object-store")]
-            Place::Objects(_) => None,
+            Backing::Objects(_) => None,
         }
     }
 
     /// Removes the folder, if it is the store's own, and awaits what else is being removed.
     pub(crate) async fn close(&self) {
         match &self.place {
-            Place::Folder(folder) => folder.close(),
+            Backing::Folder(folder) => folder.close(),
             #[cfg(feature = "object-store")]
-            Place::Objects(objects) => objects.close().await,
+            Backing::Objects(objects) => objects.close().await,
         }
     }
 
     /// How a file is called in this place.
     fn file(&self, sha256: &str) -> String {
         match &self.place {
-            Place::Folder(folder) => folder.file(sha256).display().to_string(),
+            Backing::Folder(folder) => folder.file(sha256).display().to_string(),
             #[cfg(feature = "object-store")]
-            Place::Objects(objects) => objects.file(sha256),
+            Backing::Objects(objects) => objects.file(sha256),
         }
     }
 
@@ -169,9 +169,9 @@ impl Store {
             users.get_mut(sha256).map(|jobs| jobs.insert(job.to_owned()))
         };
         let has = match &self.place {
-            Place::Folder(folder) => noted.is_some() && folder.has(sha256).await,
+            Backing::Folder(folder) => noted.is_some() && folder.has(sha256).await,
             #[cfg(feature = "object-store")]
-            Place::Objects(objects) => {
+            Backing::Objects(objects) => {
                 (noted.is_some() || objects.is_shared() && is_hash(sha256)) && objects.has(sha256).await
             }
         };
@@ -196,9 +196,9 @@ impl Store {
     /// The file's content, by pieces.
     pub(crate) async fn open(&self, sha256: &str) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
         match &self.place {
-            Place::Folder(folder) => folder.open(sha256).await,
+            Backing::Folder(folder) => folder.open(sha256).await,
             #[cfg(feature = "object-store")]
-            Place::Objects(objects) => objects.open(sha256).await,
+            Backing::Objects(objects) => objects.open(sha256).await,
         }
     }
 
@@ -207,7 +207,7 @@ impl Store {
         tracing::warn!("{} has changed since it was staged", self.file(sha256));
         // In a folder this is seen when it is claimed.
         #[cfg(feature = "object-store")]
-        if let Place::Objects(objects) = &self.place {
+        if let Backing::Objects(objects) = &self.place {
             lock(&self.users).remove(sha256);
             let (users, hash) = (self.users.clone(), sha256.to_owned());
             objects.remove(sha256, move || lock(&users).contains_key(&hash));
@@ -217,9 +217,9 @@ impl Store {
     /// Begins a file, whose hash may be announced, and is known at its end.
     pub(crate) async fn begin(&self, name: &str, announced: &str) -> Result<Incoming<'_>, ArtifactError> {
         let part = match &self.place {
-            Place::Folder(folder) => Part::File(folder.begin().map_err(|e| self.error(name, e))?, folder),
+            Backing::Folder(folder) => Part::File(folder.begin().map_err(|e| self.error(name, e))?, folder),
             #[cfg(feature = "object-store")]
-            Place::Objects(objects) => Part::Object(objects.begin(announced), objects),
+            Backing::Objects(objects) => Part::Object(objects.begin(announced), objects),
         };
         Ok(Incoming {
             store: self,
@@ -239,9 +239,9 @@ impl Store {
             let keep = !jobs.is_empty() || !self.clean;
             if !keep {
                 match &self.place {
-                    Place::Folder(folder) => folder.remove(sha256),
+                    Backing::Folder(folder) => folder.remove(sha256),
                     #[cfg(feature = "object-store")]
-                    Place::Objects(objects) => {
+                    Backing::Objects(objects) => {
                         let (users, hash) = (self.users.clone(), sha256.clone());
                         objects.remove(sha256, move || lock(&users).contains_key(&hash));
                     }
@@ -253,9 +253,9 @@ impl Store {
 
     fn error(&self, name: &str, error: io::Error) -> ArtifactError {
         let (folder, disk) = match &self.place {
-            Place::Folder(folder) => (folder.path().display().to_string(), true),
+            Backing::Folder(folder) => (folder.path().display().to_string(), true),
             #[cfg(feature = "object-store")]
-            Place::Objects(objects) => (objects.url().to_owned(), false),
+            Backing::Objects(objects) => (objects.url().to_owned(), false),
         };
         ArtifactError::Io {
             name: name.into(),

@@ -24,10 +24,10 @@ const NAMES: &[&str] = &["job_name", "jobName", "options_id", "optionsId"];
 #[derive(Clone)]
 pub struct KeptWorkers {
     factory: Arc<dyn WorkerFactory>,
-    shared: Arc<Shared>,
+    shared: Arc<IdleState>,
 }
 
-struct Shared {
+struct IdleState {
     timeout: Duration,
     table: Mutex<Table>,
     closed: watch::Sender<bool>,
@@ -83,7 +83,7 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 impl KeptWorkers {
     /// Workers are started by `factory`, and stopped when no job has had them for `timeout`.
     pub fn new(factory: Arc<dyn WorkerFactory>, timeout: Duration) -> Self {
-        let shared = Shared {
+        let shared = IdleState {
             timeout,
             table: Mutex::default(),
             closed: watch::Sender::new(false),
@@ -139,7 +139,7 @@ impl WorkerFactory for KeptWorkers {
     }
 }
 
-impl Shared {
+impl IdleState {
     fn take(&self, made_for: &MadeFor) -> Option<Arc<dyn Worker>> {
         let mut table = lock(&self.table);
         let fits = |idle: &Idle| idle.made_for == *made_for && idle.worker.is_reusable();
@@ -206,7 +206,7 @@ impl Shared {
 struct Lent {
     worker: Arc<dyn Worker>,
     made_for: MadeFor,
-    shared: Arc<Shared>,
+    shared: Arc<IdleState>,
 }
 
 impl Worker for Lent {

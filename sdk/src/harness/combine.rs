@@ -64,26 +64,28 @@ impl<K: Element + Eq + Hash, F: CombineFn> Node for CombineNode<K, F> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let place = Place { step: step.step() };
+        let step_index = step.step();
         Ok(match urn {
             transforms::COMBINE_PER_KEY_PRECOMBINE => any_receiver(Precombine::<K, F> {
                 combine: f,
                 next: step.output("")?,
-                place,
+                step: step_index,
                 combiner: step.timestamp_combiner(),
                 tables: Vec::new(),
                 entries: 0,
             }),
-            transforms::COMBINE_PER_KEY_CONVERT_TO_ACCUMULATORS => {
-                any_receiver(each(step.output("")?, place, move |(key, value): (K, F::In)| {
+            transforms::COMBINE_PER_KEY_CONVERT_TO_ACCUMULATORS => any_receiver(each(
+                step.output("")?,
+                step_index,
+                move |(key, value): (K, F::In)| {
                     let mut accumulator = f.create_accumulator();
                     f.add_input(&mut accumulator, value);
                     (key, accumulator)
-                }))
-            }
+                },
+            )),
             transforms::COMBINE_PER_KEY_MERGE_ACCUMULATORS => any_receiver(each(
                 step.output("")?,
-                place,
+                step_index,
                 move |(key, all): (K, Vec<F::Accumulator>)| {
                     let mut all = all.into_iter();
                     let mut merged = all.next().unwrap_or_else(|| f.create_accumulator());
@@ -93,12 +95,12 @@ impl<K: Element + Eq + Hash, F: CombineFn> Node for CombineNode<K, F> {
             )),
             transforms::COMBINE_PER_KEY_EXTRACT_OUTPUTS => any_receiver(each(
                 step.output("")?,
-                place,
+                step_index,
                 move |(key, accumulator): (K, F::Accumulator)| (key, f.extract_output(accumulator)),
             )),
             transforms::COMBINE_GROUPED_VALUES | transforms::PAR_DO => any_receiver(each(
                 step.output("")?,
-                place,
+                step_index,
                 move |(key, values): (K, Vec<F::In>)| {
                     let mut accumulator = f.create_accumulator();
                     values
@@ -117,25 +119,20 @@ impl<K: Element + Eq + Hash, F: CombineFn> Node for CombineNode<K, F> {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Place {
-    step: u32,
-}
-
 /// A step of one output for each input.
 struct Each<T, U, G> {
     next: Edge<U>,
-    place: Place,
+    step: u32,
     f: G,
     /// Those of a batch.
     outputs: Vec<U>,
     input: PhantomData<fn(T)>,
 }
 
-fn each<T, U, G: FnMut(T) -> U>(next: Edge<U>, place: Place, f: G) -> Each<T, U, G> {
+fn each<T, U, G: FnMut(T) -> U>(next: Edge<U>, step: u32, f: G) -> Each<T, U, G> {
     Each {
         next,
-        place,
+        step,
         f,
         outputs: Vec::new(),
         input: PhantomData,
@@ -144,12 +141,12 @@ fn each<T, U, G: FnMut(T) -> U>(next: Edge<U>, place: Place, f: G) -> Each<T, U,
 
 impl<T, U: Element, G: FnMut(T) -> U> Receiver<T> for Each<T, U, G> {
     fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
-        STEP.set(self.place.step);
+        STEP.set(self.step);
         let output = (self.f)(value);
         self.next.send(output, at)
     }
     fn receive_all(&mut self, values: &mut Vec<T>, at: &Header) -> Result<(), Failure> {
-        STEP.set(self.place.step);
+        STEP.set(self.step);
         self.outputs.extend(values.drain(..).map(&mut self.f));
         self.next.send_all(&mut self.outputs, at)
     }
@@ -171,7 +168,7 @@ const KEYS: usize = 1 << 18;
 struct Precombine<K, F: CombineFn> {
     combine: F,
     next: Edge<(K, F::Accumulator)>,
-    place: Place,
+    step: u32,
     combiner: TimestampCombiner,
     /// One for each window, the window used last in front.
     tables: Vec<(Window, Table<K, F::Accumulator>)>,
@@ -251,7 +248,7 @@ impl<K: Element + Eq + Hash, F: CombineFn> Precombine<K, F> {
 
 impl<K: Element + Eq + Hash, F: CombineFn> Receiver<(K, F::In)> for Precombine<K, F> {
     fn receive(&mut self, (key, value): (K, F::In), at: &Header) -> Result<(), Failure> {
-        STEP.set(self.place.step);
+        STEP.set(self.step);
         match &at.windows {
             Windows::One(window) => self.add(window, key, value, at.timestamp),
             Windows::Many(windows) => {
@@ -264,7 +261,7 @@ impl<K: Element + Eq + Hash, F: CombineFn> Receiver<(K, F::In)> for Precombine<K
     }
 
     fn receive_all(&mut self, values: &mut Vec<(K, F::In)>, at: &Header) -> Result<(), Failure> {
-        STEP.set(self.place.step);
+        STEP.set(self.step);
         let Windows::One(window) = &at.windows else {
             let mut values = values.drain(..);
             return values.try_for_each(|value| self.receive(value, at));
@@ -286,7 +283,7 @@ impl<K: Element + Eq + Hash, F: CombineFn> Receiver<(K, F::In)> for Precombine<K
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        STEP.set(self.place.step);
+        STEP.set(self.step);
         self.flush()?;
         self.tables.clear();
         self.next.finish()

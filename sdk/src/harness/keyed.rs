@@ -54,7 +54,7 @@ impl<D: StatefulDoFn> Node for StatefulNode<D> {
         };
         let op = Rc::new(RefCell::new(op));
         step.timers(op.clone());
-        Ok(any_receiver::<(D::Key, D::Value)>(Shared(op)))
+        Ok(any_receiver::<(D::Key, D::Value)>(SharedOp(op)))
     }
 }
 
@@ -68,7 +68,7 @@ struct StatefulOp<D: StatefulDoFn> {
 }
 
 /// The element side of an op; the executor holds the timer side.
-struct Shared<D: StatefulDoFn>(Rc<RefCell<StatefulOp<D>>>);
+struct SharedOp<D: StatefulDoFn>(Rc<RefCell<StatefulOp<D>>>);
 
 impl<D: StatefulDoFn> StatefulOp<D> {
     /// Runs user code for a key in a window.
@@ -158,7 +158,7 @@ impl<D: StatefulDoFn> TimerSink for StatefulOp<D> {
     }
 }
 
-impl<D: StatefulDoFn> Receiver<(D::Key, D::Value)> for Shared<D> {
+impl<D: StatefulDoFn> Receiver<(D::Key, D::Value)> for SharedOp<D> {
     fn receive(&mut self, element: (D::Key, D::Value), at: &Header) -> Result<(), Failure> {
         let mut op = self.0.borrow_mut();
         match &at.windows {

@@ -65,7 +65,7 @@ impl<D: SplittableDoFn> Node for SplittableNode<D> {
                 code,
             }),
             _ => {
-                let place = Arc::new(Place {
+                let target = Arc::new(RestrictionTarget {
                     transform_id: step.transform_id().to_owned(),
                     input_tag: step.input_tag.to_owned(),
                     output_tags: step.output_tags.clone(),
@@ -81,7 +81,7 @@ impl<D: SplittableDoFn> Node for SplittableNode<D> {
                 }
                 any_receiver::<Sized<D>>(Process {
                     step: UserStep { code, outputs, sides },
-                    place,
+                    target,
                     monitor,
                     bundle,
                 })
@@ -171,7 +171,7 @@ impl<D: SplittableDoFn> Receiver<Sized<D>> for Truncate<D> {
 }
 
 /// Where restrictions are given back to.
-struct Place {
+struct RestrictionTarget {
     transform_id: String,
     input_tag: String,
     output_tags: Vec<String>,
@@ -179,7 +179,7 @@ struct Place {
     unbounded: bool,
 }
 
-impl Place {
+impl RestrictionTarget {
     /// A restriction as the runner takes it.
     fn application<D: SplittableDoFn>(
         &self,
@@ -225,7 +225,7 @@ impl Place {
 /// `beam:transform:sdf_process_sized_element_and_restrictions:v1`.
 struct Process<D: SplittableDoFn> {
     step: UserStep<D, D::Out>,
-    place: Arc<Place>,
+    target: Arc<RestrictionTarget>,
     monitor: Option<Arc<BundleMonitor>>,
     bundle: std::rc::Rc<crate::stage::bundle::BundleCell>,
 }
@@ -233,14 +233,14 @@ struct Process<D: SplittableDoFn> {
 /// An element in the works, for the thread that asks for progress and splits.
 struct InTheWorks<D: SplittableDoFn> {
     live: Live<D>,
-    place: Arc<Place>,
+    target: Arc<RestrictionTarget>,
     element: Arc<[u8]>,
     at: Header,
 }
 
 impl<D: SplittableDoFn> LiveElement for InTheWorks<D> {
     fn transform_id(&self) -> &str {
-        &self.place.transform_id
+        &self.target.transform_id
     }
 
     fn progress(&self) -> Progress {
@@ -253,7 +253,7 @@ impl<D: SplittableDoFn> LiveElement for InTheWorks<D> {
         let current = watermark.current();
         let state = watermark.state();
         let application = |restriction: &RestrictionOf<D>, watermark: Option<Timestamp>| {
-            self.place
+            self.target
                 .application::<D>(&self.element, &self.at, (restriction, watermark), &state)
         };
         let primary = application(&tracker.restriction(), None);
@@ -283,7 +283,7 @@ impl<D: SplittableDoFn> Process<D> {
         let shown = self.monitor.as_ref().map(|monitor| {
             monitor.show(Box::new(InTheWorks {
                 live: live.clone(),
-                place: self.place.clone(),
+                target: self.target.clone(),
                 element: bytes.clone(),
                 at: at.clone(),
             }))
@@ -311,7 +311,7 @@ impl<D: SplittableDoFn> Process<D> {
                         return Err(Failure::message(&*self.step.code.name, text));
                     }
                     let current = watermark.current();
-                    let application = self.place.application::<D>(
+                    let application = self.target.application::<D>(
                         &bytes,
                         at,
                         (&residual, current),

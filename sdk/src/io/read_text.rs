@@ -36,7 +36,7 @@ pub type ReadText = ReadLines<Plain>;
 pub struct ReadLines<P> {
     pattern: String,
     empty: EmptyMatch,
-    how: How,
+    settings: ReadSettings,
     format: P,
 }
 
@@ -65,9 +65,9 @@ impl LineFormat for Plain {
     }
 }
 
-/// How to read a file.
+/// ReadSettings to read a file.
 #[derive(Clone, Debug)]
-struct How {
+struct ReadSettings {
     compression: Compression,
     skip: u64,
     range: u64,
@@ -79,9 +79,9 @@ const MAX_RANGE: u64 = 64 << 20;
 /// So many ranges per file are enough.
 const RANGES: u64 = 256;
 
-impl Default for How {
+impl Default for ReadSettings {
     fn default() -> Self {
-        How {
+        ReadSettings {
             compression: Compression::Auto,
             skip: 0,
             range: 0,
@@ -136,22 +136,22 @@ impl<P: LineFormat> ReadLines<P> {
         ReadLines {
             pattern: pattern.to_owned(),
             empty: EmptyMatch::Disallow,
-            how: How::default(),
+            settings: ReadSettings::default(),
             format,
         }
     }
 
-    /// How the files are compressed. By their extension, unless told otherwise.
+    /// ReadSettings the files are compressed. By their extension, unless told otherwise.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
-        self.how.compression = compression;
+        self.settings.compression = compression;
         self
     }
 
     /// Leaves out so many lines at the start of each file.
     #[must_use]
     pub fn skip_header_lines(mut self, lines: u64) -> Self {
-        self.how.skip = lines;
+        self.settings.skip = lines;
         self
     }
 
@@ -165,7 +165,7 @@ impl<P: LineFormat> ReadLines<P> {
     /// Reads files in ranges of about so many bytes; 0: as suits the file.
     #[must_use]
     pub fn range_bytes(mut self, bytes: u64) -> Self {
-        self.how.range = bytes;
+        self.settings.range = bytes;
         self
     }
 }
@@ -181,7 +181,7 @@ impl<P: LineFormat> PTransform<PBegin> for ReadLines<P> {
         let ReadLines {
             pattern,
             empty,
-            how,
+            settings,
             format,
         } = self;
         if let Err(error) = fs::check(&pattern) {
@@ -191,7 +191,7 @@ impl<P: LineFormat> PTransform<PBegin> for ReadLines<P> {
             .pipeline()
             .apply(Impulse)
             .try_flat_map("Match", move |_: Vec<u8>| find(&pattern, empty));
-        read(files, how, format)
+        read(files, settings, format)
     }
 }
 
@@ -215,7 +215,7 @@ pub type ReadAllText = ReadAllLines<Plain>;
 #[derive(Clone, Debug)]
 pub struct ReadAllLines<P> {
     empty: EmptyMatch,
-    how: How,
+    settings: ReadSettings,
     format: P,
 }
 
@@ -231,22 +231,22 @@ impl<P: LineFormat> ReadAllLines<P> {
     pub fn of(format: P) -> ReadAllLines<P> {
         ReadAllLines {
             empty: EmptyMatch::AllowIfWildcard,
-            how: How::default(),
+            settings: ReadSettings::default(),
             format,
         }
     }
 
-    /// How the files are compressed. By their extension, unless told otherwise.
+    /// ReadSettings the files are compressed. By their extension, unless told otherwise.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
-        self.how.compression = compression;
+        self.settings.compression = compression;
         self
     }
 
     /// Leaves out so many lines at the start of each file.
     #[must_use]
     pub fn skip_header_lines(mut self, lines: u64) -> Self {
-        self.how.skip = lines;
+        self.settings.skip = lines;
         self
     }
 
@@ -260,7 +260,7 @@ impl<P: LineFormat> ReadAllLines<P> {
     /// Reads files in ranges of about so many bytes; 0: as suits the file.
     #[must_use]
     pub fn range_bytes(mut self, bytes: u64) -> Self {
-        self.how.range = bytes;
+        self.settings.range = bytes;
         self
     }
 }
@@ -282,7 +282,7 @@ impl<P: LineFormat> PTransform<PCollection<String>> for ReadAllLines<P> {
         let empty = self.empty;
         read(
             input.try_flat_map("Match", move |pattern: String| find(&pattern, empty)),
-            self.how,
+            self.settings,
             self.format,
         )
     }
@@ -291,8 +291,12 @@ impl<P: LineFormat> PTransform<PCollection<String>> for ReadAllLines<P> {
 /// Path, start and end of a range; the end of a file's last range is `u64::MAX`.
 type Range = (String, u64, u64);
 
-fn read<P: LineFormat>(files: PCollection<FileMetadata>, how: How, format: P) -> PCollection<P::Record> {
-    let split = how.clone();
+fn read<P: LineFormat>(
+    files: PCollection<FileMetadata>,
+    settings: ReadSettings,
+    format: P,
+) -> PCollection<P::Record> {
+    let split = settings.clone();
     files
         .try_flat_map("Split", move |file: FileMetadata| {
             ranges(&file, &split).map_err(|source| ReadTextError::Io {
@@ -301,24 +305,24 @@ fn read<P: LineFormat>(files: PCollection<FileMetadata>, how: How, format: P) ->
             })
         })
         .reshuffle("Reshuffle")
-        .par_do("Read", ReadRange { how, format })
+        .par_do("Read", ReadRange { settings, format })
 }
 
 /// Cuts a file into ranges.
-fn ranges(file: &FileMetadata, how: &How) -> io::Result<Vec<Range>> {
-    if how.compression.of(&file.path)? != Compression::Uncompressed {
+fn ranges(file: &FileMetadata, settings: &ReadSettings) -> io::Result<Vec<Range>> {
+    if settings.compression.of(&file.path)? != Compression::Uncompressed {
         return Ok(vec![(file.path.clone(), 0, u64::MAX)]);
     }
     let mut start = 0;
-    if how.skip > 0 {
+    if settings.skip > 0 {
         // The ranges start behind the header, so none of them has to know of it.
         let mut lines = Lines::new(fs::open(&file.path, 0)?, 0);
-        for _ in 0..how.skip {
+        for _ in 0..settings.skip {
             lines.next_line()?;
         }
         start = lines.offset();
     }
-    let range = match how.range {
+    let range = match settings.range {
         0 => (file.size / RANGES).clamp(MIN_RANGE, MAX_RANGE),
         bytes => bytes,
     };
@@ -333,7 +337,7 @@ fn ranges(file: &FileMetadata, how: &How) -> io::Result<Vec<Range>> {
 
 #[derive(Clone)]
 struct ReadRange<P> {
-    how: How,
+    settings: ReadSettings,
     format: P,
 }
 
@@ -344,7 +348,9 @@ impl<P: LineFormat> DoFn for ReadRange<P> {
 
     fn process(&mut self, (path, start, end): Range, ctx: &mut Context<'_, P::Record>) -> DoFnResult {
         let parse = |line: &str| self.format.parse(line);
-        match read_range(&path, start, end, &self.how, parse, |record| ctx.output(record)) {
+        match read_range(&path, start, end, &self.settings, parse, |record| {
+            ctx.output(record)
+        }) {
             Ok(()) => Ok(()),
             Err(Problem::Io(source)) => Err(ReadTextError::Io { path, source }.into()),
             Err(Problem::NotUtf8(offset)) => Err(ReadTextError::NotUtf8 { path, offset }.into()),
@@ -375,14 +381,14 @@ fn read_range<T>(
     path: &str,
     start: u64,
     end: u64,
-    how: &How,
+    settings: &ReadSettings,
     parse: impl Fn(&str) -> Result<Option<T>, BoxError>,
     give: impl FnMut(T),
 ) -> Result<(), Problem> {
-    let compression = how.compression.of(path)?;
+    let compression = settings.compression.of(path)?;
     if compression != Compression::Uncompressed {
         let mut lines = Lines::new(compression.reader(fs::open(path, 0)?)?, 0);
-        for _ in 0..how.skip {
+        for _ in 0..settings.skip {
             lines.next_line()?;
         }
         return give_lines(lines, u64::MAX, parse, give);
@@ -420,16 +426,16 @@ fn give_lines<R: io::Read, T>(
 mod tests {
     use super::*;
 
-    fn read_all(path: &str, size: usize, how: &How) -> Vec<String> {
+    fn read_all(path: &str, size: usize, settings: &ReadSettings) -> Vec<String> {
         let file = FileMetadata {
             path: path.to_owned(),
             size: size as u64,
             last_modified_millis: 0,
         };
         let mut lines = Vec::new();
-        for (path, start, end) in ranges(&file, how).unwrap() {
+        for (path, start, end) in ranges(&file, settings).unwrap() {
             let parse = |line: &str| Plain.parse(line);
-            assert!(read_range(&path, start, end, how, parse, |line| lines.push(line)).is_ok());
+            assert!(read_range(&path, start, end, settings, parse, |line| lines.push(line)).is_ok());
         }
         lines
     }
@@ -444,13 +450,13 @@ mod tests {
             for skip in 0..3 {
                 let expected: Vec<&str> = text.lines().skip(skip as usize).collect();
                 for range in 1..=text.len() as u64 + 1 {
-                    let how = How {
+                    let settings = ReadSettings {
                         range,
                         skip,
-                        ..How::default()
+                        ..ReadSettings::default()
                     };
                     assert_eq!(
-                        read_all(path, text.len(), &how),
+                        read_all(path, text.len(), &settings),
                         expected,
                         "{text:?} in ranges of {range}, skip {skip}"
                     );
@@ -467,7 +473,7 @@ mod tests {
                 size,
                 last_modified_millis: 0,
             };
-            ranges(&file, &How::default()).unwrap().len()
+            ranges(&file, &ReadSettings::default()).unwrap().len()
         };
         assert_eq!((count(0), count(MIN_RANGE), count(10 * MIN_RANGE)), (1, 1, 10));
         assert_eq!(count(1 << 30), 256);

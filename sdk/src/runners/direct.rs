@@ -82,19 +82,19 @@ impl DirectRunner {
             let _inside = runtime.enter();
             Job::start(plan, Arc::new(EmbeddedFactory::new(built.registry)), settings)
         };
-        Ok(PipelineHandle::new(Running {
+        Ok(PipelineHandle::new(DirectRun {
             job,
             runtime: Some(runtime),
         }))
     }
 }
 
-struct Running {
+struct DirectRun {
     job: JobHandle,
     runtime: Option<Runtime>,
 }
 
-impl RunningPipeline for Running {
+impl RunningPipeline for DirectRun {
     fn state(&self) -> PipelineState {
         self.job.state()
     }
@@ -135,7 +135,7 @@ impl RunningPipeline for Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for DirectRun {
     fn drop(&mut self) {
         if !self.state().is_terminal() {
             self.job.cancel();

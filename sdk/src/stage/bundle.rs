@@ -12,7 +12,7 @@ use purlin_proto::fn_execution::{
 use purlin_runner::worker::{StateAnswer, StateHandler};
 
 use super::finalize::Finalizer;
-use super::pages::{Pages, Place, Unread};
+use super::pages::{PageOrigin, Pages, Unread};
 use super::state_cache::{WorkerShared, cache_key};
 use crate::error::BoxError;
 
@@ -202,9 +202,9 @@ impl BundleCell {
         })
     }
 
-    fn place(&self) -> Result<Place, BoxError> {
+    fn origin(&self) -> Result<PageOrigin, BoxError> {
         let current = self.current.borrow();
-        Ok(Place {
+        Ok(PageOrigin {
             handler: current.state.clone().ok_or(OUTSIDE)?,
             instruction: current.instruction.clone(),
             unread: current.unread.clone(),
@@ -213,7 +213,7 @@ impl BundleCell {
 
     /// Reads the first page behind a state key.
     pub fn pages(&self, key: state_key::Type) -> Result<Pages, BoxError> {
-        Pages::open(self.place()?, key)
+        Pages::open(self.origin()?, key)
     }
 
     /// The values of an iterable that came, with those that stayed with the runner.
@@ -221,7 +221,7 @@ impl BundleCell {
         let key = state_key::Type::Runner(state_key::Runner {
             key: Bytes::copy_from_slice(token),
         });
-        Ok(Pages::behind(values, self.place()?, key))
+        Ok(Pages::behind(values, self.origin()?, key))
     }
 
     /// Why pages of the bundle could not be read, and in which step, if so.

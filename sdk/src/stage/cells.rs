@@ -17,14 +17,14 @@ pub type MapEntry = (Vec<u8>, Vec<u8>);
 
 /// Where a cell's state lies at the runner.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct CellAddress {
     pub transform_id: String,
     pub state: String,
     pub window: Bytes,
     pub key: Bytes,
 }
 
-impl Place {
+impl CellAddress {
     fn bag(&self) -> state_key::Type {
         state_key::Type::BagUserState(state_key::BagUserState {
             transform_id: self.transform_id.clone(),
@@ -152,7 +152,7 @@ impl Contents {
 
 /// A bag, value or accumulator.
 pub struct BagCell {
-    place: Place,
+    address: CellAddress,
     io: Rc<BundleCell>,
     contents: Contents,
 }
@@ -160,14 +160,22 @@ pub struct BagCell {
 impl BagCell {
     /// Encoded elements: those stored and those added.
     pub(crate) fn read(&mut self) -> Result<[&[u8]; 2], BoxError> {
-        let BagCell { place, io, contents } = self;
-        contents.read(io, || place.bag(), None)?;
+        let BagCell {
+            address,
+            io,
+            contents,
+        } = self;
+        contents.read(io, || address.bag(), None)?;
         Ok(contents.pieces())
     }
 
     pub(crate) fn begin_read(&mut self) -> Result<(), BoxError> {
-        let BagCell { place, io, contents } = self;
-        contents.begin_read(io, || place.bag(), None)
+        let BagCell {
+            address,
+            io,
+            contents,
+        } = self;
+        contents.begin_read(io, || address.bag(), None)
     }
 
     /// Where added elements are encoded to.
@@ -248,14 +256,18 @@ impl SetCell {
             self.bag.clear();
             self.bag.contents.added = elements.iter().flatten().copied().collect();
         }
-        let BagCell { place, io, contents } = &mut self.bag;
-        contents.flush(io, || place.bag(), None)
+        let BagCell {
+            address,
+            io,
+            contents,
+        } = &mut self.bag;
+        contents.flush(io, || address.bag(), None)
     }
 }
 
 /// A map or multimap.
 pub struct MapCell {
-    place: Place,
+    address: CellAddress,
     io: Rc<BundleCell>,
     /// All that the runner has is to be removed.
     cleared: bool,
@@ -275,29 +287,29 @@ impl MapCell {
 
     /// Encoded values of a key: those stored and those added.
     pub(crate) fn get(&mut self, key: Vec<u8>) -> Result<[&[u8]; 2], BoxError> {
-        let (place, io) = (self.place.clone(), self.io.clone());
+        let (address, io) = (self.address.clone(), self.io.clone());
         let contents = self.contents(key.clone());
-        contents.read(&io, || place.map_values(&key), Some(&place.map_keys()))?;
+        contents.read(&io, || address.map_values(&key), Some(&address.map_keys()))?;
         Ok(contents.pieces())
     }
 
     pub(crate) fn begin_get(&mut self, key: Vec<u8>) -> Result<(), BoxError> {
-        let (place, io) = (self.place.clone(), self.io.clone());
+        let (address, io) = (self.address.clone(), self.io.clone());
         let contents = self.contents(key.clone());
-        contents.begin_read(&io, || place.map_values(&key), Some(&place.map_keys()))
+        contents.begin_read(&io, || address.map_values(&key), Some(&address.map_keys()))
     }
 
     pub(crate) fn begin_keys(&mut self) -> Result<(), BoxError> {
         match self.keys {
             Some(_) => Ok(()),
-            None => self.io.begin_read(self.place.map_keys()),
+            None => self.io.begin_read(self.address.map_keys()),
         }
     }
 
     pub(crate) fn begin_entries(&mut self) -> Result<(), BoxError> {
         match self.cleared {
             true => Ok(()),
-            false => self.io.begin_read(self.place.map_entries()),
+            false => self.io.begin_read(self.address.map_entries()),
         }
     }
 
@@ -322,7 +334,7 @@ impl MapCell {
         cut: fn(&mut &[u8]) -> Result<Vec<u8>, DecodeError>,
     ) -> Result<BTreeSet<Vec<u8>>, BoxError> {
         if self.keys.is_none() {
-            let data = self.io.read(self.place.map_keys())?;
+            let data = self.io.read(self.address.map_keys())?;
             let mut rest = &data[..];
             let mut keys = Vec::new();
             while !rest.is_empty() {
@@ -349,7 +361,7 @@ impl MapCell {
     ) -> Result<Vec<MapEntry>, BoxError> {
         let mut stored: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         if !self.cleared {
-            let data = self.io.read(self.place.map_entries())?;
+            let data = self.io.read(self.address.map_entries())?;
             let mut rest = &data[..];
             while !rest.is_empty() {
                 let (key, values) = cut(&mut rest)?;
@@ -372,14 +384,14 @@ impl MapCell {
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
-        let keys = self.place.map_keys();
+        let keys = self.address.map_keys();
         if self.cleared {
             self.io.clear(keys.clone())?;
             self.io.forget_map(&keys);
         }
-        let (place, io) = (&self.place, &self.io);
+        let (address, io) = (&self.address, &self.io);
         for (key, contents) in &mut self.values {
-            contents.flush(io, || place.map_values(key), Some(&keys))?;
+            contents.flush(io, || address.map_values(key), Some(&keys))?;
         }
         Ok(())
     }
@@ -387,7 +399,7 @@ impl MapCell {
 
 /// An ordered list.
 pub struct ListCell {
-    place: Place,
+    address: CellAddress,
     io: Rc<BundleCell>,
     /// Ranges that need not be read (again), disjoint: start to end.
     known: BTreeMap<i64, i64>,
@@ -430,7 +442,7 @@ impl ListCell {
 
     pub(crate) fn begin_read(&mut self, start: i64, end: i64) -> Result<(), BoxError> {
         for gap in self.gaps(start, end) {
-            self.io.begin_read(self.place.list(Some(gap)))?;
+            self.io.begin_read(self.address.list(Some(gap)))?;
         }
         Ok(())
     }
@@ -438,7 +450,7 @@ impl ListCell {
     /// The values of a range, in order, each with its number.
     pub(crate) fn read(&mut self, start: i64, end: i64) -> Result<Vec<(i64, Vec<u8>)>, BoxError> {
         for (gap_start, gap_end) in self.gaps(start, end) {
-            let data = self.io.read(self.place.list(Some((gap_start, gap_end))))?;
+            let data = self.io.read(self.address.list(Some((gap_start, gap_end))))?;
             let mut rest = &data[..];
             while !rest.is_empty() {
                 let number = wire::read_varint(&mut rest)? as i64;
@@ -481,7 +493,7 @@ impl ListCell {
 
     fn flush(&mut self) -> Result<(), BoxError> {
         for (start, end) in self.cleared.drain(..) {
-            self.io.clear(self.place.list(Some((start, end))))?;
+            self.io.clear(self.address.list(Some((start, end))))?;
         }
         let mut data = Vec::new();
         for (number, values) in std::mem::take(&mut self.added) {
@@ -491,7 +503,7 @@ impl ListCell {
             }
         }
         if !data.is_empty() {
-            self.io.append(self.place.list(None), data.into())?;
+            self.io.append(self.address.list(None), data.into())?;
         }
         Ok(())
     }
@@ -507,28 +519,28 @@ pub(crate) enum Cell {
 
 impl Cell {
     /// A cell of which nothing was read. `None`: the field is no state.
-    pub fn new(kind: &FieldKind, place: Place, io: Rc<BundleCell>) -> Option<Cell> {
-        let bag = |place, io| BagCell {
-            place,
+    pub fn new(kind: &FieldKind, address: CellAddress, io: Rc<BundleCell>) -> Option<Cell> {
+        let bag = |address, io| BagCell {
+            address,
             io,
             contents: Contents::default(),
         };
         Some(match kind {
-            FieldKind::Value(_) | FieldKind::Bag(_) | FieldKind::Combining(_) => Cell::Bag(bag(place, io)),
+            FieldKind::Value(_) | FieldKind::Bag(_) | FieldKind::Combining(_) => Cell::Bag(bag(address, io)),
             FieldKind::Set(_) => Cell::Set(SetCell {
-                bag: bag(place, io),
+                bag: bag(address, io),
                 elements: None,
                 removed: false,
             }),
             FieldKind::Map(..) | FieldKind::Multimap(..) => Cell::Map(MapCell {
-                place,
+                address,
                 io,
                 cleared: false,
                 values: FxHashMap::default(),
                 keys: None,
             }),
             FieldKind::OrderedList(_) => Cell::List(ListCell {
-                place,
+                address,
                 io,
                 known: BTreeMap::new(),
                 stored: BTreeMap::new(),
@@ -542,7 +554,11 @@ impl Cell {
     /// Writes what changed.
     pub fn flush(&mut self) -> Result<(), BoxError> {
         match self {
-            Cell::Bag(BagCell { place, io, contents }) => contents.flush(io, || place.bag(), None),
+            Cell::Bag(BagCell {
+                address,
+                io,
+                contents,
+            }) => contents.flush(io, || address.bag(), None),
             Cell::Set(set) => set.flush(),
             Cell::Map(map) => map.flush(),
             Cell::List(list) => list.flush(),

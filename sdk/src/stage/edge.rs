@@ -185,22 +185,22 @@ impl<T: Element> Receiver<T> for FanOut<T> {
 }
 
 /// A receiver behind several PCollections: a Flatten's output. It starts with the first and ends with the last.
-pub struct Shared<T> {
-    inner: Rc<RefCell<SharedInner<T>>>,
+pub struct SharedEdge<T> {
+    inner: Rc<RefCell<SharedEdgeInner<T>>>,
 }
 
-struct SharedInner<T> {
+struct SharedEdgeInner<T> {
     next: Edge<T>,
     producers: usize,
     started: usize,
     finished: usize,
 }
 
-impl<T: Element> Shared<T> {
+impl<T: Element> SharedEdge<T> {
     /// Shares an edge.
-    pub fn new(next: Edge<T>) -> Shared<T> {
-        Shared {
-            inner: Rc::new(RefCell::new(SharedInner {
+    pub fn new(next: Edge<T>) -> SharedEdge<T> {
+        SharedEdge {
+            inner: Rc::new(RefCell::new(SharedEdgeInner {
                 next,
                 producers: 0,
                 started: 0,
@@ -212,13 +212,13 @@ impl<T: Element> Shared<T> {
     /// One more producer's way in.
     pub fn handle(&self) -> Box<dyn Receiver<T>> {
         self.inner.borrow_mut().producers += 1;
-        Box::new(Shared {
+        Box::new(SharedEdge {
             inner: self.inner.clone(),
         })
     }
 }
 
-impl<T: Element> Receiver<T> for Shared<T> {
+impl<T: Element> Receiver<T> for SharedEdge<T> {
     fn receive(&mut self, value: T, at: &Header) -> Result<(), Failure> {
         self.inner.borrow_mut().next.send(value, at)
     }

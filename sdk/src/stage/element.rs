@@ -11,7 +11,7 @@ use bytes::Bytes;
 use purlin_model::{Coder, CoderSpec, DecodeError, Element, WindowCoder, urns};
 
 use super::backed;
-use super::edge::{AnyReceiver, Edge, ElementCount, Receiver, Shared};
+use super::edge::{AnyReceiver, Edge, ElementCount, Receiver, SharedEdge};
 use super::io::{ReadValue, SinkBuffer, SinkOp, Source, TypedSource, WireForm};
 use super::ops::AssignWindows;
 use crate::windowing::WindowFn;
@@ -73,9 +73,9 @@ pub(crate) trait AnyShared {
     fn handle(&self) -> AnyReceiver;
 }
 
-impl<T: Element> AnyShared for Shared<T> {
+impl<T: Element> AnyShared for SharedEdge<T> {
     fn handle(&self) -> AnyReceiver {
-        Box::new(Shared::handle(self))
+        Box::new(SharedEdge::handle(self))
     }
 }
 
@@ -116,7 +116,7 @@ impl<T: Element> Erased for Typed<T> {
         Some(Box::new(Edge::new(count, consumers)))
     }
     fn share(&self, any: Box<dyn Any>) -> Option<Box<dyn AnyShared>> {
-        Some(Box::new(Shared::new(edge::<T>(any)?)))
+        Some(Box::new(SharedEdge::new(edge::<T>(any)?)))
     }
     fn assign_windows(&self, window_fn: WindowFn, any: Box<dyn Any>) -> Option<AnyReceiver> {
         Some(any_receiver(AssignWindows::new(window_fn, edge::<T>(any)?)))

@@ -9,7 +9,7 @@ use purlin_model::{PaneInfo, Timestamp, Window};
 use rustc_hash::FxHashMap;
 
 use super::bundle::BundleCell;
-use super::cells::{BagCell, Cell, ListCell, MapCell, Place, SetCell};
+use super::cells::{BagCell, Cell, CellAddress, ListCell, MapCell, SetCell};
 use super::field::{FieldKind, FieldSpec, TimeDomain};
 use crate::error::{BoxError, DoFnResult};
 
@@ -167,13 +167,13 @@ impl KeyedState {
         let entry = entries.get_mut(self.current).ok_or_else(outside)?;
         let cell = &mut entry.cells[index];
         if cell.is_none() {
-            let place = Place {
+            let address = CellAddress {
                 transform_id: transform_id.clone(),
                 state: name.to_owned(),
                 window: entry.window.to_bytes(),
                 key: entry.key.clone(),
             };
-            *cell = Cell::new(&fields[index].kind, place, bundle.clone());
+            *cell = Cell::new(&fields[index].kind, address, bundle.clone());
         }
         cell.as_mut()
             .ok_or_else(|| format!("\"{name}\" is no state").into())

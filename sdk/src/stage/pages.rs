@@ -29,14 +29,14 @@ impl Unread {
 
 /// Where the pages of a bundle come from.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct PageOrigin {
     pub handler: Arc<dyn StateHandler>,
     pub instruction: String,
     pub unread: Unread,
 }
 
 struct Source {
-    place: Place,
+    origin: PageOrigin,
     key: state_key::Type,
 }
 
@@ -65,8 +65,8 @@ impl Pages {
     }
 
     /// Reads the first page.
-    pub(crate) fn open(place: Place, key: state_key::Type) -> Result<Pages, BoxError> {
-        let source = Source { place, key };
+    pub(crate) fn open(origin: PageOrigin, key: state_key::Type) -> Result<Pages, BoxError> {
+        let source = Source { origin, key };
         let got = source.get(Bytes::new())?;
         let next = next_page(got.continuation_token);
         Ok(Pages {
@@ -77,11 +77,11 @@ impl Pages {
     }
 
     /// What came, with what lies behind a state key.
-    pub(crate) fn behind(first: Bytes, place: Place, key: state_key::Type) -> Pages {
+    pub(crate) fn behind(first: Bytes, origin: PageOrigin, key: state_key::Type) -> Pages {
         Pages {
             first,
             next: Some(Bytes::new()),
-            source: Some(Arc::new(Source { place, key })),
+            source: Some(Arc::new(Source { origin, key })),
         }
     }
 
@@ -120,10 +120,10 @@ impl Source {
         let request = fnapi::StateRequest {
             id: format!(
                 "{}-page{}",
-                self.place.instruction,
+                self.origin.instruction,
                 NEXT.fetch_add(1, Ordering::Relaxed)
             ),
-            instruction_id: self.place.instruction.clone(),
+            instruction_id: self.origin.instruction.clone(),
             state_key: Some(fnapi::StateKey {
                 r#type: Some(self.key.clone()),
             }),
@@ -131,7 +131,7 @@ impl Source {
                 continuation_token,
             })),
         };
-        match answer(self.place.handler.handle(request))? {
+        match answer(self.origin.handler.handle(request))? {
             state_response::Response::Get(got) => Ok(got),
             _ => Err("the runner answered a read of state with something else".into()),
         }
@@ -149,7 +149,7 @@ impl PageIter {
     /// What was read is of no use: the bundle is not to succeed.
     pub(crate) fn fail(&self, error: &BoxError) {
         if let Some(source) = &self.source {
-            source.place.unread.set(error);
+            source.origin.unread.set(error);
         }
     }
 }

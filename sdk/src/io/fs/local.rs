@@ -79,7 +79,7 @@ pub fn size(path: &str) -> io::Result<u64> {
 const MAX_LINKS: usize = 40;
 
 /// Where a path leads when its links are followed.
-struct Place {
+struct Followed {
     /// Past all links; nothing need be there.
     path: PathBuf,
     /// What is there.
@@ -88,7 +88,7 @@ struct Place {
     open: bool,
 }
 
-fn follow(path: &str) -> io::Result<Place> {
+fn follow(path: &str) -> io::Result<Followed> {
     let mut at = PathBuf::from(path);
     let mut open = false;
     for _ in 0..MAX_LINKS {
@@ -102,14 +102,14 @@ fn follow(path: &str) -> io::Result<Place> {
             // A pipe that is open has a name that leads nowhere: the kernel has to follow it.
             Ok(_) => {
                 let found = Some(fs::metadata(&at)?);
-                return Ok(Place {
+                return Ok(Followed {
                     path: at,
                     found,
                     open,
                 });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Place {
+                return Ok(Followed {
                     path: at,
                     found: None,
                     open,

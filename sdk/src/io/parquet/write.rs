@@ -69,23 +69,23 @@ pub struct ParquetSink<T> {
 
 /// A file that is being written.
 struct Open {
-    writer: SerializedFileWriter<Shared>,
-    written: Shared,
+    writer: SerializedFileWriter<SharedBuffer>,
+    written: SharedBuffer,
     columns: Vec<Column>,
     rows: usize,
 }
 
 /// What the writer has written and the file has not yet got.
 #[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Shared {
+impl SharedBuffer {
     fn drain(&self, out: &mut Vec<u8>) {
         out.append(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl Write for Shared {
+impl Write for SharedBuffer {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.0
             .lock()
@@ -173,7 +173,7 @@ impl<T: Schema> FileSink<T> for ParquetSink<T> {
             ParquetCodec::Zstd => ParquetCompression::ZSTD(ZstdLevel::default()),
         };
         let properties = WriterProperties::builder().set_compression(codec).build();
-        let written = Shared::default();
+        let written = SharedBuffer::default();
         let writer = SerializedFileWriter::new(
             written.clone(),
             shred::parquet_schema(&self.schema)?,

@@ -35,7 +35,7 @@ pub(crate) fn start(built: BuiltPipeline, options: &PipelineOptions) -> Result<P
     logging::of_launcher();
     let options = options.clone();
     let job = block(async move { launch::launch(built, &options).await })??;
-    Ok(PipelineHandle::new(Running { job }))
+    Ok(PipelineHandle::new(PortableRun { job }))
 }
 
 /// The threads that talk to job services, and serve LOOPBACK workers' streams.
@@ -149,11 +149,11 @@ impl Job {
 }
 
 /// A pipeline on a job service.
-struct Running {
+struct PortableRun {
     job: Arc<Job>,
 }
 
-impl RunningPipeline for Running {
+impl RunningPipeline for PortableRun {
     fn state(&self) -> PipelineState {
         *self.job.state.borrow()
     }
