@@ -1,11 +1,9 @@
 //! CSV, JSON lines, TFRecord, formats of users, and files that depend on the element.
 
-mod common;
-
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::Folder;
+use crate::common::Folder;
 use purlin::io::{FileSink, WriteFiles};
 use purlin::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -12,8 +12,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-mod support;
-use support::{runs, until};
+use crate::support::{runs, until};
 
 /// A runner that tells of a control endpoint, and of nothing staged.
 struct Runner;

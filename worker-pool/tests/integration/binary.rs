@@ -6,8 +6,7 @@ use std::process::{Child, Command, Stdio};
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_client::BeamFnExternalWorkerPoolClient;
 
-mod support;
-use support::{runs, until};
+use crate::support::{runs, until};
 
 struct Pool {
     child: Child,

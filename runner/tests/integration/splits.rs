@@ -1,11 +1,10 @@
 //! What workers answer to requests to split a bundle, on a worker in this process.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::support::{Builder, Factory};
 use futures::StreamExt as _;
 use purlin_proto::fn_execution::process_bundle_split_response::ChannelSplit;
 use purlin_proto::fn_execution::{
@@ -13,7 +12,6 @@ use purlin_proto::fn_execution::{
 };
 use purlin_runner::job::{Importance, Job, JobEvent, JobHandle, JobSettings, JobState};
 use purlin_runner::translate::{PlanOptions, plan};
-use support::{Builder, Factory};
 use tokio::sync::Notify;
 
 /// A bundle of one element that lasts, on a worker that answers splits like this. Returns how often it was asked within

@@ -1,6 +1,4 @@
 //! Avro and Parquet files, as fastavro and pyarrow write and read them.
-#![cfg(all(feature = "avro", feature = "parquet"))]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;

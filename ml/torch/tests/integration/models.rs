@@ -10,8 +10,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tch::{Kind, Tensor};
 
-mod formula;
-use formula::{formula_model, hashed};
+use crate::formula::{formula_model, hashed};
 
 fn golden() -> serde_json::Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models.json");

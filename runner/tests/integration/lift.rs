@@ -1,14 +1,12 @@
 //! Pipelines whose combiners are taken apart, as runners get them that lift nothing themselves.
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::Builder;
 use prost::Message as _;
 use purlin_proto::pipeline::{self, Pipeline};
 use purlin_proto::urns::{self, transforms};
 use purlin_runner::translate::lift;
-use support::Builder;
 
 /// Sums of pairs, with the parts that an SDK puts into a combiner: a grouping, and a ParDo on whole groups.
 fn sums() -> Builder {
@@ -28,7 +26,7 @@ fn sums() -> Builder {
     );
     builder.par_do("Sum/Combine", "groups", &["sums"]);
     let payload = pipeline::CombinePayload {
-        combine_fn: support::spec("test:combiner", b"sum".to_vec()),
+        combine_fn: crate::support::spec("test:combiner", b"sum".to_vec()),
         accumulator_coder_id: "accumulator".to_owned(),
     };
     let inputs = [("in", "pairs")];
@@ -200,7 +198,7 @@ fn triggers_that_count_are_not_lifted() {
 fn a_combiner_without_accumulators_is_left_alone() {
     let mut builder = sums();
     let payload = pipeline::CombinePayload::default();
-    let spec = support::spec(transforms::COMBINE_PER_KEY, payload.encode_to_vec());
+    let spec = crate::support::spec(transforms::COMBINE_PER_KEY, payload.encode_to_vec());
     builder.components().transforms.get_mut("Sum").unwrap().spec = spec;
     assert_eq!(lifted(&builder), builder.pipeline);
 }
@@ -279,7 +277,7 @@ fn malformed_combiners_are_left_alone() {
         .outputs
         .clear();
     let mut no_payload = sums();
-    let spec = support::spec(transforms::COMBINE_PER_KEY, vec![0xff]);
+    let spec = crate::support::spec(transforms::COMBINE_PER_KEY, vec![0xff]);
     no_payload.components().transforms.get_mut("Sum").unwrap().spec = spec;
     for builder in [no_pairs, no_output, no_payload] {
         assert_eq!(lifted(&builder), builder.pipeline);

@@ -1,16 +1,14 @@
 //! Results of a GroupByKey that the worker fetches in pages, as often as it likes.
 
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::support::{Builder, Factory, Functions};
 use purlin_model::{Coder, wire};
 use purlin_proto::fn_execution::state_key;
 use purlin_proto::urns;
 use purlin_runner::job::{Job, JobSettings, JobState};
 use purlin_runner::translate::{PlanOptions, plan};
-use support::{Builder, Factory, Functions};
 
 const VALUES: usize = 3_000;
 

@@ -64,7 +64,7 @@ struct Python(serde_json::Value);
 
 impl Python {
     fn read() -> Python {
-        Python(serde_json::from_str(include_str!("data/rows.json")).unwrap())
+        Python(serde_json::from_str(include_str!("../data/rows.json")).unwrap())
     }
 
     fn bytes(value: &serde_json::Value) -> Vec<u8> {

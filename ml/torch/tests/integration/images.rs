@@ -8,8 +8,7 @@ use purlin_torch::models::Architecture;
 use purlin_torch::preprocess::{ColorMode, DecodeError, Decoded, Fit, ImageFormat, Preprocess};
 use purlin_torch::tuning::Precision;
 
-mod formula;
-use formula::{formula_model, hashed};
+use crate::formula::{formula_model, hashed};
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,11 +1,10 @@
 //! Jobs on a worker in this process.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use crate::support::{Builder, Context, Factory, Functions, spec};
 use futures::StreamExt as _;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
@@ -16,7 +15,6 @@ use purlin_proto::urns;
 use purlin_runner::job::{Importance, Job, JobEvent, JobHandle, JobSettings, JobState, Message};
 use purlin_runner::translate::{PlanOptions, plan};
 use purlin_runner::worker::WorkerError;
-use support::{Builder, Context, Factory, Functions, spec};
 use tokio::sync::{Notify, Semaphore};
 
 fn start(builder: &Builder, factory: Factory) -> JobHandle {

@@ -1,6 +1,4 @@
 //! Files in object stores: those of a store in memory, which all stores of this process's tests are like.
-#![cfg(feature = "object-store")]
-
 use purlin::prelude::*;
 
 fn run(apply: impl FnOnce(&Pipeline)) {

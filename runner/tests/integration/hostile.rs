@@ -1,12 +1,10 @@
 //! Pipelines that are wrong in every way that can be thought of, and some that cannot: errors, never panics or hangs.
 
-mod support;
-
+use crate::support::Builder;
 use prost::Message as _;
 use purlin_proto::pipeline::{self, Components, FunctionSpec, ParDoPayload, Pipeline};
 use purlin_proto::urns;
 use purlin_runner::translate::{PlanOptions, plan};
-use support::Builder;
 
 const NAMES: &[&str] = &[
     "wordcount",

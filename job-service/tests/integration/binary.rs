@@ -1,5 +1,4 @@
 //! The program as a user starts and ends it.
-#![forbid(unsafe_code)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

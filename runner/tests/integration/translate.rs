@@ -1,16 +1,14 @@
 //! Plans of pipelines that Beam's Python SDK submits (see `data/make_pipelines.py`), and of pipelines gone wrong.
 
-mod support;
-
 use std::fmt::Write as _;
 
+use crate::support::Builder;
 use expect_test::{Expect, expect, expect_file};
 use prost::Message as _;
 use purlin_proto::fn_execution::RemoteGrpcPort;
 use purlin_proto::pipeline::{self, ParDoPayload, Pipeline, WindowingStrategy};
 use purlin_proto::urns;
 use purlin_runner::translate::{Plan, PlanOptions, plan, with_endpoints};
-use support::Builder;
 
 fn options() -> PlanOptions {
     PlanOptions {

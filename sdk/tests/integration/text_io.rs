@@ -1,12 +1,10 @@
 //! Text and file IO, run in this process.
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::Folder;
+use crate::common::Folder;
 use purlin::prelude::*;
 
 fn numbered(count: usize) -> Vec<String> {

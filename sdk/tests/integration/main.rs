@@ -1,0 +1,18 @@
+//! The SDK as a user has it. One program, as each is linked for itself.
+
+mod async_par_do;
+#[cfg(all(feature = "avro", feature = "parquet"))]
+mod columnar;
+mod common;
+mod compile_errors;
+mod direct;
+mod file_io;
+#[cfg(feature = "object-store")]
+mod object_store;
+mod same_results;
+mod schemas;
+mod splittable;
+mod state;
+mod text_io;
+mod transforms;
+mod windows;
