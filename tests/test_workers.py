@@ -74,6 +74,12 @@ def below(ancestor):
   return {pid: table[pid][1] for pid in found}
 
 
+def no_tokens():
+  """The tokens of workers' ids are on no command line, where all users of the machine could read them."""
+  shown = [command for _, command in processes().values() if re.search(r'--id=\S+\.[0-9a-f]{32}\b', command)]
+  assert not shown, shown
+
+
 def alive(pid):
   return pid in processes()
 
@@ -382,6 +388,7 @@ def test_beams_python_workers_are_kept(start, tmp_path):
                  env={'N': n})
     assert result.returncode == 0, result.stdout + result.stderr
     workers = harnesses(running)
+    no_tokens()
     assert workers and (kept is None or workers == kept), running.log()
     kept = workers
   running.stop()
@@ -423,6 +430,7 @@ class Long:
 
   def amid(self):
     """Waits until workers have done a part of their work; gives them."""
+    no_tokens()
     def found():
       assert self.process.poll() is None, 'the pipeline ended: ' + self.process.stdout.read()
       workers = self.workers()

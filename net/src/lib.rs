@@ -1,5 +1,5 @@
 //! How every server of Purlin listens and serves: one set of limits, so that no client can end a server or fill its memory. And how
-//! every client of gRPC connects: [`endpoint`].
+//! every client of gRPC connects: [`endpoint`]. And how the program of a worker is told where to connect: [`Contract`].
 //!
 //! ```text
 //! listen ──▶ Acceptor ──▶ Connection       waits where file descriptors are short; ends what says nothing
@@ -29,6 +29,7 @@ mod accept;
 mod budget;
 mod client;
 mod connection;
+mod contract;
 mod frames;
 mod hosts;
 mod messages;
@@ -39,6 +40,7 @@ mod token;
 pub use accept::{Acceptor, BindError, listen};
 pub use client::{AddressError, Purpose, endpoint, root_cause};
 pub use connection::{Connection, ConnectionInfo, Silence};
+pub use contract::{Contract, READS_WORKER_ID, WORKER_ID, reads_worker_id, whole_worker_id};
 pub use hosts::{HostNames, check_hosts, machine_name};
 pub use messages::{Limit, Limits, Rule, limit_messages};
 pub use server::{MOST_CONNECTIONS, Side, grpc_server};

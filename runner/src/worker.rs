@@ -16,7 +16,8 @@ pub trait WorkerFactory: Send + Sync + 'static {
 /// What a worker is to be.
 #[derive(Clone, Debug)]
 pub struct StartWorker {
-    /// Unique in this process; every Fn API stream of the worker bears it as `worker_id`.
+    /// Unique in this process; every Fn API stream of the worker bears it as `worker_id`. It ends in a token, so it is shown by
+    /// [`purlin_net::without_token`].
     pub worker_id: String,
     /// Id of the environment in the pipeline.
     pub environment_id: String,
@@ -30,6 +31,14 @@ pub struct StartWorker {
     pub retrieval_token: String,
     /// Whether the job has had a worker of this environment before.
     pub had_one: bool,
+}
+
+impl StartWorker {
+    /// Whether the worker's program, by its SDK's word, takes the token of its id from its environment.
+    pub(crate) fn reads_worker_id(&self) -> bool {
+        let mut capabilities = self.environment.capabilities.iter();
+        capabilities.any(|urn| urn == purlin_net::READS_WORKER_ID)
+    }
 }
 
 /// A worker that processes bundles. All methods may be called at the same time from several tasks.
@@ -70,7 +79,8 @@ pub trait Worker: Send + Sync + 'static {
     fn keep(&self) -> bool {
         false
     }
-    /// The id that its streams bear, if it has any: not the one that was asked for, where an earlier job started it.
+    /// The id that its streams bear, if it has any, without the token: not the one that was asked for, where an earlier job
+    /// started it.
     fn id(&self) -> Option<String> {
         None
     }

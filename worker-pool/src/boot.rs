@@ -26,6 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use purlin_artifacts::WORKER_BINARY_ROLE;
+use purlin_net::{whole_worker_id, without_token};
 use purlin_processes::{Limits, OwnFolder, ProcessGroup};
 use purlin_proto::fn_execution::ProvisionInfo;
 use purlin_worker_pool::artifacts::Cache;
@@ -41,7 +42,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Parser)]
 #[command(name = "purlin-boot", version)]
 struct Args {
-    /// The worker's id
+    /// The worker's id; its secret part may come by the environment variable PURLIN_WORKER_ID instead
     #[arg(long)]
     id: String,
     /// Where the runner tells what else is needed
@@ -84,8 +85,9 @@ struct Args {
 #[expect(clippy::print_stderr, reason = "the last words of a program that ends")]
 fn main() -> ExitCode {
     purlin_processes::supervise_if_asked();
-    let args = Args::parse();
-    let id = args.id.clone();
+    let mut args = Args::parse();
+    let id = args.id;
+    args.id = whole_worker_id(&id);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime
         .context("start the runtime")
@@ -93,7 +95,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("worker {id}: {error:#}");
+            eprintln!("worker {}: {error:#}", without_token(&id));
             ExitCode::FAILURE
         }
     }
@@ -137,7 +139,9 @@ async fn become_program(args: Args, endpoints: Endpoints, info: ProvisionInfo) -
     };
     match fetched.await {
         Ok(program) => {
-            let error = Command::new(program).args(endpoints.flags(&args.id)).exec();
+            let mut command = Command::new(program);
+            endpoints.tell(&mut command, &args.id, true);
+            let error = command.exec();
             anyhow!(error).context("cannot run the worker's program")
         }
         Err(error) => error,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use purlin_net::{
     Acceptor, BindError, HostNames, Limit, Limits, MOST_CONNECTIONS, Side, Silence, check_hosts, grpc_server,
-    limit_messages, listen,
+    limit_messages, listen, without_token,
 };
 use purlin_processes::{OwnFolder, allowed_cpus};
 use purlin_proto::fn_execution as api;
@@ -250,13 +250,14 @@ impl BeamFnExternalWorkerPool for Pool {
                 String::new()
             }
             None => {
+                let name = without_token(&id);
                 let ended = lock(&self.0.ended);
                 let end = ended.iter().rev().find(|(ended, _)| *ended == id);
                 match end {
                     // As it should: its control stream was closed.
                     Some((_, end)) if end.contains("(exit status 0)") => String::new(),
-                    Some((_, end)) => format!("worker {id:?} had ended before: {end}"),
-                    None => format!("no worker {id:?} runs in this pool"),
+                    Some((_, end)) => format!("worker {name:?} had ended before: {end}"),
+                    None => format!("no worker {name:?} runs in this pool"),
                 }
             }
         };
@@ -271,7 +272,8 @@ impl Pool {
         {
             let mut workers = self.0.workers();
             if workers.contains_key(&id) {
-                return Err(format!("worker {id:?} runs in this pool already"));
+                let name = without_token(&id);
+                return Err(format!("worker {name:?} runs in this pool already"));
             }
             let most = self.0.settings.max_workers;
             if workers.len() >= most {

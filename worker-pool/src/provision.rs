@@ -1,8 +1,9 @@
 //! What the runner tells of a worker before it starts.
 
+use std::process::Command;
 use std::time::Duration;
 
-use purlin_net::{MAX_MESSAGE_BYTES, Purpose, endpoint, root_cause};
+use purlin_net::{Contract, MAX_MESSAGE_BYTES, Purpose, endpoint, root_cause};
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::provision_service_client::ProvisionServiceClient;
 use purlin_proto::pipeline::ApiServiceDescriptor;
@@ -39,15 +40,17 @@ impl Endpoints {
         }
     }
 
-    /// The flags of Beam's container contract.
-    pub fn flags(&self, worker_id: &str) -> Vec<String> {
-        vec![
-            format!("--id={worker_id}"),
-            format!("--logging_endpoint={}", self.logging),
-            format!("--artifact_endpoint={}", self.artifact),
-            format!("--provision_endpoint={}", self.provision),
-            format!("--control_endpoint={}", self.control),
-        ]
+    /// Adds to the command what its program, a worker's, is to be told.
+    pub fn tell(&self, command: &mut Command, worker_id: &str, reads_worker_id: bool) {
+        let contract = Contract {
+            worker_id,
+            logging: &self.logging,
+            artifact: &self.artifact,
+            provision: &self.provision,
+            control: &self.control,
+        };
+        let (flags, variable) = contract.told(reads_worker_id);
+        command.args(flags).envs(variable);
     }
 }
 

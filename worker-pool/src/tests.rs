@@ -133,6 +133,22 @@ async fn a_worker_gets_its_flags_and_ends_with_all_it_started() {
 }
 
 #[tokio::test]
+async fn a_program_that_knows_the_variable_has_no_token_on_its_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = boot(&dir, "echo \"$1 $PURLIN_WORKER_ID.\"; exit 3");
+    let id = "w.0123456789abcdef0123456789abcdef";
+    let (_pool, mut client) = pool(settings(&dir, command.clone())).await;
+    let error = started(&mut client, start(id)).await;
+    assert!(error.contains(&format!("--id={id} .")), "{error}");
+    let known = dir.path().join("purlin-boot");
+    std::fs::rename(&command[0], &known).unwrap();
+    command[0] = known.display().to_string();
+    let (_pool, mut client) = pool(settings(&dir, command)).await;
+    let error = started(&mut client, start(id)).await;
+    assert!(error.contains(&format!("--id=w {id}.")), "{error}");
+}
+
+#[tokio::test]
 async fn the_pools_end_is_its_workers_end() {
     let dir = tempfile::tempdir().unwrap();
     let (fifo, opened, said) = fifo(&dir);

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use purlin_net::{reads_worker_id, without_token};
 use purlin_processes::{Limits, ProcessGroup};
 use purlin_proto::fn_execution as api;
 use tokio::net::TcpStream;
@@ -102,7 +103,7 @@ impl Worker {
             cpus,
         };
         let log = RunnerLog::open(&endpoints.logging, &id);
-        let (lines, name) = (log.clone(), id.clone());
+        let (lines, name) = (log.clone(), without_token(&id).to_owned());
         let program = command.get_program().display().to_string();
         let group = ProcessGroup::start(&command, &limits, move |line| {
             tracing::info!(target: "sdk_worker", worker = %name, "{line}");
@@ -119,7 +120,7 @@ impl Worker {
             return Err(format!("{program:?} gave no worker: {end}"));
         }
         count(&shared.counters.started);
-        tracing::info!(worker = %id, "started {program}");
+        tracing::info!(worker = without_token(&id), "started {program}");
         tokio::spawn(watch(self.clone(), shared.clone(), id, endpoints.control, log));
         Ok(())
     }
@@ -170,18 +171,19 @@ async fn command(
     given: Option<Given>,
     folder: &Path,
 ) -> Result<Command, String> {
-    let flags = endpoints.flags(id);
     if let Some(program) = given
         .as_ref()
         .and_then(|given| given.staged.worker_binary.as_ref())
     {
         let mut command = Command::new(program);
-        command.args(flags);
+        // A program of the Rust SDK.
+        endpoints.tell(&mut command, id, true);
         return Ok(command);
     }
     if let Some((program, arguments)) = shared.settings.command.split_first() {
         let mut command = Command::new(program);
-        command.args(arguments).args(flags);
+        command.args(arguments);
+        endpoints.tell(&mut command, id, reads_worker_id(program));
         // Boot programs stage there what they fetch.
         command.arg(format!("--semi_persist_dir={}", folder.display()));
         return Ok(command);
@@ -213,22 +215,23 @@ async fn command(
 /// Awaits the harness's end, and brings it about when the runner is gone.
 async fn watch(worker: Arc<Worker>, shared: Arc<Shared>, id: String, control: String, log: RunnerLog) {
     let Some(group) = worker.group.get() else { return };
+    let name = without_token(&id);
     let end = tokio::select! {
         end = group.ended() => end,
         () = gone(&control, shared.settings.runner_timeout) => {
-            tracing::warn!(worker = %id, "the runner at {control} is gone, so its worker is ended");
+            tracing::warn!(worker = name, "the runner at {control} is gone, so its worker is ended");
             group.stop(Duration::ZERO).await;
             group.ended().await
         }
     };
     if end.asked {
         count(&shared.counters.stopped);
-        tracing::info!(worker = %id, "ended ({})", end.status);
+        tracing::info!(worker = name, "ended ({})", end.status);
     } else {
         if end.status != "exit status 0" {
             count(&shared.counters.died);
-            tracing::error!(worker = %id, "the harness died: {end}");
-            log.ended(&format!("worker {id}: {end}"));
+            tracing::error!(worker = name, "the harness died: {end}");
+            log.ended(&format!("worker {name}: {end}"));
         }
         shared.remember(&id, end.to_string());
     }

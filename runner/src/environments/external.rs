@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use purlin_net::{Purpose, endpoint, root_cause};
+use purlin_net::{Purpose, endpoint, root_cause, without_token};
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_client::BeamFnExternalWorkerPoolClient;
 use purlin_proto::{fn_execution as fnapi, pipeline};
 use tokio::io::AsyncReadExt;
@@ -131,19 +131,15 @@ impl Environments {
 }
 
 async fn stop(mut pool: BeamFnExternalWorkerPoolClient<Channel>, worker_id: String) {
-    let request = timed(
-        fnapi::StopWorkerRequest {
-            worker_id: worker_id.clone(),
-        },
-        STOP,
-    );
+    let name = without_token(&worker_id).to_owned();
+    let request = timed(fnapi::StopWorkerRequest { worker_id }, STOP);
     // A LOOPBACK pool may have ended with its launcher; the worker's streams are closed in any case.
     match pool.stop_worker(request).await {
         Ok(response) if response.get_ref().error.is_empty() => {}
         Ok(response) => {
-            tracing::warn!(worker = %worker_id, "the pool could not stop it: {}", response.get_ref().error)
+            tracing::warn!(worker = %name, "the pool could not stop it: {}", response.get_ref().error)
         }
-        Err(status) => tracing::debug!(worker = %worker_id, "the pool did not answer: {}", status.message()),
+        Err(status) => tracing::debug!(worker = %name, "the pool did not answer: {}", status.message()),
     }
 }
 

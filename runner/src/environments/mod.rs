@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prost::Message;
+use purlin_net::without_token;
 use purlin_proto::{pipeline, urns};
 
 pub use kept::KeptWorkers;
@@ -222,7 +223,7 @@ impl NoConnection {
 impl WorkerFactory for Environments {
     fn start(&self, request: StartWorker) -> BoxFuture<'static, Result<Arc<dyn Worker>, WorkerError>> {
         let begun = Instant::now();
-        let (environments, worker) = (self.clone(), request.worker_id.clone());
+        let (environments, worker) = (self.clone(), without_token(&request.worker_id).to_owned());
         async move {
             let started = environments.start_one(request).await;
             let worker_ready_ms = begun.elapsed().as_millis() as u64;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use purlin_net::{Contract, reads_worker_id, without_token};
 use purlin_processes::{Limits, ProcessGroup, command_words, options_json};
 use purlin_proto::pipeline;
 
@@ -32,15 +33,20 @@ impl Environments {
         };
         check("operating system", &payload.os, &[std::env::consts::OS]).map_err(failed)?;
         check("architecture", &payload.arch, &architectures()).map_err(failed)?;
+        let contract = Contract {
+            worker_id: &request.worker_id,
+            logging: self.server.url(),
+            artifact: self.server.artifact_url(),
+            provision: self.server.url(),
+            control: self.server.url(),
+        };
+        let (flags, variable) = contract.told(request.reads_worker_id() || reads_worker_id(program));
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .arg(format!("--id={}", request.worker_id))
-            .arg(format!("--logging_endpoint={}", self.server.url()))
-            .arg(format!("--artifact_endpoint={}", self.server.artifact_url()))
-            .arg(format!("--provision_endpoint={}", self.server.url()))
-            .arg(format!("--control_endpoint={}", self.server.url()))
-            .envs(&payload.env);
+            .args(flags)
+            .envs(&payload.env)
+            .envs(variable);
         self.spawn(request, command, payload.command).await
     }
 
@@ -71,7 +77,7 @@ impl Environments {
         shown: String,
     ) -> Result<Arc<dyn Worker>, WorkerError> {
         let worker = self.server.expect(&request)?;
-        let (link, name) = (worker.link(), request.worker_id.clone());
+        let (link, name) = (worker.link(), without_token(&request.worker_id).to_owned());
         let group = ProcessGroup::start(&command, &Limits::default(), move |line| {
             tracing::info!(target: "sdk_worker", worker = %name, "{line}");
             link.note(line);

@@ -19,6 +19,9 @@ use crate::worker::{StartWorker, WorkerError, WorkerFactory};
 /// An hour, which no test awaits: what has to come before the deadline comes, however busy the machine is.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// The worker's id: its name and its token.
+const WORKER: &str = "w.0123456789abcdef0123456789abcdef";
+
 /// What the users of jobs are told.
 #[derive(Default)]
 struct Told(Mutex<Vec<String>>);
@@ -55,7 +58,7 @@ async fn failure(
         kind: Some(prost_types::value::Kind::StringValue(kind.into())),
     };
     let request = StartWorker {
-        worker_id: "w".into(),
+        worker_id: WORKER.into(),
         environment_id: "env".into(),
         environment,
         pipeline_options: prost_types::Struct {
@@ -121,7 +124,11 @@ fn process(command: &str) -> pipeline::Environment {
 }
 
 fn script(dir: &tempfile::TempDir, body: &str) -> String {
-    let path = dir.path().join("boot");
+    named_script(dir, "boot", body)
+}
+
+fn named_script(dir: &tempfile::TempDir, name: &str, body: &str) -> String {
+    let path = dir.path().join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path.to_str().unwrap().to_owned()
@@ -145,11 +152,25 @@ async fn a_command_is_split_as_a_shell_does() {
     let dir = tempfile::tempdir().unwrap();
     let boot = script(&dir, "for word; do echo \"[$word]\"; done; exit 3");
     let error = reason(process(&format!("{boot} --python='/my venv/python' x\\ y"))).await;
-    for part in ["[--python=/my venv/python]", "[x y]", "[--id=w]"] {
+    for part in ["[--python=/my venv/python]", "[x y]", &format!("[--id={WORKER}]")] {
         assert!(error.contains(part), "{part} is missing in {error}");
     }
     let error = reason(process(&format!("{boot} 'x"))).await;
     assert!(error.contains("single quotes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_program_that_knows_the_variable_has_no_token_on_its_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let says = "echo \"$1 $PURLIN_WORKER_ID.\"; exit 3";
+    let boot = process(&named_script(&dir, "purlin-boot", says));
+    // By its name, or by the word of the SDK that made its environment.
+    let mut rust = process(&script(&dir, says));
+    rust.capabilities.push(purlin_net::READS_WORKER_ID.into());
+    for environment in [boot, rust] {
+        let error = reason(environment).await;
+        assert!(error.contains(&format!("--id=w {WORKER}.")), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -174,7 +195,12 @@ async fn a_worker_that_never_connects_is_reported_with_what_it_said() {
     // Long before, the user was told what is waited for.
     let told = told.0.lock().unwrap().clone();
     assert_eq!(told.len(), 1, "{told:?}");
-    for part in ["waiting for worker w", "/boot", "for 5 s", "waiting for the moon"] {
+    for part in [
+        "waiting for worker w (",
+        "/boot",
+        "for 5 s",
+        "waiting for the moon",
+    ] {
         assert!(told[0].contains(part), "{part} is missing in {told:?}");
     }
 }

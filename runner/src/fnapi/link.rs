@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use purlin_net::without_token;
 use purlin_proto::fn_execution::{self as fnapi, instruction_request, instruction_response};
 use purlin_proto::pipeline;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -46,6 +47,7 @@ pub(crate) enum Presence {
 
 /// One worker of this process.
 pub(crate) struct Link {
+    /// The whole id, by which its calls are known: a secret.
     pub(crate) worker_id: String,
     /// Of the job that has it now.
     identity: Mutex<WorkerIdentity>,
@@ -147,13 +149,14 @@ impl Drop for Pending<'_> {
 
 impl Link {
     pub(crate) fn new(
+        worker_id: String,
         identity: WorkerIdentity,
         provision: fnapi::ProvisionInfo,
         url: String,
         embeds: bool,
     ) -> Self {
         Self {
-            worker_id: identity.worker_id.clone(),
+            worker_id,
             identity: Mutex::new(identity),
             jobs_before: AtomicU64::new(0),
             spoilt: AtomicBool::new(false),
@@ -172,6 +175,11 @@ impl Link {
         }
     }
 
+    /// The worker's id without its token, to be shown.
+    pub(crate) fn name(&self) -> &str {
+        without_token(&self.worker_id)
+    }
+
     // Streams come and go.
 
     /// The control stream has come. Returns what is to be sent on it.
@@ -188,7 +196,7 @@ impl Link {
             awaited
         });
         if !first {
-            let id = &self.worker_id;
+            let id = self.name();
             return Err(match self.over_reason() {
                 None => Status::already_exists(format!("worker {id:?} has a control stream already")),
                 Some(_) => self.over(),
@@ -213,7 +221,7 @@ impl Link {
             !taken
         });
         if taken {
-            let id = &self.worker_id;
+            let id = self.name();
             return Err(Status::already_exists(format!(
                 "worker {id:?} has a data stream already"
             )));
@@ -249,7 +257,7 @@ impl Link {
     }
 
     fn over(&self) -> Status {
-        let id = &self.worker_id;
+        let id = self.name();
         let reason = self.over_reason().unwrap_or_default();
         Status::failed_precondition(format!("worker {id:?} has ended: {reason}"))
     }
@@ -265,7 +273,7 @@ impl Link {
         });
         if changed {
             let job = self.identity().job_id;
-            tracing::warn!(worker = %self.worker_id, %job, "worker lost: {reason}");
+            tracing::warn!(worker = %self.name(), %job, "worker lost: {reason}");
         }
         self.clear();
     }
@@ -276,7 +284,7 @@ impl Link {
         let late = matches!(&*self.presence.borrow(), Presence::Lost(before) if before != reason);
         if late {
             let job = self.identity().job_id;
-            tracing::warn!(worker = %self.worker_id, %job, "worker lost: {reason}");
+            tracing::warn!(worker = %self.name(), %job, "worker lost: {reason}");
         }
         self.lose(reason);
     }
@@ -333,7 +341,7 @@ impl Link {
             .over_reason()
             .unwrap_or_else(|| "its connection ended".into());
         WorkerError::Lost {
-            worker: self.worker_id.clone(),
+            worker: self.name().to_owned(),
             reason,
         }
     }
@@ -458,7 +466,7 @@ impl Link {
         } else if let Some(waiting) = waiting {
             let _ = waiting.send(Ok(response));
         } else {
-            tracing::debug!(worker = %self.worker_id, "answer to unknown instruction {id:?}");
+            tracing::debug!(worker = %self.name(), "answer to unknown instruction {id:?}");
         }
     }
 
@@ -496,7 +504,7 @@ impl Link {
     fn bundle(&self, instruction: &str) -> Option<Arc<Running>> {
         let bundle = lock(&self.table).bundles.get(instruction).cloned();
         if bundle.is_none() {
-            tracing::debug!(worker = %self.worker_id, "message for unknown instruction {instruction:?}");
+            tracing::debug!(worker = %self.name(), "message for unknown instruction {instruction:?}");
         }
         bundle
     }

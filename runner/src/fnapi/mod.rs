@@ -36,7 +36,7 @@ use purlin_proto::fn_execution as fnapi;
 /// Whose a worker is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerIdentity {
-    /// The worker.
+    /// The worker: its id without its token, as this is shown.
     pub worker_id: String,
     /// Its environment in the pipeline.
     pub environment_id: String,

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use purlin_net::{
-    Acceptor, BindError, Limit, Limits, MAX_MESSAGE_BYTES, Side, Silence, grpc_server, limit_messages, listen,
+    Acceptor, BindError, Limit, Limits, MAX_MESSAGE_BYTES, Side, Silence, grpc_server, limit_messages,
+    listen, without_token,
 };
 use purlin_proto::fn_execution::beam_fn_control_server::BeamFnControlServer;
 use purlin_proto::fn_execution::beam_fn_data_server::BeamFnDataServer;
@@ -215,7 +216,7 @@ impl FnApiServer {
             sibling_worker_ids: Vec::new(),
         };
         let identity = WorkerIdentity {
-            worker_id: request.worker_id.clone(),
+            worker_id: without_token(&request.worker_id).to_owned(),
             environment_id: request.environment_id.clone(),
             job_id: request.job_id.clone(),
         };
@@ -224,12 +225,21 @@ impl FnApiServer {
             .capabilities
             .iter()
             .any(|c| c == urns::protocols::CONTROL_REQUEST_ELEMENTS_EMBEDDING);
-        let link = Arc::new(Link::new(identity, provision, url.to_owned(), embeds));
+        let link = Arc::new(Link::new(
+            request.worker_id.clone(),
+            identity,
+            provision,
+            url.to_owned(),
+            embeds,
+        ));
         let mut links = lock(&self.hub.links);
         if links.contains_key(&request.worker_id) {
             return Err(WorkerError::Start {
                 environment: request.environment_id.clone(),
-                reason: format!("there is a worker {:?} already", request.worker_id),
+                reason: format!(
+                    "there is a worker {:?} already",
+                    without_token(&request.worker_id)
+                ),
             });
         }
         links.insert(request.worker_id.clone(), link.clone());

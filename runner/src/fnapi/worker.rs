@@ -35,7 +35,7 @@ async fn silence(link: &Link, hub: &Hub, awaited: &str) -> WorkerError {
     let what = |time: Duration| {
         format!(
             "worker {} has connected, and answers nothing to its first instruction, {awaited}, for {} s",
-            link.worker_id,
+            link.name(),
             time.as_secs_f64()
         )
     };
@@ -95,9 +95,9 @@ impl GrpcWorker {
         }
     }
 
-    /// The worker's id.
+    /// The worker's id without its token, to be shown.
     pub fn id(&self) -> &str {
-        &self.link.worker_id
+        self.link.name()
     }
 
     /// Resolves when the worker's control stream has come, or it ended before, with the reason.
@@ -273,7 +273,7 @@ impl Worker for GrpcWorker {
     }
 
     fn id(&self) -> Option<String> {
-        Some(self.link.worker_id.clone())
+        Some(self.link.name().to_owned())
     }
 
     fn is_reusable(&self) -> bool {

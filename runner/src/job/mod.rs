@@ -398,7 +398,7 @@ impl JobHandle {
     pub async fn worker_statuses(&self) -> Vec<WorkerStatus> {
         let ask = |worker: Arc<workers::JobWorker>| async move {
             WorkerStatus {
-                worker_id: purlin_net::without_token(&worker.id).to_owned(),
+                worker_id: worker.id.clone(),
                 environment_id: worker.environment.clone(),
                 status: worker.worker.status().await,
             }

@@ -24,6 +24,7 @@ const SHORT_IDS: Duration = Duration::from_secs(10);
 
 /// A worker of the job, with what is known of it.
 pub(super) struct JobWorker {
+    /// Without its token.
     pub id: String,
     /// Id of its environment.
     pub environment: String,
@@ -219,14 +220,13 @@ impl Workers {
 
     async fn start_once(&self, own: &PlanEnvironment, had_one: bool) -> Result<Arc<JobWorker>, WorkerError> {
         let number = NEXT_WORKER.fetch_add(1, Ordering::Relaxed);
-        let worker_id = match self.settings.job_id.as_str() {
+        let name = match self.settings.job_id.as_str() {
             "" => format!("worker-{number}"),
             job => format!("{job}-worker-{number}"),
         };
         // Whoever knows a worker's id is told its provision info, and taken for the worker.
-        let worker_id = purlin_net::with_token(&worker_id);
         let request = StartWorker {
-            worker_id,
+            worker_id: purlin_net::with_token(&name),
             environment_id: own.id.clone(),
             environment: own.proto.clone(),
             pipeline_options: self.settings.pipeline_options.clone(),
@@ -234,15 +234,10 @@ impl Workers {
             retrieval_token: self.settings.retrieval_token.clone(),
             had_one,
         };
-        tracing::debug!(
-            worker = request.worker_id,
-            environment = own.id,
-            "starting a worker"
-        );
-        let id = request.worker_id.clone();
+        tracing::debug!(worker = name, environment = own.id, "starting a worker");
         let worker = self.factory.start(request).await?;
         Ok(Arc::new(JobWorker {
-            id: worker.id().unwrap_or(id),
+            id: worker.id().unwrap_or(name),
             environment: own.id.clone(),
             worker,
             short_ids: Mutex::default(),

@@ -14,6 +14,9 @@ use tonic::{Request, Response, Status};
 
 use crate::support::{runs, until};
 
+/// The worker's id: its name and its token.
+const WORKER: &str = "w.0123456789abcdef0123456789abcdef";
+
 /// A runner that tells of a control endpoint, and of nothing staged.
 struct Runner;
 
@@ -23,7 +26,7 @@ impl ProvisionService for Runner {
         &self,
         request: Request<api::GetProvisionInfoRequest>,
     ) -> Result<Response<api::GetProvisionInfoResponse>, Status> {
-        assert_eq!(request.metadata().get("worker_id").unwrap(), "w");
+        assert_eq!(request.metadata().get("worker_id").unwrap(), WORKER);
         let control = ApiServiceDescriptor {
             url: "control:1".into(),
             authentication: None,
@@ -60,6 +63,7 @@ fn boot(folder: &Path, runner: &str, harness: &str) -> Child {
         .arg(format!("--provision_endpoint={runner}"))
         .arg(format!("--semi_persist_dir={}", folder.display()))
         .env("PURLIN_PYTHON", &python)
+        .env("PURLIN_WORKER_ID", WORKER)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
@@ -87,7 +91,7 @@ fn a_harness_is_told_what_it_needs_and_how_it_ends_is_told() {
     assert!(success, "{said}");
     assert_eq!(
         said.trim(),
-        "-m apache_beam.runners.worker.sdk_worker_main w url: \"control:1\""
+        format!("-m apache_beam.runners.worker.sdk_worker_main {WORKER} url: \"control:1\"")
     );
     let (success, said) = ended("3");
     assert!(!success && said.contains("ended (exit status 3)"), "{said}");

@@ -15,6 +15,7 @@ use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, LogsOptions, StartContainerOptions, WaitContainerOptions,
 };
 use futures::StreamExt;
+use purlin_net::Contract;
 use purlin_proto::{fn_execution as fnapi, pipeline};
 use tokio::sync::watch;
 
@@ -103,19 +104,22 @@ impl Environments {
         let log = self.server.log();
         note(&*log, &link.identity(), &describe(&image, &network, &options));
 
-        let flags = vec![
-            format!("--id={}", request.worker_id),
-            format!("--logging_endpoint={url}"),
-            format!("--artifact_endpoint={artifact_url}"),
-            format!("--provision_endpoint={url}"),
-            format!("--control_endpoint={url}"),
-        ];
+        let contract = Contract {
+            worker_id: &request.worker_id,
+            logging: &url,
+            artifact: &artifact_url,
+            provision: &url,
+            control: &url,
+        };
+        let (flags, variable) = contract.told(request.reads_worker_id());
         let labels = HashMap::from([
             (engine::OWNER.to_owned(), engine::owner()),
-            (engine::WORKER.to_owned(), request.worker_id.clone()),
+            (engine::WORKER.to_owned(), link.name().to_owned()),
             (engine::JOB.to_owned(), request.job_id.clone()),
         ]);
-        let body = body(&image, &network, &options, flags, labels);
+        let mut body = body(&image, &network, &options, flags, labels);
+        let variable = variable.map(|(name, value)| format!("{name}={value}"));
+        body.env.get_or_insert_default().extend(variable);
         let created = docker
             .create_container(None::<CreateContainerOptions>, body)
             .await;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use purlin_net::MAX_MESSAGE_BYTES;
+use purlin_net::{MAX_MESSAGE_BYTES, without_token};
 use purlin_proto::fn_execution::beam_fn_control_client::BeamFnControlClient;
 use purlin_proto::fn_execution::{
     self as fnapi, InstructionRequest, InstructionResponse, instruction_request::Request,
@@ -431,7 +431,7 @@ async fn follow(
     stop: impl Future<Output = ()>,
 ) -> Result<(), HarnessError> {
     let broke = |status: tonic::Status| HarnessError::Control {
-        worker: settings.worker_id.clone(),
+        worker: without_token(&settings.worker_id).to_owned(),
         address: settings.control.clone(),
         reason: status.message().to_owned(),
     };
@@ -463,7 +463,10 @@ async fn end(settings: &HarnessSettings, shared: &Arc<Shared>) {
     *shared.connections.lock().await = Connections::default();
     if tokio::time::timeout(GRACE, shared.threads.stop()).await.is_err() {
         let seconds = GRACE.as_secs();
-        tracing::warn!(worker = %settings.worker_id, "user code did not end within {seconds} s of the worker's end");
+        tracing::warn!(
+            worker = without_token(&settings.worker_id),
+            "user code did not end within {seconds} s of the worker's end"
+        );
     }
     if let Some(log) = &shared.log {
         log.flush().await;

@@ -127,7 +127,8 @@ impl Service {
 
         let mut workers = lock(&self.workers);
         if workers.contains_key(&worker_id) {
-            return Err(format!("there is a worker {worker_id:?} already"));
+            let name = purlin_net::without_token(&worker_id);
+            return Err(format!("there is a worker {name:?} already"));
         }
         let (stop, mut stopped) = watch::channel(false);
         let (all, id, alive) = (self.workers.clone(), worker_id.clone(), stopped.clone());

@@ -7,6 +7,7 @@ use std::process::exit;
 use std::sync::{Arc, OnceLock};
 
 use prost_types::value::Kind;
+use purlin_net::{whole_worker_id, without_token};
 use purlin_proto::fn_execution::ProvisionInfo;
 use purlin_proto::pipeline::{ApiServiceDescriptor, Pipeline};
 
@@ -66,7 +67,7 @@ fn contract(arguments: &[OsString]) -> Option<HashMap<&str, String>> {
 /// The command line that the pipeline was launched with, if this process is a worker. A worker that cannot work ends.
 pub(crate) fn enter_worker(arguments: &[OsString]) -> Option<Vec<OsString>> {
     let flags = contract(arguments)?;
-    let id = flags["id"].clone();
+    let id = whole_worker_id(&flags["id"]);
     let entered = runtime().and_then(|runtime| {
         let info = runtime.block_on(provision::fetch(&flags["provision_endpoint"], &id)).map_err(|e| e.to_string())?;
         let given = |flag: &str, told: &Option<ApiServiceDescriptor>| {
@@ -106,7 +107,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 
 #[expect(clippy::print_stderr, reason = "no log is there yet, or any more")]
 fn fail(id: &str, error: &str) -> ! {
-    eprintln!("worker {id}: {error}");
+    eprintln!("worker {}: {error}", without_token(id));
     exit(1)
 }
 

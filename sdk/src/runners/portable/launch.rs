@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use prost::Message;
 use purlin_artifacts::worker_binary;
-use purlin_net::MAX_MESSAGE_BYTES;
+use purlin_net::{MAX_MESSAGE_BYTES, READS_WORKER_ID};
 use purlin_proto::job_management as api;
 use purlin_proto::job_management::job_service_client::JobServiceClient;
 use purlin_proto::pipeline as beam;
@@ -209,6 +209,7 @@ async fn environment(
     started: &mut Started,
 ) -> Result<Vec<beam::ArtifactInformation>, RunError> {
     let mut artifacts = Vec::new();
+    let mut reads_worker_id = false;
     match choice {
         EnvironmentChoice::Loopback => {
             let pool = LoopbackPool::start(built.registry.clone())
@@ -237,6 +238,9 @@ async fn environment(
             };
             let failed = |_| RunError::Runner("reading this program's file failed".into());
             let build = build.map_err(failed)?.map_err(unreadable)?;
+            // Of a command of the user's nobody knows what it passes on to the program.
+            reads_worker_id =
+                !matches!(&choice, EnvironmentChoice::Process(process) if !process.command.is_empty());
             if let EnvironmentChoice::Process(process) = &mut choice {
                 // Without a command, the runner's machine is this one.
                 if process.command.is_empty() {
@@ -270,6 +274,9 @@ async fn environment(
         environment
             .capabilities
             .extend(grpc::CAPABILITIES.iter().map(|urn| (*urn).to_owned()));
+        if reads_worker_id {
+            environment.capabilities.push(READS_WORKER_ID.to_owned());
+        }
         environment.dependencies.clone_from(&artifacts);
     }
     Ok(artifacts)
