@@ -9,7 +9,7 @@ use bytes::Bytes;
 use purlin_net::without_token;
 use purlin_proto::fn_execution::{self as fnapi, instruction_request, instruction_response};
 use purlin_proto::pipeline;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
 use super::collector::{Collector, ProtocolError};
@@ -45,6 +45,16 @@ pub(crate) enum Presence {
     Lost(String),
 }
 
+impl Presence {
+    /// Whether nothing follows.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Presence::Lost(_) | Presence::Stopped)
+    }
+}
+
+/// Streams for state, logs and status that a worker may have open at a time; SDKs have a few.
+const MOST_STREAMS: usize = 64;
+
 /// One worker of this process.
 pub(crate) struct Link {
     /// The whole id, by which its calls are known: a secret.
@@ -63,6 +73,7 @@ pub(crate) struct Link {
     presence: watch::Sender<Presence>,
     data: watch::Sender<Option<DataSender>>,
     pub(crate) status: StatusDesk,
+    streams: Arc<Semaphore>,
     next: AtomicU64,
     said: Mutex<VecDeque<String>>,
     /// Whether the worker has answered anything at all, or asked.
@@ -167,6 +178,7 @@ impl Link {
             presence: watch::Sender::new(Presence::Awaited),
             data: watch::Sender::new(None),
             status: StatusDesk::default(),
+            streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             said: Mutex::default(),
             heard: watch::Sender::new(false),
             silence_told: AtomicBool::new(false),
@@ -229,15 +241,22 @@ impl Link {
         Ok(rx)
     }
 
-    /// A state stream has come. Returns what is to be sent on it, and where answers go.
-    pub(crate) fn attach_state(
-        &self,
-    ) -> Result<(Answers, mpsc::Receiver<Result<fnapi::StateResponse, Status>>), Status> {
+    /// Another stream has come, for state, logs or status. It counts until what is returned is dropped.
+    pub(crate) fn attach(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.streams.clone().try_acquire_owned().map_err(|_| {
+            let id = self.name();
+            Status::resource_exhausted(format!(
+                "worker {id:?} has {MOST_STREAMS} streams for state, logs and status already"
+            ))
+        })
+    }
+
+    /// A state stream has come. Returns where answers go, and what is to be sent on it.
+    pub(crate) fn attach_state(&self) -> Result<(Answers, super::state::Outbound), Status> {
         if self.over_reason().is_some() {
             return Err(self.over());
         }
-        let (tx, rx) = mpsc::channel(64);
-        Ok((tx, rx))
+        Ok(Answers::new(self.presence()))
     }
 
     /// A status stream has come. Returns what is to be asked on it.
@@ -298,7 +317,7 @@ impl Link {
     pub(crate) async fn stream_ended(&self, reason: &str) {
         if self.watched.load(Ordering::Relaxed) {
             let mut presence = self.presence.subscribe();
-            let over = presence.wait_for(|p| matches!(p, Presence::Lost(_) | Presence::Stopped));
+            let over = presence.wait_for(Presence::is_over);
             // It may go on: only the stream has ended then.
             let _ = tokio::time::timeout(LAST_WORD, over).await;
         }
@@ -360,11 +379,7 @@ impl Link {
     /// Resolves when the worker is lost; never if it is stopped.
     pub(crate) async fn lost(&self) -> String {
         let mut presence = self.presence.subscribe();
-        let reason = match presence
-            .wait_for(|p| matches!(p, Presence::Lost(_) | Presence::Stopped))
-            .await
-            .as_deref()
-        {
+        let reason = match presence.wait_for(Presence::is_over).await.as_deref() {
             Ok(Presence::Lost(reason)) => Some(reason.clone()),
             _ => None,
         };
@@ -487,7 +502,7 @@ impl Link {
     pub(crate) async fn on_state(&self, request: fnapi::StateRequest, answers: &Answers) {
         self.hear();
         match self.bundle(&request.instruction_id) {
-            Some(bundle) => bundle.state.push(request, answers.clone()),
+            Some(bundle) => bundle.state.push(request, answers.clone()).await,
             None => {
                 let error = format!("no bundle {:?} is running on this worker", request.instruction_id);
                 let answer = fnapi::StateResponse {
@@ -495,7 +510,7 @@ impl Link {
                     error,
                     response: None,
                 };
-                let _ = answers.send(Ok(answer)).await;
+                answers.send(answer).await;
             }
         }
     }

@@ -24,10 +24,14 @@ use super::services::Services;
 use super::{GrpcWorker, Hub, Link, TracingLog, WorkerIdentity, WorkerLog, lock};
 use crate::worker::{StartWorker, WorkerError};
 
+/// Bytes of a message of an expected worker's logs or of its status, at most.
+const WORDS_BYTES: usize = 64 << 20;
 /// Bytes of a call of someone who is no worker that is expected here, at most: it is refused.
 const STRANGERS_BYTES: usize = 64 << 10;
 /// What the paths of the Fn API's methods begin with.
 const FN_API: &str = "/org.apache.beam.model.fn_execution.";
+/// What the paths of those end with whose messages hold elements, of whatever size.
+const BULK: [&str; 3] = ["/Control", "/Data", "/State"];
 /// Connections at a time: of workers and their threads.
 const MOST_CONNECTIONS: usize = 16_384;
 
@@ -129,7 +133,15 @@ impl FnApiServer {
             }
             let worker = headers.get("worker_id").and_then(|id| id.to_str().ok());
             match worker {
-                Some(id) if lock(&known.links).contains_key(id) => Limit::trusted(),
+                Some(id) if lock(&known.links).contains_key(id) => {
+                    match BULK.iter().any(|end| path.ends_with(end)) {
+                        true => Limit::trusted(),
+                        false => Limit {
+                            bytes: WORDS_BYTES,
+                            ..Limit::trusted()
+                        },
+                    }
+                }
                 _ => Limit::of(STRANGERS_BYTES),
             }
         };

@@ -10,7 +10,7 @@ use purlin_proto::fn_execution::{
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::link::{Link, Presence};
 use super::window::Outbound;
@@ -66,7 +66,7 @@ impl<T> Inbound<T> {
         tokio::select! {
             biased;
             message = self.stream.message() => message,
-            _ = self.presence.wait_for(|p| matches!(p, Presence::Lost(_) | Presence::Stopped)) => Ok(None),
+            _ = self.presence.wait_for(Presence::is_over) => Ok(None),
         }
     }
 }
@@ -144,8 +144,10 @@ impl beam_fn_state_server::BeamFnState for Services {
     ) -> Result<Response<Self::StateStream>, Status> {
         let link = self.caller(request.metadata())?;
         let (answers, outbound) = link.attach_state()?;
+        let counted = link.attach()?;
         let mut inbound = Inbound::new(&link, request);
         tokio::spawn(async move {
+            let _counted = counted;
             loop {
                 match inbound.next().await {
                     Ok(Some(request)) => link.on_state(request, &answers).await,
@@ -170,17 +172,31 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
         request: Request<Streaming<fnapi::log_entry::List>>,
     ) -> Result<Response<Self::LoggingStream>, Status> {
         let link = self.caller(request.metadata())?;
-        let log = self.hub.log.clone();
+        let counted = link.attach()?;
+        let hub = self.hub.clone();
         let mut inbound = request.into_inner();
         // Nothing is ever sent, but the stream must end with the worker's: a harness awaits that before it exits.
         let (open, controls) = mpsc::channel(1);
         tokio::spawn(async move {
-            let _open = open;
+            let _held = (open, counted);
             // A worker's last words matter: this stream is read to its own end, not to the worker's.
-            while let Ok(Some(list)) = inbound.message().await {
-                for entry in list.log_entries {
-                    link.on_log(&entry);
-                    log.log(&link.identity(), &entry);
+            loop {
+                match inbound.message().await {
+                    Ok(Some(list)) => {
+                        for entry in list.log_entries {
+                            link.on_log(&entry);
+                            hub.log.log(&link.identity(), &entry);
+                        }
+                    }
+                    Err(status) if status.code() == Code::ResourceExhausted => {
+                        let text = format!(
+                            "what worker {} logs is not taken: {}",
+                            link.name(),
+                            status.message()
+                        );
+                        return hub.warn(&link.identity(), text);
+                    }
+                    Ok(None) | Err(_) => return,
                 }
             }
         });
@@ -198,8 +214,10 @@ impl beam_fn_worker_status_server::BeamFnWorkerStatus for Services {
     ) -> Result<Response<Self::WorkerStatusStream>, Status> {
         let link = self.caller(request.metadata())?;
         let questions = link.attach_status()?;
+        let counted = link.attach()?;
         let mut inbound = Inbound::new(&link, request);
         tokio::spawn(async move {
+            let _counted = counted;
             // A worker without this stream is none the worse for it.
             while let Ok(Some(answer)) = inbound.next().await {
                 link.status.answered(answer);

@@ -1,29 +1,75 @@
 //! Answers the state requests of one bundle: in their order within the bundle, at the same time as those of others.
+//!
+//! Requests that wait for their turn are bounded by bytes. A worker that asks faster than it is answered, or does not read its
+//! answers, is not read any further until there is room.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
+use prost::Message as _;
 use purlin_proto::fn_execution as fnapi;
-use tokio::sync::{Notify, mpsc};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::link::Presence;
 use super::lock;
 use crate::worker::StateHandler;
 
+/// Bytes of a bundle's requests that wait at a time; a larger one waits alone.
+pub(crate) const WINDOW_BYTES: usize = 8 << 20;
+/// What a request takes in memory beside its bytes.
+const REQUEST_BYTES: usize = 512;
+/// Answers that wait for the connection.
+const ANSWERS: usize = 64;
+
+/// A state stream's answers on their way to the connection.
+pub(crate) type Outbound = mpsc::Receiver<Result<fnapi::StateResponse, tonic::Status>>;
+
 /// Where answers go: the worker's state stream.
-pub(crate) type Answers = mpsc::Sender<Result<fnapi::StateResponse, tonic::Status>>;
+#[derive(Clone)]
+pub(crate) struct Answers {
+    stream: mpsc::Sender<Result<fnapi::StateResponse, tonic::Status>>,
+    presence: watch::Receiver<Presence>,
+}
+
+impl Answers {
+    /// Those of a worker whose life `presence` tells.
+    pub(crate) fn new(presence: watch::Receiver<Presence>) -> (Self, Outbound) {
+        let (stream, outbound) = mpsc::channel(ANSWERS);
+        (Self { stream, presence }, outbound)
+    }
+
+    /// Sends an answer when there is room. None is sent to a worker that has ended, and nothing waits for one.
+    pub(crate) async fn send(&self, answer: fnapi::StateResponse) {
+        let mut presence = self.presence.clone();
+        tokio::select! {
+            _ = self.stream.send(Ok(answer)) => {}
+            _ = presence.wait_for(Presence::is_over) => {}
+        }
+    }
+
+    /// The same off the async threads.
+    fn send_blocking(&self, answer: fnapi::StateResponse) {
+        if let Err(TrySendError::Full(Ok(answer))) = self.stream.try_send(Ok(answer)) {
+            Handle::current().block_on(self.send(answer));
+        }
+    }
+}
 
 /// Requests of one bundle that wait for their turn. SDKs send a clear and the appends after it without waiting
 /// for answers, so a bundle's requests must not overtake each other.
 pub(crate) struct StateQueue {
     handler: Arc<dyn StateHandler>,
     waiting: Mutex<Waiting>,
+    window: Arc<Semaphore>,
     idle: Notify,
 }
 
 #[derive(Default)]
 struct Waiting {
-    requests: VecDeque<(fnapi::StateRequest, Answers)>,
+    requests: VecDeque<(fnapi::StateRequest, Answers, OwnedSemaphorePermit)>,
     running: bool,
 }
 
@@ -32,14 +78,24 @@ impl StateQueue {
         Self {
             handler,
             waiting: Mutex::default(),
+            window: Arc::new(Semaphore::new(WINDOW_BYTES)),
             idle: Notify::new(),
         }
     }
 
-    /// Adds a request, to be answered off the async threads: scanning a large side input takes a while.
-    pub(crate) fn push(self: &Arc<Self>, request: fnapi::StateRequest, answers: Answers) {
+    /// Adds a request when there is room, to be answered off the async threads: scanning a large side input takes a while.
+    pub(crate) async fn push(self: &Arc<Self>, request: fnapi::StateRequest, answers: Answers) {
+        let bytes = (request.encoded_len() + REQUEST_BYTES).min(WINDOW_BYTES) as u32;
+        let mut presence = answers.presence.clone();
+        let permit = tokio::select! {
+            permit = self.window.clone().acquire_many_owned(bytes) => permit,
+            // Its bundle has failed.
+            _ = presence.wait_for(Presence::is_over) => return,
+        };
+        // The semaphore is never closed.
+        let Ok(permit) = permit else { return };
         let mut waiting = lock(&self.waiting);
-        waiting.requests.push_back((request, answers));
+        waiting.requests.push_back((request, answers, permit));
         if !waiting.running {
             waiting.running = true;
             let queue = self.clone();
@@ -49,7 +105,7 @@ impl StateQueue {
 
     fn drain(&self) {
         loop {
-            let (request, answers) = {
+            let (request, answers, _permit) = {
                 let mut waiting = lock(&self.waiting);
                 match waiting.requests.pop_front() {
                     Some(next) => next,
@@ -67,8 +123,7 @@ impl StateQueue {
                 ..Default::default()
             });
             answer.id = id;
-            // The worker is gone if this fails, and so is the bundle.
-            let _ = answers.blocking_send(Ok(answer));
+            answers.send_blocking(answer);
         }
     }
 
@@ -104,28 +159,64 @@ mod tests {
     async fn order_stays_and_a_panic_is_an_error() {
         let echo = Arc::new(Echo(Mutex::default()));
         let queue = Arc::new(StateQueue::new(echo.clone()));
-        let (tx, mut rx) = mpsc::channel(1000);
+        let presence = watch::Sender::new(Presence::Connected);
+        let (answers, mut rx) = Answers::new(presence.subscribe());
+        let reading = tokio::spawn(async move {
+            let mut all = Vec::new();
+            while let Some(answer) = rx.recv().await {
+                all.push(answer.unwrap());
+            }
+            all
+        });
         let ids: Vec<String> = (0..100)
             .map(|i| if i == 50 { "bad".into() } else { i.to_string() })
             .collect();
         for id in &ids {
-            queue.push(
-                fnapi::StateRequest {
-                    id: id.clone(),
-                    ..Default::default()
-                },
-                tx.clone(),
-            );
+            queue.push(request(id, 0), answers.clone()).await;
         }
         queue.settled().await;
-        drop(tx);
+        drop(answers);
         let mut answered = Vec::new();
-        while let Some(answer) = rx.recv().await {
-            let answer = answer.unwrap();
+        for answer in reading.await.unwrap() {
             assert_eq!(answer.error.is_empty(), answer.id != "bad");
             answered.push(answer.id);
         }
         assert_eq!(answered, ids);
         assert_eq!(lock(&echo.0).len(), 99);
+    }
+
+    fn request(id: &str, bytes: usize) -> fnapi::StateRequest {
+        fnapi::StateRequest {
+            id: id.to_owned(),
+            instruction_id: "i".repeat(bytes),
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_asks_without_reading_is_bounded_and_ends_with_it() {
+        let queue = Arc::new(StateQueue::new(Arc::new(Echo(Mutex::default()))));
+        let presence = watch::Sender::new(Presence::Connected);
+        let (answers, _unread) = Answers::new(presence.subscribe());
+        let asking = tokio::spawn({
+            let (queue, answers) = (queue.clone(), answers.clone());
+            async move {
+                for n in 0..1000 {
+                    queue
+                        .push(request(&n.to_string(), 1 << 20), answers.clone())
+                        .await;
+                }
+            }
+        });
+        // Some 64 are answered, which nobody reads; then as many wait as there is room for.
+        while queue.window.available_permits() > 1 << 20 || lock(&queue.waiting).requests.len() < 6 {
+            tokio::task::yield_now().await;
+        }
+        assert!(lock(&queue.waiting).requests.len() <= WINDOW_BYTES >> 20);
+        assert!(!asking.is_finished());
+        presence.send_replace(Presence::Stopped);
+        asking.await.unwrap();
+        queue.settled().await;
+        assert!(lock(&queue.waiting).requests.is_empty());
     }
 }

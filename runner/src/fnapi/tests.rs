@@ -496,6 +496,56 @@ async fn the_logging_stream_ends_with_the_workers() {
 }
 
 #[tokio::test]
+async fn a_workers_streams_and_words_are_bounded() {
+    let told = Arc::new(Told::default());
+    let settings = FnApiSettings {
+        log: told.clone(),
+        ..Default::default()
+    };
+    let server = FnApiServer::bind(settings).await.unwrap();
+    let _worker = server.expect(&start("w", &[])).unwrap();
+    let channel = channel(&server).await;
+    let mut state = BeamFnStateClient::new(channel.clone());
+    let mut open = async || {
+        // The stream ends when its sender is dropped.
+        let (sender, nothing) = mpsc::unbounded_channel::<fnapi::StateRequest>();
+        let stream = state.state(tagged("w", UnboundedReceiverStream::new(nothing)));
+        stream.await.map(|stream| (sender, stream))
+    };
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        streams.push(open().await.unwrap());
+    }
+    let refused = open().await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("\"w\" has 64 streams"), "{refused}");
+    // One that ends makes room.
+    streams.pop();
+    let again = async { while open().await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(60), again)
+        .await
+        .expect("no room comes");
+
+    drop(streams);
+    let mut log = BeamFnLoggingClient::new(channel);
+    let message = "m".repeat(65 << 20);
+    let list = || fnapi::log_entry::List {
+        log_entries: vec![fnapi::LogEntry {
+            message: message.clone(),
+            ..Default::default()
+        }],
+    };
+    let mut text = String::new();
+    while !text.contains("what worker w logs is not taken: a message of") {
+        // There is no room until the streams have ended.
+        if let Ok(answer) = log.logging(tagged("w", tokio_stream::once(list()))).await {
+            let _ = answer.into_inner().message().await;
+        }
+        text = told.0.lock().unwrap().join("\n");
+    }
+}
+
+#[tokio::test]
 async fn provision_info_is_the_workers_own() {
     let server = server().await;
     let _worker = server.expect(&start("w", &[])).unwrap();

@@ -28,6 +28,8 @@ const MOST_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a worker that has finished a bundle may leave a request to split it unanswered. Until then it is not known
 /// how much of the work it did.
 const SPLIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// So many things that are to be done after bundles may wait for workers at a time.
+const MOST_LAST: usize = 10_000;
 /// How long what is to be done after bundles may hold up the end of a job.
 const LAST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -136,6 +138,7 @@ pub(super) struct Actor {
     tasks: JoinSet<()>,
     /// What the job's end awaits: finalizers of committed bundles, and what their metrics mean.
     last: JoinSet<()>,
+    finalizers_given_up: bool,
     wake: Option<Timestamp>,
     /// When some bundle is to be asked how far it is.
     ask_at: Option<Instant>,
@@ -158,6 +161,7 @@ impl Actor {
             undecided: HashMap::new(),
             tasks: JoinSet::new(),
             last: JoinSet::new(),
+            finalizers_given_up: false,
             wake: None,
             ask_at: None,
             failure: None,
@@ -415,9 +419,16 @@ impl Actor {
     /// Counts what a bundle told of its metrics, as soon as it is known what that means.
     fn count(&mut self, bundle: BundleId, metrics: Metrics, committed: bool, worker: &Arc<JobWorker>) {
         let shared = Arc::clone(&self.shared);
-        let count = move |infos: &[MonitoringInfo]| match committed {
-            true => shared.metrics().committed(bundle, infos),
-            false => shared.metrics().undone(bundle, infos),
+        let log = Arc::clone(&self.log);
+        let count = move |infos: &[MonitoringInfo]| {
+            let mut metrics = shared.metrics();
+            match committed {
+                true => metrics.committed(bundle, infos),
+                false => metrics.undone(bundle, infos),
+            }
+            if let Some(text) = metrics.told_full() {
+                log.tell(Importance::Warning, text);
+            }
         };
         match metrics {
             Metrics::Known(infos) => count(&infos),
@@ -680,6 +691,16 @@ impl Actor {
 
     fn finalize(&mut self, bundle: BundleId, worker: Arc<JobWorker>) {
         let log = Arc::clone(&self.log);
+        if self.last.len() >= MOST_LAST {
+            // They are called at best.
+            if !std::mem::replace(&mut self.finalizers_given_up, true) {
+                let text = format!(
+                    "workers leave {MOST_LAST} calls of finalizers unanswered, so not all finalizers are called"
+                );
+                log.tell(Importance::Warning, text);
+            }
+            return;
+        }
         self.last.spawn(async move {
             if let Err(error) = worker.worker.finalize(bundle::instruction(bundle)).await {
                 log.tell(

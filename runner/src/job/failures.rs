@@ -8,10 +8,14 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use purlin_engine::StageId;
 
-/// So many entries wait; then the oldest is told.
+use super::log::boundary;
+
+/// So many entries wait, of so many bytes; then the oldest is told.
 const MOST_WAITING: usize = 100;
-/// So many different errors are known again.
+const MOST_WAITING_BYTES: usize = 4 << 20;
+/// So many different errors are known again, each by so many bytes of its line.
 const MOST_ERRORS: usize = 100;
+const MOST_ERROR_BYTES: usize = 4 << 10;
 
 /// The failures of a job.
 #[derive(Debug, Default)]
@@ -43,7 +47,11 @@ impl Failures {
 
     /// A bundle failed. Gives what is to be told of it, and how many attempts of its stage have failed.
     pub(super) fn failed(&mut self, instruction: &str, stage: StageId, error: &str) -> (Vec<String>, u64) {
-        let line = last_line(error).to_owned();
+        let line = last_line(error);
+        let line = line
+            .get(..boundary(line, MOST_ERROR_BYTES))
+            .unwrap_or(line)
+            .to_owned();
         if !line.is_empty() && !self.errors.contains(&line) {
             self.waiting.retain(|(_, text)| !text.contains(&line));
             self.errors.push_back(line);
@@ -58,19 +66,24 @@ impl Failures {
     }
 
     /// A worker logged an error. Gives what is to be told now.
-    pub(super) fn logged(&mut self, instruction: &str, text: String) -> Option<String> {
+    pub(super) fn logged(&mut self, instruction: &str, text: String) -> Vec<String> {
         if self.errors.iter().any(|line| text.contains(line)) {
-            return None;
+            return Vec::new();
         }
         if self.running.is_empty() {
-            return Some(text);
+            return vec![text];
         }
         self.waiting.push_back((instruction.to_owned(), text));
-        if self.waiting.len() > MOST_WAITING {
-            self.waiting.pop_front().map(|(_, text)| text)
-        } else {
-            None
+        let size = |(own, text): &(String, String)| own.len() + text.len();
+        let mut bytes: usize = self.waiting.iter().map(size).sum();
+        let mut told = Vec::new();
+        while (self.waiting.len() > MOST_WAITING || bytes > MOST_WAITING_BYTES)
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            bytes -= size(&oldest);
+            told.push(oldest.1);
         }
+        told
     }
 
     /// The job ends. Gives what still waits, and how many attempts have failed.
@@ -107,12 +120,16 @@ mod tests {
         let mut failures = Failures::default();
         failures.started("bundle-1".into());
         // Before the bundle's end, with its instruction and without; after it; and at the next attempt.
-        assert_eq!(failures.logged("bundle-1", format!("failed\n{ERROR}")), None);
-        assert_eq!(failures.logged("", format!("Error processing\n{ERROR}")), None);
+        assert!(failures.logged("bundle-1", format!("failed\n{ERROR}")).is_empty());
+        assert!(
+            failures
+                .logged("", format!("Error processing\n{ERROR}"))
+                .is_empty()
+        );
         assert_eq!(failures.failed("bundle-1", StageId(0), ERROR), (vec![], 1));
-        assert_eq!(failures.logged("", format!("late\n{ERROR}")), None);
+        assert!(failures.logged("", format!("late\n{ERROR}")).is_empty());
         failures.started("bundle-2".into());
-        assert_eq!(failures.logged("bundle-2", format!("failed\n{ERROR}")), None);
+        assert!(failures.logged("bundle-2", format!("failed\n{ERROR}")).is_empty());
         assert_eq!(failures.failed("bundle-2", StageId(0), ERROR), (vec![], 2));
         assert_eq!(failures.end(), (vec![], 2));
     }
@@ -120,18 +137,18 @@ mod tests {
     #[test]
     fn what_users_log_is_told_when_the_bundle_has_ended() {
         let mut failures = Failures::default();
-        assert_eq!(failures.logged("", "at once".into()), Some("at once".into()));
+        assert_eq!(failures.logged("", "at once".into()), ["at once"]);
         failures.started("bundle-1".into());
         failures.started("bundle-2".into());
-        assert_eq!(failures.logged("bundle-1", "mine".into()), None);
-        assert_eq!(failures.logged("bundle-2", "theirs".into()), None);
+        assert!(failures.logged("bundle-1", "mine".into()).is_empty());
+        assert!(failures.logged("bundle-2", "theirs".into()).is_empty());
         assert_eq!(
             failures.failed("bundle-1", StageId(0), ERROR),
             (vec!["mine".into()], 1)
         );
         assert_eq!(failures.finished("bundle-2"), ["theirs"]);
         failures.started("bundle-3".into());
-        assert_eq!(failures.logged("bundle-3", "last".into()), None);
+        assert!(failures.logged("bundle-3", "last".into()).is_empty());
         assert_eq!(failures.end(), (vec!["last".into()], 1));
     }
 
@@ -140,9 +157,31 @@ mod tests {
         let mut failures = Failures::default();
         failures.started("bundle-1".into());
         let told: Vec<String> = (0..150)
-            .filter_map(|i| failures.logged("bundle-1", i.to_string()))
+            .flat_map(|i| failures.logged("bundle-1", i.to_string()))
             .collect();
         assert_eq!(told.len(), 50);
         assert_eq!(told[0], "0");
+    }
+
+    #[test]
+    fn few_bytes_wait() {
+        let mut failures = Failures::default();
+        failures.started("bundle-1".into());
+        let long = |n: usize| "e".repeat(n);
+        assert!(failures.logged("bundle-1", "short".into()).is_empty());
+        assert!(
+            failures
+                .logged("bundle-1", long(MOST_WAITING_BYTES / 2))
+                .is_empty()
+        );
+        // As many of the oldest are told as it takes.
+        assert_eq!(failures.logged("bundle-1", long(MOST_WAITING_BYTES / 2)).len(), 2);
+        assert_eq!(failures.logged("bundle-1", long(MOST_WAITING_BYTES + 1)).len(), 2);
+        assert_eq!(failures.end().0, Vec::<String>::new());
+        let error = format!("{}end", long(10 * MOST_ERROR_BYTES));
+        failures.failed("bundle-1", StageId(0), &error);
+        assert_eq!(failures.errors[0].len(), MOST_ERROR_BYTES);
+        // It is known again all the same.
+        assert!(failures.logged("bundle-1", error).is_empty());
     }
 }

@@ -3,12 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use prost::Message as _;
 use purlin_engine::BundleId;
 use purlin_model::metric::decode_sum;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metric_types, metrics};
 
 use super::merge::merge;
+
+/// Bytes of metrics that a job keeps of the bundles that count, of those that do not, and of those that run, each. It is
+/// enough for some 400,000.
+const MOST_BYTES: usize = 64 << 20;
 
 /// Metrics of a job, merged over its bundles.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +32,14 @@ struct Key {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Merged(BTreeMap<Key, MonitoringInfo>);
+struct Merged {
+    infos: BTreeMap<Key, MonitoringInfo>,
+    bytes: usize,
+}
 
 impl Merged {
-    fn add(&mut self, info: &MonitoringInfo) {
+    /// False if there is no room: then it stays as it is.
+    fn add(&mut self, info: &MonitoringInfo) -> bool {
         let labels = info
             .labels
             .iter()
@@ -41,16 +50,20 @@ impl Merged {
             type_urn: info.r#type.clone(),
             labels,
         };
-        match self.0.entry(key) {
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(info.clone());
+        let (bytes, payload) = match self.infos.get(&key) {
+            None => (self.bytes + info.encoded_len(), info.payload.clone()),
+            Some(own) => {
+                let merged = merge(&info.r#type, &own.payload, &info.payload);
+                let merged = merged.unwrap_or_else(|| info.payload.clone());
+                (self.bytes - own.payload.len() + merged.len(), merged)
             }
-            std::collections::btree_map::Entry::Occupied(mut own) => {
-                let own = own.get_mut();
-                own.payload =
-                    merge(&info.r#type, &own.payload, &info.payload).unwrap_or_else(|| info.payload.clone());
-            }
+        };
+        let room = bytes <= MOST_BYTES;
+        if room {
+            self.bytes = bytes;
+            self.infos.entry(key).or_insert_with(|| info.clone()).payload = payload;
         }
+        room
     }
 }
 
@@ -59,51 +72,93 @@ impl Merged {
 pub(super) struct MetricsStore {
     committed: Merged,
     failed: Merged,
-    /// What running bundles told last.
-    running: HashMap<BundleId, Vec<MonitoringInfo>>,
+    /// What running bundles told last, and its bytes.
+    running: HashMap<BundleId, (Vec<MonitoringInfo>, usize)>,
+    running_bytes: usize,
+    full: Full,
+}
+
+/// Whether there was no room for a metric.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Full {
+    #[default]
+    No,
+    Yes,
+    Told,
 }
 
 impl MetricsStore {
     pub(super) fn progress(&mut self, bundle: BundleId, infos: Vec<MonitoringInfo>) {
-        self.running.insert(bundle, infos);
+        self.ended(bundle);
+        let bytes = infos.iter().map(MonitoringInfo::encoded_len).sum();
+        if self.running_bytes + bytes <= MOST_BYTES {
+            self.running_bytes += bytes;
+            self.running.insert(bundle, (infos, bytes));
+        }
+    }
+
+    /// What it told while it ran.
+    fn ended(&mut self, bundle: BundleId) -> Vec<MonitoringInfo> {
+        let (infos, bytes) = self.running.remove(&bundle).unwrap_or_default();
+        self.running_bytes -= bytes;
+        infos
     }
 
     pub(super) fn committed(&mut self, bundle: BundleId, infos: &[MonitoringInfo]) {
-        self.running.remove(&bundle);
-        infos
-            .iter()
-            .filter(|info| lasts(info))
-            .for_each(|info| self.committed.add(info));
+        self.ended(bundle);
+        for info in infos.iter().filter(|info| lasts(info)) {
+            if !self.committed.add(info) {
+                self.no_room();
+            }
+        }
     }
 
     /// A bundle finished, and its work is done again: its metrics are attempted ones.
     pub(super) fn undone(&mut self, bundle: BundleId, infos: &[MonitoringInfo]) {
-        self.running.remove(&bundle);
-        infos
-            .iter()
-            .filter(|info| lasts(info))
-            .for_each(|info| self.failed.add(info));
+        self.ended(bundle);
+        for info in infos.iter().filter(|info| lasts(info)) {
+            if !self.failed.add(info) {
+                self.no_room();
+            }
+        }
     }
 
     pub(super) fn failed(&mut self, bundle: BundleId) {
-        let infos = self.running.remove(&bundle).unwrap_or_default();
-        infos
-            .iter()
-            .filter(|info| lasts(info))
-            .for_each(|info| self.failed.add(info));
+        let infos = self.ended(bundle);
+        self.undone(bundle, &infos);
+    }
+
+    fn no_room(&mut self) {
+        if self.full == Full::No {
+            self.full = Full::Yes;
+        }
+    }
+
+    /// A word for the user, once, if there was no room for a metric.
+    pub(super) fn told_full(&mut self) -> Option<String> {
+        (self.full == Full::Yes).then(|| {
+            self.full = Full::Told;
+            format!(
+                "the job has more than {} MiB of metrics; those that were new after that, or grew, are left out",
+                MOST_BYTES >> 20
+            )
+        })
     }
 
     /// The metrics, with transforms named as `name` names them.
     pub(super) fn query(&self, name: impl Fn(&str) -> String) -> JobMetrics {
         let mut attempted = self.committed.clone();
-        self.failed.0.values().for_each(|info| attempted.add(info));
-        self.running
+        let running = self.running.values().flat_map(|(infos, _)| infos);
+        for info in self
+            .failed
+            .infos
             .values()
-            .flatten()
-            .filter(|info| lasts(info))
-            .for_each(|info| attempted.add(info));
+            .chain(running.filter(|info| lasts(info)))
+        {
+            attempted.add(info);
+        }
         let named = |merged: &Merged| {
-            let infos = merged.0.values().map(|info| {
+            let infos = merged.infos.values().map(|info| {
                 let mut info = info.clone();
                 if let Some(transform) = info.labels.get_mut(metric_labels::TRANSFORM) {
                     *transform = name(transform);
@@ -189,6 +244,47 @@ mod tests {
         assert_eq!(&metrics.committed[0].payload[..], [5]);
         assert_eq!(&metrics.attempted[0].payload[..], [12]);
         assert_eq!(metrics.attempted[0].labels[metric_labels::TRANSFORM], "name of t");
+    }
+
+    #[test]
+    fn metrics_without_end_are_not_kept_and_that_is_told_once() {
+        let mut store = MetricsStore::default();
+        let long = |n: usize| counter(&"n".repeat(8_000_000 - n), 1);
+        let most = MOST_BYTES / 8_000_000;
+        for n in 0..2 * most {
+            store.committed(BundleId(n as u64), &[long(n)]);
+            store.progress(BundleId(n as u64), vec![long(n)]);
+        }
+        assert!(store.running_bytes <= MOST_BYTES && store.running.len() < 2 * most);
+        let metrics = store.query(str::to_owned);
+        assert!((most - 1..=most).contains(&metrics.committed.len()));
+        assert!(metrics.attempted.len() <= most);
+        assert!(store.told_full().is_some() && store.told_full().is_none());
+        // Those that are there go on counting.
+        store.committed(BundleId(0), &[long(0)]);
+        let committed = store.query(str::to_owned).committed;
+        assert!(committed.iter().any(|info| info.payload[..] == [2]));
+        // What grows does not grow without end.
+        let set = |text: String| {
+            let mut payload = 1_u32.to_be_bytes().to_vec();
+            purlin_model::wire::write_bytes(text.as_bytes(), &mut payload, true);
+            let r#type = metric_types::SET_STRING_TYPE.to_owned();
+            MonitoringInfo {
+                payload: payload.into(),
+                r#type,
+                ..counter("set", 0)
+            }
+        };
+        let mut store = MetricsStore::default();
+        for n in 0..2 * most {
+            store.committed(BundleId(0), &[set("n".repeat(8_000_000 - n))]);
+        }
+        assert!(store.committed.bytes <= MOST_BYTES);
+        for n in 0..2 * most {
+            store.progress(BundleId(n as u64), vec![]);
+            store.failed(BundleId(n as u64));
+        }
+        assert_eq!(store.running_bytes, 0);
     }
 
     #[test]

@@ -347,9 +347,9 @@ impl JobHandle {
         let shared = lock(&self.course).shared();
         let told = match shared {
             Some(shared) => shared.failures().logged(instruction, text),
-            None => Some(text),
+            None => vec![text],
         };
-        if let Some(text) = told {
+        for text in told {
             self.log.tell(Importance::Warning, text);
         }
     }

@@ -12,11 +12,21 @@ const MOST_BYTES: usize = 16 << 10;
 /// Bytes of all samples of a job that are kept; beyond that, none is added.
 const MOST_JOB_BYTES: usize = 4 << 20;
 
+/// Bytes that a sample takes beside its element.
+const SAMPLE_BYTES: usize = 64;
+
 /// Adds what a worker tells.
 pub(super) fn add(kept: &mut SampleDataResponse, more: SampleDataResponse) {
-    let all = kept.element_samples.values().flat_map(|list| &list.elements);
-    let mut bytes: usize = all.map(size).sum();
+    let all = kept.element_samples.iter();
+    let all = all.map(|(id, list)| id.len() + list.elements.iter().map(size).sum::<usize>());
+    let mut bytes: usize = all.sum();
     for (id, list) in more.element_samples {
+        if !kept.element_samples.contains_key(&id) {
+            if bytes + id.len() > MOST_JOB_BYTES {
+                continue;
+            }
+            bytes += id.len();
+        }
         let own = &mut kept.element_samples.entry(id).or_default().elements;
         let new = list.elements.len().saturating_sub(MOST_SAMPLES);
         for sample in list.elements.into_iter().skip(new).map(cut) {
@@ -40,12 +50,12 @@ pub(super) fn chosen(kept: &SampleDataResponse, ids: &[String]) -> SampleDataRes
     }
 }
 
+/// Its bytes, and what it takes beside them.
 fn size(sample: &SampledElement) -> usize {
-    let error = sample
-        .exception
-        .as_ref()
-        .map_or(0, |exception| exception.error.len());
-    sample.element.len() + error
+    let error = sample.exception.as_ref().map_or(0, |exception| {
+        exception.error.len() + exception.transform_id.len() + exception.instruction_id.len()
+    });
+    sample.element.len() + error + SAMPLE_BYTES
 }
 
 /// A copy of its own, not longer than allowed: the bytes that came are part of a message that may be large.
@@ -85,12 +95,24 @@ mod tests {
         add(&mut kept, told("a", &[1, 2, 3]));
         add(&mut kept, told("a", &[4, 5, 6, 7, 8, 9, 10, 11, 100_000_000]));
         let sizes: Vec<usize> = kept.element_samples["a"].elements.iter().map(size).collect();
-        assert_eq!(sizes, [3, 4, 5, 6, 7, 8, 9, 10, 11, MOST_BYTES]);
+        assert_eq!(
+            sizes,
+            [3, 4, 5, 6, 7, 8, 9, 10, 11, MOST_BYTES].map(|bytes| bytes + SAMPLE_BYTES)
+        );
         for n in 0..1000 {
             add(&mut kept, told(&n.to_string(), &[MOST_BYTES; 10]));
         }
         let all = kept.element_samples.values().flat_map(|list| &list.elements);
         assert!(all.map(size).sum::<usize>() <= MOST_JOB_BYTES);
         assert_eq!(chosen(&kept, &["a".to_owned()]).element_samples.len(), 1);
+    }
+
+    #[test]
+    fn names_of_pcollections_are_within_the_bounds_too() {
+        let mut kept = SampleDataResponse::default();
+        for n in 0..100 {
+            add(&mut kept, told(&"n".repeat(100_000 - n), &[]));
+        }
+        assert_eq!(kept.element_samples.len(), MOST_JOB_BYTES / 100_000);
     }
 }

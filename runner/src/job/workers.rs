@@ -1,10 +1,11 @@
 //! The workers of a job: started when first needed, again when lost, all stopped at the end.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use prost::Message as _;
 use prost_types::value::Kind;
 use purlin_proto::pipeline::MonitoringInfo;
 use tokio::task::JoinSet;
@@ -22,6 +23,9 @@ static NEXT_WORKER: AtomicU64 = AtomicU64::new(1);
 /// How long a worker may take to tell what short ids of metrics mean.
 const SHORT_IDS: Duration = Duration::from_secs(10);
 
+/// Bytes of short ids and their meanings that are remembered of a worker: some 400,000.
+const MOST_IDS_BYTES: usize = 64 << 20;
+
 /// A worker of the job, with what is known of it.
 pub(super) struct JobWorker {
     /// Without its token.
@@ -33,6 +37,8 @@ pub(super) struct JobWorker {
     pub short_ids: Mutex<HashMap<String, MonitoringInfo>>,
     /// It did not tell what short ids mean: it is not asked again.
     keeps_ids_secret: AtomicBool,
+    /// Bytes of the short ids and what they mean.
+    ids_bytes: AtomicUsize,
     /// When a bundle last asked for it.
     used: Mutex<Instant>,
 }
@@ -46,11 +52,19 @@ impl JobWorker {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    pub(super) fn known_ids(&self) -> HashMap<String, MonitoringInfo> {
-        self.short_ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// Remembers what short ids mean. Gives why it does not.
+    fn learn(&self, found: Vec<(String, MonitoringInfo)>) -> Option<String> {
+        let mut known = self.short_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = |id: &str, info: &MonitoringInfo| id.len() + info.encoded_len();
+        for (id, info) in found {
+            // Counted for good: one that comes again is rare.
+            let bytes = size(&id, &info);
+            if self.ids_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MOST_IDS_BYTES {
+                return Some(format!("it has more than {} MiB of them", MOST_IDS_BYTES >> 20));
+            }
+            known.insert(id, info);
+        }
+        None
     }
 
     /// The infos of a response, short ids resolved; `None` where some id is new.
@@ -80,13 +94,7 @@ impl JobWorker {
             // Metrics matter less than the job, whose end waits for this.
             let asked = tokio::time::timeout(SHORT_IDS, self.worker.monitoring_infos(missing)).await;
             let reason = match asked {
-                Ok(Ok(found)) => {
-                    self.short_ids
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .extend(found);
-                    None
-                }
+                Ok(Ok(found)) => self.learn(found),
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_) => Some(format!("no answer within {} s", SHORT_IDS.as_secs())),
             };
@@ -95,7 +103,11 @@ impl JobWorker {
                 tracing::warn!(worker = %self.id, "it did not tell what its metrics' short ids mean: {reason}");
             }
         }
-        let known = self.known_ids();
+        let known = self
+            .short_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let data = data.iter().filter(|(id, _)| known.contains_key(*id));
         let data: HashMap<String, bytes::Bytes> =
             data.map(|(id, payload)| (id.clone(), payload.clone())).collect();
@@ -242,6 +254,7 @@ impl Workers {
             worker,
             short_ids: Mutex::default(),
             keeps_ids_secret: AtomicBool::new(false),
+            ids_bytes: AtomicUsize::new(0),
             used: Mutex::new(Instant::now()),
         }))
     }
