@@ -46,16 +46,20 @@ impl<F: CombineFn> CombinePerKey<F> {
     }
 }
 
-impl<K: Element + Eq + Hash, F: CombineFn> PTransform<PCollection<(K, F::In)>> for CombinePerKey<F> {
-    type Output = PCollection<(K, F::Out)>;
+impl<T, F> PTransform<PCollection<T>> for CombinePerKey<F>
+where
+    T: Pair<Key: Eq + Hash, Value = F::In>,
+    F: CombineFn,
+{
+    type Output = PCollection<(T::Key, F::Out)>;
 
     fn name(&self) -> String {
         self.name.clone()
     }
 
-    fn expand(self, input: PCollection<(K, F::In)>) -> PCollection<(K, F::Out)> {
+    fn expand(self, input: PCollection<T>) -> Self::Output {
         let pipeline = input.pipeline();
-        let node = Arc::new(CombineNode::<K, F>::new(self.combine));
+        let node = Arc::new(CombineNode::<T::Key, F>::new(self.combine));
         let type_name = node.type_name().to_owned();
         let path = pipeline.register(node);
         let combine_fn = ClosurePayload { path, type_name }.to_spec(CLOSURE_COMBINE_FN);
@@ -207,6 +211,6 @@ impl<T: Element> PCollection<T> {
         T: Pair<Key: Eq + Hash>,
         F: CombineFn<In = T::Value>,
     {
-        T::pairs(self).apply(CombinePerKey::new(name, combine))
+        self.apply(CombinePerKey::new(name, combine))
     }
 }

@@ -57,36 +57,37 @@ fn group<K: Element, V: Element, G: Element>(input: PCollection<(K, V)>) -> PCol
     pipeline.new_collection("out", input.windowing().after_grouping(), input.is_bounded())
 }
 
-impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for GroupAsIterables {
-    type Output = PCollection<(K, Elements<V>)>;
+impl<T: Pair> PTransform<PCollection<T>> for GroupAsIterables {
+    type Output = PCollection<(T::Key, Elements<T::Value>)>;
 
     fn name(&self) -> String {
         "GroupByKey".into()
     }
 
-    fn expand(self, input: PCollection<(K, V)>) -> PCollection<(K, Elements<V>)> {
-        group(input)
+    fn expand(self, input: PCollection<T>) -> Self::Output {
+        group(T::pairs(&input))
     }
 }
 
-impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for GroupByKey {
-    type Output = PCollection<(K, Vec<V>)>;
+impl<T: Pair> PTransform<PCollection<T>> for GroupByKey {
+    type Output = PCollection<(T::Key, Vec<T::Value>)>;
 
     fn name(&self) -> String {
         "GroupByKey".into()
     }
 
-    fn expand(self, input: PCollection<(K, V)>) -> PCollection<(K, Vec<V>)> {
-        if Vec::<V>::coder() == Elements::<V>::coder() {
-            return group(input);
+    fn expand(self, input: PCollection<T>) -> Self::Output {
+        if Vec::<T::Value>::coder() == Elements::<T::Value>::coder() {
+            return group(T::pairs(&input));
         }
         // A vector of bytes is a byte string, and a group is none.
-        input
-            .group_by_key_as_iterables("Group")
-            .try_map("Gather", |(key, values): (K, Elements<V>)| {
-                let values = values.iter().collect::<Result<Vec<V>, BoxError>>()?;
+        input.group_by_key_as_iterables("Group").try_map(
+            "Gather",
+            |(key, values): (T::Key, Elements<T::Value>)| {
+                let values = values.iter().collect::<Result<Vec<T::Value>, BoxError>>()?;
                 Ok::<_, BoxError>((key, values))
-            })
+            },
+        )
     }
 }
 
@@ -96,7 +97,7 @@ impl<T: Element> PCollection<T> {
     where
         T: Pair,
     {
-        T::pairs(self).apply_named(name, GroupByKey)
+        self.apply_named(name, GroupByKey)
     }
 
     /// The values of each key, read page by page; see [`GroupByKey::as_iterables`].
@@ -104,6 +105,6 @@ impl<T: Element> PCollection<T> {
     where
         T: Pair,
     {
-        T::pairs(self).apply_named(name, GroupByKey::as_iterables())
+        self.apply_named(name, GroupByKey::as_iterables())
     }
 }

@@ -4,6 +4,7 @@ use std::hash::Hash;
 
 use purlin_model::Element;
 
+use super::pair::Pair;
 use crate::pipeline::PCollection;
 use crate::side_input::{Iterable, List, Map, Multimap, SideInput, Singleton, View};
 
@@ -65,14 +66,20 @@ impl<T: Element + Sync> PCollection<T> {
     }
 }
 
-impl<K: Element + Sync + Eq + Hash, V: Element + Sync> PCollection<(K, V)> {
+impl<T: Element> PCollection<T> {
     /// Its values by key. A key that comes twice is an error when it is read.
-    pub fn as_map(&self) -> SideInput<Map<K, V>> {
-        view(self, None)
+    pub fn as_map(&self) -> SideInput<Map<T::Key, T::Value>>
+    where
+        T: Pair<Key: Sync + Eq + Hash, Value: Sync>,
+    {
+        view(&T::pairs(self), None)
     }
 
     /// All values by key.
-    pub fn as_multimap(&self) -> SideInput<Multimap<K, V>> {
-        view(self, None)
+    pub fn as_multimap(&self) -> SideInput<Multimap<T::Key, T::Value>>
+    where
+        T: Pair<Key: Sync + Eq + Hash, Value: Sync>,
+    {
+        view(&T::pairs(self), None)
     }
 }

@@ -7,6 +7,7 @@ use purlin_proto::pipeline::{self as beam, FunctionSpec, ParDoPayload, state_spe
 use purlin_proto::urns::user_states;
 
 use super::ends::{Sides, SomeTags, add_step, user_code_transform};
+use super::pair::Pair;
 use super::tags::OutputTags;
 use crate::closure::CLOSURE_COMBINE_FN;
 use crate::dofn::{EXPIRATION, StatefulDoFn};
@@ -225,13 +226,13 @@ impl<'a> Declared<'a> {
     }
 }
 
-impl<K: Element, V: Element> PCollection<(K, V)> {
+impl<T: Element> PCollection<T> {
     /// Calls a DoFn with state and timers for each value of each key; see [`StatefulParDo`].
-    pub fn stateful_par_do<D: StatefulDoFn<Key = K, Value = V>>(
-        &self,
-        name: &str,
-        dofn: D,
-    ) -> PCollection<D::Out> {
-        self.apply(StatefulParDo::new(name, dofn))
+    pub fn stateful_par_do<D>(&self, name: &str, dofn: D) -> PCollection<D::Out>
+    where
+        T: Pair,
+        D: StatefulDoFn<Key = T::Key, Value = T::Value>,
+    {
+        T::pairs(self).apply(StatefulParDo::new(name, dofn))
     }
 }

@@ -3,7 +3,7 @@
 use purlin_model::{CoderSpec, DecodeError, Element, urns, wire};
 
 use crate::pipeline::{Apply, PCollection, PTransform};
-use crate::primitives::Flatten;
+use crate::primitives::{Flatten, Pair};
 
 /// Groups two to four collections of pairs by their keys. Each key of any of them comes with all of its values of each;
 /// a collection that lacks the key gives none.
@@ -127,7 +127,7 @@ co_group!(
     (a, A, First, "Tag0", 0), (b, B, Second, "Tag1", 1), (c, C, Third, "Tag2", 2), (d, D, Fourth, "Tag3", 3)
 );
 
-impl<K: Element, A: Element> PCollection<(K, A)> {
+impl<T: Element> PCollection<T> {
     /// Groups these pairs and others by their keys: [`CoGroupByKey`].
     #[allow(
         clippy::type_complexity,
@@ -136,9 +136,12 @@ impl<K: Element, A: Element> PCollection<(K, A)> {
     pub fn co_group_by_key<B: Element>(
         &self,
         name: &str,
-        other: &PCollection<(K, B)>,
-    ) -> PCollection<(K, (Vec<A>, Vec<B>))> {
-        (self.clone(), other.clone()).apply_named(name, CoGroupByKey)
+        other: &PCollection<(T::Key, B)>,
+    ) -> PCollection<(T::Key, (Vec<T::Value>, Vec<B>))>
+    where
+        T: Pair,
+    {
+        (T::pairs(self), other.clone()).apply_named(name, CoGroupByKey)
     }
 }
 

@@ -26,15 +26,15 @@ impl Keys {
     }
 }
 
-impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for Keys {
-    type Output = PCollection<K>;
+impl<T: Pair> PTransform<PCollection<T>> for Keys {
+    type Output = PCollection<T::Key>;
 
     fn name(&self) -> String {
         "Keys".into()
     }
 
-    fn expand(self, input: PCollection<(K, V)>) -> PCollection<K> {
-        input.map("Key", |(key, _): (K, V)| key)
+    fn expand(self, input: PCollection<T>) -> Self::Output {
+        T::pairs(&input).map("Key", |(key, _): (T::Key, T::Value)| key)
     }
 }
 
@@ -58,15 +58,15 @@ impl Values {
     }
 }
 
-impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for Values {
-    type Output = PCollection<V>;
+impl<T: Pair> PTransform<PCollection<T>> for Values {
+    type Output = PCollection<T::Value>;
 
     fn name(&self) -> String {
         "Values".into()
     }
 
-    fn expand(self, input: PCollection<(K, V)>) -> PCollection<V> {
-        input.map("Value", |(_, value): (K, V)| value)
+    fn expand(self, input: PCollection<T>) -> Self::Output {
+        T::pairs(&input).map("Value", |(_, value): (T::Key, T::Value)| value)
     }
 }
 
@@ -90,15 +90,15 @@ impl KvSwap {
     }
 }
 
-impl<K: Element, V: Element> PTransform<PCollection<(K, V)>> for KvSwap {
-    type Output = PCollection<(V, K)>;
+impl<T: Pair> PTransform<PCollection<T>> for KvSwap {
+    type Output = PCollection<(T::Value, T::Key)>;
 
     fn name(&self) -> String {
         "KvSwap".into()
     }
 
-    fn expand(self, input: PCollection<(K, V)>) -> PCollection<(V, K)> {
-        input.map("Swap", |(key, value): (K, V)| (value, key))
+    fn expand(self, input: PCollection<T>) -> Self::Output {
+        T::pairs(&input).map("Swap", |(key, value): (T::Key, T::Value)| (value, key))
     }
 }
 
@@ -161,7 +161,7 @@ impl<T: Element> PCollection<T> {
     where
         T: Pair,
     {
-        T::pairs(self).apply(Keys)
+        self.apply(Keys)
     }
 
     /// The values of the pairs: [`Values`].
@@ -169,7 +169,7 @@ impl<T: Element> PCollection<T> {
     where
         T: Pair,
     {
-        T::pairs(self).apply(Values)
+        self.apply(Values)
     }
 
     /// The pairs with key and value exchanged: [`KvSwap`].
@@ -177,6 +177,6 @@ impl<T: Element> PCollection<T> {
     where
         T: Pair,
     {
-        T::pairs(self).apply(KvSwap)
+        self.apply(KvSwap)
     }
 }

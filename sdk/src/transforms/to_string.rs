@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use purlin_model::Element;
 
 use crate::pipeline::{PCollection, PTransform};
+use crate::primitives::Pair;
 
 /// Makes text of elements, pairs and lists.
 ///
@@ -65,16 +66,16 @@ impl<T: Element + Display> PTransform<PCollection<T>> for ElementToString {
     }
 }
 
-impl<K: Element + Display, V: Element + Display> PTransform<PCollection<(K, V)>> for KvToString {
+impl<T: Pair<Key: Display, Value: Display>> PTransform<PCollection<T>> for KvToString {
     type Output = PCollection<String>;
 
     fn name(&self) -> String {
         "ToString".into()
     }
 
-    fn expand(self, input: PCollection<(K, V)>) -> PCollection<String> {
+    fn expand(self, input: PCollection<T>) -> PCollection<String> {
         let delimiter = self.0;
-        input.map("Kv", move |(key, value): (K, V)| {
+        T::pairs(&input).map("Kv", move |(key, value): (T::Key, T::Value)| {
             format!("{key}{delimiter}{value}")
         })
     }

@@ -9,7 +9,7 @@ use super::numbers::unit_traits;
 use crate::combine::CombineFn;
 use crate::dofn::Context;
 use crate::pipeline::{PCollection, PTransform};
-use crate::primitives::CombineGlobally;
+use crate::primitives::{CombineGlobally, Pair};
 
 /// The element with the latest timestamp; of several with the same one, any.
 ///
@@ -102,15 +102,20 @@ impl<T: Element> PTransform<PCollection<T>> for LatestGlobally {
 #[derive(Clone, Copy, Debug)]
 pub struct LatestPerKey;
 
-impl<K: Element + Eq + Hash, V: Element> PTransform<PCollection<(K, V)>> for LatestPerKey {
+impl<T, K, V> PTransform<PCollection<T>> for LatestPerKey
+where
+    T: Pair<Key = K, Value = V>,
+    K: Element + Eq + Hash,
+    V: Element,
+{
     type Output = PCollection<(K, V)>;
 
     fn name(&self) -> String {
         "Latest.PerKey".into()
     }
 
-    fn expand(self, input: PCollection<(K, V)>) -> PCollection<(K, V)> {
-        input
+    fn expand(self, input: PCollection<T>) -> Self::Output {
+        T::pairs(&input)
             .par_do_with(
                 "Reify",
                 |(key, value): (K, V), ctx: &mut Context<'_, (K, (Timestamp, V))>| {

@@ -10,8 +10,6 @@ mod top;
 
 use std::hash::Hash;
 
-use purlin_model::Element;
-
 pub use collect::{SetAccumulator, ToList, ToSet};
 pub use extremes::{Max, Min};
 pub use latest::{Latest, LatestGlobally, LatestPerKey};
@@ -22,7 +20,7 @@ pub use top::{Top, TopFn};
 
 use crate::combine::CombineFn;
 use crate::pipeline::{PCollection, PTransform};
-use crate::primitives::CombineGlobally;
+use crate::primitives::{CombineGlobally, Pair};
 
 /// A combiner over a whole collection: one element per window, for an empty collection in the global window too.
 #[derive(Clone, Debug)]
@@ -81,14 +79,18 @@ impl<F> PerKey<F> {
     }
 }
 
-impl<K: Element + Eq + Hash, F: CombineFn> PTransform<PCollection<(K, F::In)>> for PerKey<F> {
-    type Output = PCollection<(K, F::Out)>;
+impl<T, F> PTransform<PCollection<T>> for PerKey<F>
+where
+    T: Pair<Key: Eq + Hash, Value = F::In>,
+    F: CombineFn,
+{
+    type Output = PCollection<(T::Key, F::Out)>;
 
     fn name(&self) -> String {
         format!("{}.PerKey", self.name)
     }
 
-    fn expand(self, input: PCollection<(K, F::In)>) -> PCollection<(K, F::Out)> {
+    fn expand(self, input: PCollection<T>) -> Self::Output {
         input.combine_per_key("Combine", self.combine)
     }
 }
