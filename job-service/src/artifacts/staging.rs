@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use purlin_artifacts::{Described, Source};
 use purlin_proto::job_management::artifact_request_wrapper::Request as Ask;
@@ -14,6 +15,9 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::store::Store;
 
+/// How often it is seen whether a job still waits for its client.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What staging needs of the jobs.
 #[async_trait]
 pub(crate) trait StagingJobs: Send + Sync + 'static {
@@ -24,6 +28,8 @@ pub(crate) trait StagingJobs: Send + Sync + 'static {
     ) -> Result<Option<HashMap<String, Vec<pipeline::ArtifactInformation>>>, Status>;
     /// Notes that the client still stages. False: its job has been run, cancelled or forgotten in the meantime.
     fn heard_of(&self, token: &str) -> bool;
+    /// Whether its job waits for its client to stage and to run it.
+    fn is_prepared(&self, token: &str) -> bool;
     /// Staging ended early: what it brought goes, unless the job may still need it.
     fn abandoned(&self, token: &str);
     /// Replaces them by what was staged.
@@ -95,13 +101,21 @@ impl Staging {
 
     /// The client's next message, while its job waits for it.
     async fn next(&self, client: &mut Client, job: &str) -> Result<api::ArtifactResponseWrapper, Status> {
-        let message = client.next().await?;
+        let message = tokio::select! {
+            message = client.next() => message?,
+            () = self.forgotten(job) => return Err(over(job)),
+        };
         if self.jobs.heard_of(job) {
             Ok(message)
         } else {
-            Err(Status::failed_precondition(format!(
-                "job {job:?} has been run, cancelled or forgotten while its artifacts were staged"
-            )))
+            Err(over(job))
+        }
+    }
+
+    /// Resolves when the job does not wait for its client any more, which may have fallen silent: what it brought is not kept.
+    async fn forgotten(&self, job: &str) {
+        while self.jobs.is_prepared(job) {
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -182,6 +196,12 @@ impl Staging {
         let (path, sha256) = file.finish(job).await.map_err(status)?;
         Ok(stored(artifact, &path, &sha256))
     }
+}
+
+fn over(job: &str) -> Status {
+    Status::failed_precondition(format!(
+        "job {job:?} has been run, cancelled or forgotten while its artifacts were staged"
+    ))
 }
 
 fn status(error: super::ArtifactError) -> Status {

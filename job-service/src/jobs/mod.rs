@@ -275,6 +275,10 @@ impl StagingJobs for Jobs {
         self.get(token).is_ok_and(|job| job.heard_of())
     }
 
+    fn is_prepared(&self, token: &str) -> bool {
+        self.get(token).is_ok_and(|job| job.is_prepared())
+    }
+
     async fn staged(
         &self,
         token: &str,

@@ -830,6 +830,58 @@ async fn prepared_jobs_that_are_cancelled_or_never_run_go_with_their_artifacts()
     assert_eq!(files(&service), 0);
 }
 
+#[tokio::test]
+async fn what_a_client_that_falls_silent_has_staged_goes_with_its_job() {
+    let (service, mut client) = self::service().await;
+    let environment = pipeline::Environment {
+        dependencies: vec![file("/home/u/a.txt", HELLO, "a.txt")],
+        ..external("localhost:1")
+    };
+    let job = prepare(&mut client, pardo(environment)).await.unwrap();
+    let url = format!("http://{}", service.artifact_url());
+    let mut staging = ArtifactStagingServiceClient::connect(url).await.unwrap();
+    let (tx, rx) = mpsc::unbounded_channel();
+    let send = |response| {
+        let answer = api::ArtifactResponseWrapper {
+            staging_token: job.staging_session_token.clone(),
+            is_last: false,
+            response,
+        };
+        tx.send(answer).unwrap();
+    };
+    send(None);
+    let stream = staging.reverse_artifact_retrieval_service(UnboundedReceiverStream::new(rx));
+    let mut requests = stream.await.unwrap().into_inner();
+    let Some(ask::Request::ResolveArtifact(ask)) = requests.message().await.unwrap().unwrap().request else {
+        panic!("it asks what there is first");
+    };
+    let replacements = ask.artifacts;
+    send(Some(answer::Response::ResolveArtifactResponse(
+        api::ResolveArtifactsResponse { replacements },
+    )));
+    requests.message().await.unwrap().unwrap();
+    let data = Bytes::from_static(b"hel");
+    send(Some(answer::Response::GetArtifactResponse(
+        api::GetArtifactResponse { data },
+    )));
+    let until = async |count| {
+        while files(&service) != count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), until(1))
+        .await
+        .expect("a part has come");
+    // The stream is still open, and nothing comes on it.
+    let job_id = job.preparation_id;
+    client.cancel(api::CancelJobRequest { job_id }).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), until(0))
+        .await
+        .expect("the part stays");
+    let error = requests.message().await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+}
+
 fn files(service: &JobService) -> usize {
     std::fs::read_dir(service.artifact_folder().unwrap())
         .unwrap()
