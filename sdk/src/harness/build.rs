@@ -120,6 +120,7 @@ pub(super) fn executor(
         ..
     } = builder;
     Ok(Executor {
+        stage: descriptor.id.clone(),
         sources: made,
         sinks,
         timers,

@@ -35,6 +35,8 @@ pub struct BundleStart {
 ///
 /// User code is set up when it is made and torn down when it is dropped. After an error it must be dropped.
 pub struct Executor {
+    /// Id of the descriptor.
+    pub(super) stage: String,
     pub(super) sources: FxHashMap<String, Box<dyn Source>>,
     pub(super) sinks: Vec<(String, Rc<RefCell<SinkBuffer>>)>,
     pub(super) timers: Vec<(String, Rc<RefCell<dyn TimerSink>>)>,
@@ -71,10 +73,24 @@ impl Executor {
         }
         self.bundle
             .start(bundle.instruction, bundle.state, bundle.cache_tokens);
+        self.bundle
+            .set_careful(self.bundle.shared.has_failed(&self.stage));
         let Executor { sources, monitor, .. } = self;
-        guarded(monitor, || {
+        let started = guarded(monitor, || {
             sources.values_mut().try_for_each(|source| source.start())
-        })
+        });
+        started.map_err(|failure| self.failed(failure))
+    }
+
+    /// The bundle has failed: the worker is careful with the next one of this stage. Where it was so with this one, the failure
+    /// names the element.
+    #[cold]
+    fn failed(&self, failure: Failure) -> Failure {
+        self.bundle.shared.ended(&self.stage, true);
+        match self.bundle.note(None) {
+            Some(at) if *at.transform == *failure.transform() => failure.at_element(&at.told()),
+            _ => failure,
+        }
     }
 
     /// Processes concatenated windowed values for a data source.
@@ -95,7 +111,7 @@ impl Executor {
             ));
         };
         let _decoding = Decoding::of(bundle);
-        guarded(monitor, || {
+        let processed = guarded(monitor, || {
             op.process(data, &monitor.index).map_err(|error| match error {
                 SourceError::Failure(failure) => failure,
                 SourceError::Decode(e) => Failure::message(
@@ -106,7 +122,8 @@ impl Executor {
                     ),
                 ),
             })
-        })?;
+        });
+        processed.map_err(|failure| self.failed(failure))?;
         self.all_was_read()
     }
 
@@ -116,7 +133,8 @@ impl Executor {
             None => Ok(()),
             Some((step, reason)) => {
                 let step = self.monitor.steps.get(step as usize);
-                Err(Failure::message(step.map_or("(none)", |step| &step.name), reason))
+                let failure = Failure::message(step.map_or("(none)", |step| &step.name), reason);
+                Err(self.failed(failure))
             }
         }
     }
@@ -135,7 +153,8 @@ impl Executor {
                 format!("timers came for \"{family}\", which it does not have"),
             ));
         };
-        guarded(&self.monitor, || sink.borrow_mut().fire(family, data))?;
+        let fired = guarded(&self.monitor, || sink.borrow_mut().fire(family, data));
+        fired.map_err(|failure| self.failed(failure))?;
         self.all_was_read()
     }
 
@@ -176,10 +195,14 @@ impl Executor {
     /// When user code fails or panics.
     pub fn finish(&mut self) -> Result<BundleOutcome, Failure> {
         let Executor { sources, monitor, .. } = self;
-        guarded(monitor, || {
+        let finished = guarded(monitor, || {
             sources.values_mut().try_for_each(|source| source.finish())
-        })?;
+        });
+        finished.map_err(|failure| self.failed(failure))?;
         self.all_was_read()?;
+        if self.bundle.is_careful() {
+            self.bundle.shared.ended(&self.stage, false);
+        }
         let (residual_roots, requires_finalization) = self.bundle.end();
         let response = ProcessBundleResponse {
             monitoring_infos: self.monitor.monitoring_infos(),

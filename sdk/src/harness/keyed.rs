@@ -84,10 +84,16 @@ impl<D: StatefulDoFn> StatefulOp<D> {
             .call(at, |dofn, ctx| code(dofn, &mut KeyedContext { ctx, state }))
     }
 
-    fn process(&mut self, (key, value): (D::Key, D::Value), at: &Header) -> Result<(), Failure> {
+    fn process(&mut self, element: (D::Key, D::Value), at: &Header) -> Result<(), Failure> {
         self.key.clear();
-        key.encode(&mut self.key, true);
-        self.call(at, |dofn, ctx| dofn.process(key, value, ctx))
+        element.0.encode(&mut self.key, true);
+        let noted = self.step.is_careful().then(|| self.step.note(&element, at));
+        let (key, value) = element;
+        self.call(at, |dofn, ctx| dofn.process(key, value, ctx))?;
+        if let Some(before) = noted {
+            self.step.noted(before);
+        }
+        Ok(())
     }
 
     fn read_timer(&self, input: &mut &[u8]) -> Result<(D::Key, Timer), DecodeError> {

@@ -41,7 +41,19 @@ struct ParDoOp<D: DoFn> {
 impl<D: DoFn> ParDoOp<D> {
     #[inline(always)]
     fn process(&mut self, value: D::In, at: &Header) -> Result<(), Failure> {
+        if self.step.is_careful() {
+            return self.process_carefully(value, at);
+        }
         self.step.call(at, |dofn, mut ctx| dofn.process(value, &mut ctx))
+    }
+
+    #[cold]
+    fn process_carefully(&mut self, value: D::In, at: &Header) -> Result<(), Failure> {
+        let before = self.step.note(&value, at);
+        self.step
+            .call(at, |dofn, mut ctx| dofn.process(value, &mut ctx))?;
+        self.step.noted(before);
+        Ok(())
     }
 
     #[cold]
@@ -63,6 +75,11 @@ impl<D: DoFn> Receiver<D::In> for ParDoOp<D> {
         if self.explodes && matches!(at.windows, Windows::Many(_)) {
             let mut values = values.drain(..);
             return values.try_for_each(|value| self.process_each_window(value, at));
+        }
+        if self.step.is_careful() {
+            return values
+                .drain(..)
+                .try_for_each(|value| self.process_carefully(value, at));
         }
         self.step
             .call(at, |dofn, mut ctx| dofn.process_batch(values, &mut ctx))

@@ -288,6 +288,7 @@ impl<D: SplittableDoFn> Process<D> {
                 at: at.clone(),
             }))
         });
+        let noted = self.step.is_careful().then(|| self.step.note(&element, at));
         let result = self.step.call(at, |dofn, ctx| {
             let live = live.clone();
             let result = dofn.process(&element, &mut SplitContext { ctx, live });
@@ -295,8 +296,12 @@ impl<D: SplittableDoFn> Process<D> {
             drop(shown);
             result
         });
+        let result = result?;
+        if let Some(before) = noted {
+            self.step.noted(before);
+        }
         let (tracker, watermark) = &mut *live.lock();
-        match result? {
+        match result {
             Continuation::Done => tracker.check_done().map_err(|left| {
                 let text = format!(
                     "process returned Continuation::Done, but the restriction is not done: {left}; claim until a \

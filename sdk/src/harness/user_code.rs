@@ -9,6 +9,7 @@ use crate::dofn::{Context, FinishContext, Outputs, TagSpec};
 use crate::error::{BoxError, DoFnResult};
 use crate::metrics::STEP;
 use crate::side_input::{SideReader, SideReaders};
+use crate::stage::at_element::AtElement;
 use crate::stage::element::ElementType;
 use crate::stage::failure::Failure;
 use crate::stage::node::{Signature, StepBuilder};
@@ -104,6 +105,8 @@ pub(super) struct Code<D> {
     pub name: Arc<str>,
     step: u32,
     teardown: fn(&mut D),
+    /// Whether elements are noted before the code gets them.
+    careful: bool,
 }
 
 impl<D> Code<D> {
@@ -114,6 +117,7 @@ impl<D> Code<D> {
             name: name.into(),
             step,
             teardown,
+            careful: false,
         }
     }
 
@@ -168,8 +172,28 @@ impl<D, O: Element> UserStep<D, O> {
         result.map_err(|e| self.code.fail(e))
     }
 
+    /// Whether the code is to get its elements one by one, each between [`UserStep::note`] and [`UserStep::noted`].
+    #[inline(always)]
+    pub fn is_careful(&self) -> bool {
+        self.code.careful
+    }
+
+    /// Notes the element, which a failure of the code is to name. Gives what was noted before.
+    #[cold]
+    pub fn note<T: Element>(&self, element: &T, at: &Header) -> Option<AtElement> {
+        let element = AtElement::new(&self.code.name, element, at);
+        self.sides.bundle.note(Some(element))
+    }
+
+    /// The code has returned from the element, and so is the code before at its own.
+    #[cold]
+    pub fn noted(&self, before: Option<AtElement>) {
+        self.sides.bundle.note(before);
+    }
+
     /// Starts a bundle here and behind the step.
     pub fn start(&mut self, start_bundle: fn(&mut D) -> DoFnResult) -> Result<(), Failure> {
+        self.code.careful = self.sides.bundle.is_careful();
         self.outputs.start()?;
         self.sides.start();
         self.code.enter();

@@ -1,6 +1,6 @@
 //! The bundle that an executor processes, as its steps see it: state requests, caches, finalizers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +11,7 @@ use purlin_proto::fn_execution::{
 };
 use purlin_runner::worker::{StateAnswer, StateHandler};
 
+use super::at_element::AtElement;
 use super::finalize::Finalizer;
 use super::pages::{PageOrigin, Pages, Unread};
 use super::state_cache::{WorkerShared, cache_key};
@@ -21,6 +22,9 @@ const OUTSIDE: &str = "state and side inputs can be used while a bundle runs onl
 /// The bundle that an executor processes.
 pub(crate) struct BundleCell {
     current: RefCell<Current>,
+    /// Whether elements are noted before user code gets them.
+    careful: Cell<bool>,
+    at_element: RefCell<Option<AtElement>>,
     pub(crate) shared: Arc<WorkerShared>,
 }
 
@@ -54,6 +58,8 @@ impl BundleCell {
     pub fn new(shared: Arc<WorkerShared>) -> BundleCell {
         BundleCell {
             current: RefCell::default(),
+            careful: Cell::new(false),
+            at_element: RefCell::default(),
             shared,
         }
     }
@@ -90,6 +96,21 @@ impl BundleCell {
             self.shared.finalizers.put(&current.instruction, finalizers);
         }
         (std::mem::take(&mut current.residuals), finalizes)
+    }
+
+    /// Whether elements are to be noted: a bundle of this stage has failed.
+    pub(crate) fn is_careful(&self) -> bool {
+        self.careful.get()
+    }
+
+    pub(crate) fn set_careful(&self, careful: bool) {
+        self.careful.set(careful);
+        self.at_element.take();
+    }
+
+    /// Notes the element that user code gets next. Gives the one before, to be noted again when user code has returned.
+    pub(crate) fn note(&self, element: Option<AtElement>) -> Option<AtElement> {
+        self.at_element.replace(element)
     }
 
     pub fn finalizer(&self, finalizer: Finalizer) {

@@ -30,6 +30,13 @@ impl Failure {
         }))
     }
 
+    /// The same, with the element that the transform was at.
+    #[cold]
+    pub(crate) fn at_element(mut self, element: &str) -> Failure {
+        self.0.message = format!("{} (at the element {element})", self.0.message);
+        self
+    }
+
     /// Full name of the transform that failed.
     pub fn transform(&self) -> &str {
         &self.0.transform

@@ -4,6 +4,7 @@
 //! All of a stage's steps run on one thread. A step calls the next one through a typed [`Edge`]: one dynamic call per element
 //! or batch, and no encoding in between.
 
+pub(crate) mod at_element;
 pub(crate) mod backed;
 pub(crate) mod bundle;
 pub(crate) mod cells;

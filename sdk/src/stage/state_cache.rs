@@ -8,7 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 use purlin_model::Window;
 use purlin_proto::fn_execution::{StateKey, state_key};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::finalize::Finalizers;
 
@@ -34,6 +34,8 @@ pub struct WorkerShared {
     side_inputs: Mutex<FxHashMap<SideKey, (Bytes, AnyValue)>>,
     state: Mutex<StateCache>,
     pub(crate) finalizers: Finalizers,
+    /// Stages of which the last bundle has failed, by descriptor.
+    failed: Mutex<FxHashSet<String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -47,6 +49,20 @@ impl WorkerShared {
     /// What the finalizers that failed say.
     pub fn finalize(&self, instruction: &str) -> Result<(), String> {
         self.finalizers.call(instruction)
+    }
+
+    /// Whether the last bundle of this stage has failed.
+    pub(crate) fn has_failed(&self, stage: &str) -> bool {
+        lock(&self.failed).contains(stage)
+    }
+
+    /// A bundle of this stage has ended.
+    pub(crate) fn ended(&self, stage: &str, failed: bool) {
+        let mut all = lock(&self.failed);
+        match failed {
+            true => all.insert(stage.to_owned()),
+            false => all.remove(stage),
+        };
     }
 
     pub(crate) fn side_input(&self, key: &SideKey, token: &Bytes) -> Option<AnyValue> {

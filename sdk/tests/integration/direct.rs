@@ -205,6 +205,71 @@ fn errors_and_panics_name_the_transform() {
 }
 
 #[test]
+fn the_element_of_a_failure_is_told_when_its_bundle_is_tried_again() {
+    /// Does not take threes.
+    #[derive(Clone)]
+    struct NoThrees {
+        state: ValueState<i64>,
+    }
+    impl StatefulDoFn for NoThrees {
+        type Key = String;
+        type Value = i64;
+        type Out = i64;
+        purlin::fields!(state);
+        fn process(&mut self, _: String, value: i64, ctx: &mut KeyedContext<'_, i64>) -> DoFnResult {
+            ctx.output(value);
+            match value {
+                3 => Err("no threes".into()),
+                _ => Ok(()),
+            }
+        }
+    }
+    type Step = fn(PCollection<i64>);
+    let steps: [(Step, &str); 3] = [
+        (
+            |numbers| {
+                let texts = numbers.map("Text", |n| n.to_string().replace("500", "x"));
+                let parsed = texts.try_map("Parse", |text: String| text.parse::<i64>());
+                parsed.map("Behind", |n| n);
+            },
+            "\"Parse\": invalid digit found in string (at the element \"x\")",
+        ),
+        (
+            |numbers| {
+                numbers
+                    .map("Before", |n| (n, n - 500))
+                    .map("Divide", |(_, n)| 1 / n)
+                    .map("Behind", |n| n);
+            },
+            "divide by zero (at the element (500, 0))",
+        ),
+        (
+            |numbers| {
+                let state = ValueState::new("state");
+                numbers
+                    .with_keys("Key", |_| "k".to_owned())
+                    .stateful_par_do("Stateful", NoThrees { state })
+                    .map("Behind", |n| n);
+            },
+            "no threes (at the element (\"k\", 3))",
+        ),
+    ];
+    for (step, expected) in steps {
+        for attempts in [2, 1] {
+            let p = Pipeline::new();
+            step(p.apply(Create::new(0..1000i64)));
+            let options = PipelineOptions {
+                max_attempts: attempts,
+                ..PipelineOptions::default()
+            };
+            let error = p.run(&options).unwrap_err().to_string();
+            assert_eq!(error.contains(expected), attempts == 2, "{error}");
+            assert_eq!(error.contains("at the element"), attempts == 2, "{error}");
+        }
+    }
+}
+
+#[test]
 fn combine_globally_has_a_default() {
     let p = Pipeline::new();
     let none = collect(
