@@ -31,20 +31,16 @@ REST_PORT = 8081
 # Name of a machine and the last number of its address.
 JOB_MANAGER = ('jm', 10)
 TASK_MANAGERS = [('tm1', 11), ('tm2', 12)]
-MEMORY = {
-    'jobmanager.memory.process.size': '1600m',
-    'taskmanager.memory.process.size': '2560m',
-    'taskmanager.memory.framework.off-heap.size': '512m',
-    'taskmanager.memory.jvm-metaspace.size': '512m',
-    'taskmanager.memory.network.min': '256m',
-    'taskmanager.memory.network.max': '256m',
-    'taskmanager.network.sort-shuffle.min-buffers': '32',
-    'taskmanager.numberOfTaskSlots': '2',
-}
 
 
 def fail(text):
   sys.exit('flink_cluster: ' + text)
+
+
+def memory():
+  """What Beam's runner needs of a TaskManager."""
+  with open(os.path.join(ROOT, 'setup', 'flink-memory.conf'), encoding='utf-8') as f:
+    return dict(line.strip().split(': ') for line in f if not line.startswith('#'))
 
 
 def load():
@@ -128,7 +124,8 @@ class Local:
   def _processes(self, flink, pool):
     master = '%s.%d' % (NETWORK, JOB_MANAGER[1])
     settings = dict(
-        MEMORY, **{
+        memory(), **{
+            'taskmanager.numberOfTaskSlots': '2',
             'jobmanager.rpc.address': master, 'rest.address': master, 'rest.bind-address': '0.0.0.0', 'rest.port': str(REST_PORT),
             'jobmanager.bind-host': '0.0.0.0', 'taskmanager.bind-host': '0.0.0.0', 'parallelism.default': '2',
             # Tasks on all machines, where there is room.
@@ -206,8 +203,7 @@ class Dataproc:
     place = ['--project=' + project, '--region=' + region]
     return [
         ['gcloud', 'dataproc', 'clusters', 'create', self.name, *place, '--optional-components=FLINK,DOCKER', '--num-workers=2',
-         '--properties=^;^flink:taskmanager.memory.framework.off-heap.size=512m;flink:taskmanager.memory.jvm-metaspace.size=768m;'
-         'flink:taskmanager.network.sort-shuffle.min-buffers=32'],
+         '--properties=^;^' + ';'.join('flink:%s=%s' % setting for setting in memory().items())],
         ['gcloud', 'compute', 'ssh', self.name + '-w-0', '--project=' + project, '--command', 'sudo docker pull ' + image],
         ['gcloud', 'compute', 'ssh', self.name + '-w-1', '--project=' + project, '--command', 'sudo docker pull ' + image],
         ['gcloud', 'compute', 'ssh', self.name + '-m', '--project=' + project, '--command',
@@ -255,9 +251,7 @@ spec:
   serviceAccount: flink
   flinkConfiguration:
     taskmanager.numberOfTaskSlots: "2"
-    taskmanager.memory.framework.off-heap.size: 512m
-    taskmanager.memory.jvm-metaspace.size: 768m
-    taskmanager.network.sort-shuffle.min-buffers: "32"
+{memory}
   jobManager:
     replicas: 1
     resource:
@@ -267,7 +261,7 @@ spec:
     replicas: 2
     resource:
       cpu: 2
-      memory: 4096m
+      memory: {size}
     podTemplate:
       spec:
         containers:
@@ -283,8 +277,12 @@ spec:
 def kubernetes():
   os.makedirs(FOLDER, exist_ok=True)
   path = os.path.join(FOLDER, 'flink.yaml')
+  settings = memory()
+  # The operator makes this setting of the memory that the machine is given.
+  size = settings.pop('taskmanager.memory.process.size')
+  lines = ['    %s: "%s"' % one for one in settings.items()]
   with open(path, 'w', encoding='utf-8') as f:
-    f.write(KUBERNETES.replace('{image}', setting('WORKER_IMAGE', 'purlin-worker-cpu:latest')))
+    f.write(KUBERNETES.format(image=setting('WORKER_IMAGE', 'purlin-worker-cpu:latest'), size=size, memory='\n'.join(lines)))
   print('%s is written; its first lines say what to run' % os.path.relpath(path))
 
 

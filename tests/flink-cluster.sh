@@ -2,8 +2,6 @@
 # flink-cluster.sh FLINK REST_PORT LOGS [TASKMANAGERS]
 # Runs a Flink cluster on this machine until it is told to end, which is no failure: a JobManager and TaskManagers (1 if not said), of
 # the Flink in a folder. What they log goes to files in LOGS; the line that says that the cluster is ready is printed.
-# What Beam's runner needs beside Flink's own settings is given here: memory for the network's buffers, for gRPC outside of the heap, and
-# for the classes of some hundred jobs.
 set -euo pipefail
 flink=$1 port=$2 logs=$3 workers=${4:-1}
 mkdir -p "$logs"
@@ -18,10 +16,10 @@ for x in s: x.bind(("localhost", 0))
 print(*(x.getsockname()[1] for x in s))')
 settings=(-D jobmanager.rpc.address=localhost -D jobmanager.rpc.port="$rpc" -D blob.server.port="$blob" -D rest.address=localhost
     -D rest.bind-address=localhost -D rest.port="$port" -D rest.bind-port="$port" -D io.tmp.dirs="$folder" -D web.tmpdir="$folder"
-    -D jobmanager.memory.process.size=1600m -D taskmanager.memory.process.size=3584m -D taskmanager.memory.framework.off-heap.size=512m
-    -D taskmanager.memory.jvm-metaspace.size=768m -D taskmanager.memory.network.min=384m -D taskmanager.memory.network.max=384m
-    -D taskmanager.network.sort-shuffle.min-buffers=32 -D taskmanager.numberOfTaskSlots=8 -D parallelism.default=1
-    -D web.refresh-interval=500)
+    -D taskmanager.numberOfTaskSlots=8 -D parallelism.default=1 -D web.refresh-interval=500)
+while IFS=': ' read -r name value; do
+    [[ "$name" == \#* ]] || settings+=(-D "$name=$value")
+done <"${BASH_SOURCE%/*}/../setup/flink-memory.conf"
 processes=()
 ended() {
     trap - TERM INT EXIT
