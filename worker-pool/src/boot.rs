@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use purlin_artifacts::WORKER_BINARY_ROLE;
 use purlin_net::{whole_worker_id, without_token};
 use purlin_processes::{Limits, OwnFolder, ProcessGroup};
@@ -62,30 +63,47 @@ struct Args {
     #[arg(long = "semi_persist_dir", value_name = "FOLDER", default_value_os_t = std::env::temp_dir(), hide_default_value = true)]
     semi_persist_dir: PathBuf,
     /// The program to run when the job staged none
-    #[arg(long = "worker_binary", env = "PURLIN_WORKER_BINARY", value_name = "FILE")]
+    #[arg(long = "worker_binary", env = "PURLIN_WORKER_BINARY", value_name = "FILE", value_parser = any_path())]
     worker_binary: Option<PathBuf>,
     /// Java's folder, whose bin/java runs Java workers; by default the PATH's java does. Java reads its own options from
     /// JDK_JAVA_OPTIONS, such as -Xmx2g
-    #[arg(long = "java_home", env = "JAVA_HOME", value_name = "FOLDER")]
+    #[arg(long = "java_home", env = "JAVA_HOME", value_name = "FOLDER", value_parser = any_path())]
     java_home: Option<PathBuf>,
     /// Jars behind the staged ones on the class path of Java workers, with colons between them
     #[arg(
         long = "java_class_path",
         env = "PURLIN_JAVA_CLASS_PATH",
         value_name = "JARS",
+        value_parser = any_path(),
         value_delimiter = ':'
     )]
     java_class_path: Vec<PathBuf>,
     /// A Python that has apache_beam, for Python workers, such as /venv/bin/python; jobs that staged jars get it too. By
     /// default the PATH's python3 is taken. Packages that a job needs are installed beside it, for the worker alone
-    #[arg(long = "python", env = "PURLIN_PYTHON", value_name = "FILE")]
+    #[arg(long = "python", env = "PURLIN_PYTHON", value_name = "FILE", value_parser = any_path())]
     python: Option<PathBuf>,
+}
+
+/// Takes an empty path, too: a variable may be set to nothing, as Flink's scripts do with `JAVA_HOME`. It is as if it were not given.
+fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+impl Args {
+    fn forget_empty(&mut self) {
+        let given = |path: &PathBuf| !path.as_os_str().is_empty();
+        for path in [&mut self.worker_binary, &mut self.java_home, &mut self.python] {
+            path.take_if(|path| !given(path));
+        }
+        self.java_class_path.retain(given);
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the last words of a program that ends")]
 fn main() -> ExitCode {
     purlin_processes::supervise_if_asked();
     let mut args = Args::parse();
+    args.forget_empty();
     let id = args.id;
     args.id = whole_worker_id(&id);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -174,9 +192,9 @@ async fn run_harness(args: Args, endpoints: Endpoints, info: ProvisionInfo) -> a
         folder: own.path(),
     };
     let command = harness.command(&Programs {
-        java_home: args.java_home.filter(|home| !home.as_os_str().is_empty()),
+        java_home: args.java_home,
         java_class_path: args.java_class_path,
-        python: args.python.filter(|python| !python.as_os_str().is_empty()),
+        python: args.python,
     })?;
     // Supervised, it ends with this process, also when that is killed; and this process removes its files.
     let group = ProcessGroup::start(&command, &Limits::default(), |line| eprintln!("{line}"))
@@ -204,4 +222,24 @@ async fn stopped(group: &ProcessGroup) -> purlin_processes::ProcessEnd {
 fn own_folder(args: &Args, prefix: &str) -> anyhow::Result<OwnFolder> {
     OwnFolder::new(&args.semi_persist_dir, prefix)
         .with_context(|| format!("make a folder in {}", args.semi_persist_dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_to_nothing_is_not_given() {
+        let empty = [
+            "--worker_binary=",
+            "--java_home=",
+            "--java_class_path=",
+            "--python=",
+        ];
+        let given = ["purlin-boot", "--id=1", "--provision_endpoint=localhost:1"];
+        let mut args = Args::try_parse_from(given.into_iter().chain(empty)).unwrap();
+        args.forget_empty();
+        assert!(args.worker_binary.is_none() && args.java_home.is_none() && args.python.is_none());
+        assert!(args.java_class_path.is_empty());
+    }
 }
