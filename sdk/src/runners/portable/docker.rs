@@ -10,8 +10,12 @@ use std::path::{Component, Path, PathBuf};
 
 use prost_types::Struct;
 use prost_types::value::Kind;
+use purlin_proto::job_management::PipelineOptionDescriptor;
 
-use crate::options::proto::{key, string, strings};
+use crate::options::proto::{key, read_strings, string, strings};
+
+/// The option that names the folders of a container.
+const MOUNTS: &str = "docker_mounts";
 
 /// Options whose values are paths that are written.
 fn is_output(name: &str) -> bool {
@@ -22,7 +26,7 @@ fn is_output(name: &str) -> bool {
 const LAUNCH: &[&str] = &[
     "environment_config",
     "environment_options",
-    "docker_mounts",
+    MOUNTS,
     "job_endpoint",
     "artifact_endpoint",
     "job_name",
@@ -67,17 +71,15 @@ pub(super) fn localize(options: &mut Struct) {
         .iter()
         .find(|(_, read_only)| !**read_only)
         .map(|(path, _)| path.clone());
-    let given = options.fields.get(&key("docker_mounts"));
-    let mut all = given
-        .and_then(crate::options::proto::read_strings)
-        .unwrap_or_default();
+    let given = options.fields.get(&key(MOUNTS));
+    let mut all = given.and_then(read_strings).unwrap_or_default();
     all.extend(mounts.iter().map(|(path, read_only)| {
         let path = path.display();
         let mode = if *read_only { "ro" } else { "rw" };
         format!("{path}:{path}:{mode}")
     }));
     if !all.is_empty() {
-        options.fields.insert(key("docker_mounts"), strings(all));
+        options.fields.insert(key(MOUNTS), strings(all));
     }
     let mut default = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -87,6 +89,25 @@ pub(super) fn localize(options: &mut Struct) {
     default("docker_working_dir", Some(here.display().to_string()));
     default("docker_user", user(output.as_deref()));
     default("docker_env", Some("HOME=/tmp".to_owned()));
+}
+
+/// What to tell a user whose runner does not know of mounts, as runners other than Purlin's do not: `described` are the options that it
+/// has, if it tells.
+pub(super) fn unmounted(options: &Struct, described: Option<&[PipelineOptionDescriptor]>) -> Option<String> {
+    let knows = |described: &[PipelineOptionDescriptor]| described.iter().any(|o| o.name == MOUNTS);
+    let mounts = options.fields.get(&key(MOUNTS)).and_then(read_strings)?;
+    if mounts.is_empty() || described.is_some_and(knows) {
+        return None;
+    }
+    let paths: Vec<&str> = mounts
+        .iter()
+        .filter_map(|mount| mount.split(':').next())
+        .collect();
+    Some(format!(
+        "this runner starts containers without folders of this machine, so DOCKER workers do not find {}: put the files into the image or \
+         into an object store, or use --environment_type=EXTERNAL with a purlin-worker-pool that sees them",
+        paths.join(", ")
+    ))
 }
 
 /// The path to mount for an option's value, and whether only for reading; none if the value names no local file.
@@ -180,15 +201,27 @@ mod tests {
     fn what_the_user_says_counts() {
         let mut options = Struct::default();
         options.fields.insert(key("docker_user"), string("7:8"));
-        options
-            .fields
-            .insert(key("docker_mounts"), strings(["/a:/b".to_owned()]));
+        options.fields.insert(key(MOUNTS), strings(["/a:/b".to_owned()]));
         localize(&mut options);
         assert_eq!(options.fields[&key("docker_user")], string("7:8"));
-        assert_eq!(
-            options.fields[&key("docker_mounts")],
-            strings(["/a:/b".to_owned()])
-        );
+        assert_eq!(options.fields[&key(MOUNTS)], strings(["/a:/b".to_owned()]));
         assert!(options.fields.contains_key(&key("docker_working_dir")));
+    }
+
+    #[test]
+    fn what_a_runner_does_not_mount_is_told() {
+        let mut options = Struct::default();
+        assert_eq!(unmounted(&options, None), None);
+        let mounts = ["/data/in:/data/in:ro".to_owned(), "/out:/out:rw".to_owned()];
+        options.fields.insert(key(MOUNTS), strings(mounts));
+        let named = |name: &str| PipelineOptionDescriptor {
+            name: name.into(),
+            ..Default::default()
+        };
+        assert_eq!(unmounted(&options, Some(&[named(MOUNTS)])), None);
+        for foreign in [None, Some([named("parallelism")].as_slice())] {
+            let warning = unmounted(&options, foreign).unwrap();
+            assert!(warning.contains("do not find /data/in, /out: put"), "{warning}");
+        }
     }
 }

@@ -48,14 +48,7 @@ pub(super) async fn launch(built: BuiltPipeline, options: &PipelineOptions) -> R
     let mut started = Started::default();
     let endpoint = match (options.runner, given) {
         (_, Some(endpoint)) => endpoint.to_owned(),
-        (RunnerKind::Flink, None)
-            if options
-                .flink_master
-                .as_deref()
-                .unwrap_or_default()
-                .trim()
-                .is_empty() =>
-        {
+        (RunnerKind::Flink, None) if wants_a_cluster(options) => {
             return Err(RunError::Runner(
                 "FlinkRunner wants a cluster: give --flink_master=HOST:PORT, the address of Flink's REST API (8081 by default)".into(),
             ));
@@ -80,6 +73,16 @@ pub(super) async fn launch(built: BuiltPipeline, options: &PipelineOptions) -> R
     }
 }
 
+/// Whether the job is to run on a Flink cluster that is not named. One that is written to a file needs none.
+fn wants_a_cluster(options: &PipelineOptions) -> bool {
+    let master = options.flink_master.as_deref().unwrap_or_default();
+    let to_a_file = |option: &String| {
+        let name = option.split('=').next().unwrap_or_default();
+        name.replace('-', "_") == "output_executable_path"
+    };
+    master.trim().is_empty() && !options.runner_options.iter().any(to_a_file)
+}
+
 async fn submit(
     mut built: BuiltPipeline,
     options: &PipelineOptions,
@@ -94,7 +97,12 @@ async fn submit(
     let timeout = options.request_timeout();
 
     let mut pipeline_options = options.to_struct();
-    let for_the_runner = runner_options(&client, options, endpoint).await?;
+    let in_containers = matches!(choice, EnvironmentChoice::Docker(_));
+    let described = match in_containers || !options.runner_options.is_empty() {
+        true => describe(&client, options, endpoint).await?,
+        false => None,
+    };
+    let for_the_runner = runner_options(described.as_deref(), options, endpoint)?;
     pipeline_options.fields.extend(for_the_runner.fields);
     let artifacts = environment(
         &mut built,
@@ -104,6 +112,9 @@ async fn submit(
         started,
     )
     .await?;
+    if in_containers && let Some(warning) = docker::unmounted(&pipeline_options, described.as_deref()) {
+        tracing::warn!(target: JOB, "{warning}");
+    }
     // Not every runner does it, and none does it twice. Workers build the pipeline without: what is compared with theirs
     // has been made.
     purlin_runner::translate::lift(&mut built.proto);
@@ -165,9 +176,24 @@ async fn submit(
     }))
 }
 
-/// The options that are the runner's alone, by the names and types that it tells.
-async fn runner_options(
+/// The options that the runner has; none if it does not tell.
+async fn describe(
     client: &JobServiceClient<Channel>,
+    options: &PipelineOptions,
+    endpoint: &str,
+) -> Result<Option<Vec<api::PipelineOptionDescriptor>>, RunError> {
+    let mut describe = tonic::Request::new(api::DescribePipelineOptionsRequest {});
+    describe.set_timeout(options.request_timeout());
+    match client.clone().describe_pipeline_options(describe).await {
+        Ok(described) => Ok(Some(described.into_inner().options)),
+        Err(status) if status.code() == tonic::Code::Unimplemented => Ok(None),
+        Err(status) => Err(explain("DescribePipelineOptions", endpoint, &status)),
+    }
+}
+
+/// The options that are the runner's alone, by the names and types that it tells.
+fn runner_options(
+    described: Option<&[api::PipelineOptionDescriptor]>,
     options: &PipelineOptions,
     endpoint: &str,
 ) -> Result<prost_types::Struct, RunError> {
@@ -175,18 +201,14 @@ async fn runner_options(
     if given.is_empty() {
         return Ok(prost_types::Struct::default());
     }
-    let mut describe = tonic::Request::new(api::DescribePipelineOptionsRequest {});
-    describe.set_timeout(options.request_timeout());
-    match client.clone().describe_pipeline_options(describe).await {
-        Ok(described) => {
-            let described = described.into_inner().options;
-            runner_options::checked(given, &described, options.names(), endpoint).map_err(RunError::Runner)
+    match described {
+        Some(described) => {
+            runner_options::checked(given, described, options.names(), endpoint).map_err(RunError::Runner)
         }
-        Err(status) if status.code() == tonic::Code::Unimplemented => {
+        None => {
             tracing::warn!(target: JOB, "the runner does not tell which options it has; it gets --{} unchecked", given.join(" --"));
             Ok(runner_options::unchecked(given))
         }
-        Err(status) => Err(explain("DescribePipelineOptions", endpoint, &status)),
     }
 }
 
