@@ -2,14 +2,14 @@
 //!
 //! | entry | holds |
 //! |---|---|
-//! | all of Beam's job server for Flink, or a manifest whose `Class-Path` names it on the cluster | Beam's runner |
+//! | a manifest; all of Beam's job server for Flink, or, in the manifest, where that is on the cluster | Beam's runner |
 //! | `BEAM-PIPELINE/pipeline-manifest.json` | which pipeline to run: `pipeline` |
 //! | `BEAM-PIPELINE/pipeline/pipeline.json`, `pipeline-options.json` | the pipeline and its options, as JSON |
 //! | `BEAM-PIPELINE/pipeline/artifacts/SHA256/NAME` | what workers need, from where Beam's runner hands it to them |
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use futures::StreamExt as _;
@@ -26,7 +26,10 @@ use crate::artifacts::Store;
 
 /// What runs the pipeline in the jar.
 pub(super) const ENTRY_CLASS: &str = "org.apache.beam.runners.flink.FlinkPipelineRunner";
-const MANIFEST: &str = "BEAM-PIPELINE/pipeline-manifest.json";
+const MANIFEST: &str = "META-INF/MANIFEST.MF";
+/// What the job server's own is called in the jar. As long as the other name.
+const OLD_MANIFEST: &str = "META-INF/ORIGINAL.MF";
+const PIPELINES: &str = "BEAM-PIPELINE/pipeline-manifest.json";
 const PIPELINE: &str = "BEAM-PIPELINE/pipeline/pipeline.json";
 const OPTIONS: &str = "BEAM-PIPELINE/pipeline/pipeline-options.json";
 const ARTIFACTS: &str = "BEAM-PIPELINE/pipeline/artifacts";
@@ -93,7 +96,9 @@ pub(crate) enum JarError {
         urn: String,
     },
     /// No room, mostly.
-    #[error("cannot write the job's jar in {folder}: {error}; is the disk full? TMPDIR names another folder")]
+    #[error(
+        "cannot write the job's jar in {folder}: {error}; is the disk full? TMPDIR names another folder for temporary files"
+    )]
     Write {
         /// Where.
         folder: String,
@@ -111,9 +116,10 @@ pub(crate) enum JarError {
     Panicked,
 }
 
-fn no_space(error: impl Into<io::Error>) -> JarError {
-    JarError::Write {
-        folder: std::env::temp_dir().display().to_string(),
+/// What is said when nothing can be written in a folder.
+pub(super) fn unwritable<E: Into<io::Error>>(folder: &Path) -> impl Fn(E) -> JarError {
+    move |error| JarError::Write {
+        folder: folder.display().to_string(),
         error: error.into(),
     }
 }
@@ -218,38 +224,40 @@ fn flink_of(path: &Path) -> Result<Option<String>, JarError> {
     Ok(version.map(|version| version.trim().to_owned()))
 }
 
-/// Writes the jar of a job to a temporary file. What was staged goes in, and the pipeline in it names where. Takes long.
+/// Writes the jar of a job to a temporary file of a folder. What was staged goes in, and the pipeline in it names where. Takes long.
 pub(super) fn write(
     runner: &Runner,
     mut pipeline: Pipeline,
     options: &prost_types::Struct,
     store: &Store,
+    folder: &Path,
     runtime: &Handle,
 ) -> Result<TempPath, JarError> {
+    let failed = unwritable::<io::Error>(folder);
     let (file, path) = tempfile::Builder::new()
         .prefix("flink-")
         .suffix(".jar")
-        .tempfile()
-        .map_err(no_space)?
+        .tempfile_in(folder)
+        .map_err(&failed)?
         .into_parts();
-    let mut jar = begin(runner, file)?;
+    let mut jar = Jar {
+        zip: begin(runner, file, folder)?,
+        folder,
+        written: HashSet::new(),
+    };
+    jar.add(MANIFEST, manifest(runner).as_bytes())?;
     let environments = pipeline
         .components
         .iter_mut()
         .flat_map(|components| components.environments.values_mut());
-    let mut written = HashSet::new();
     for dependency in environments.flat_map(|environment| &mut environment.dependencies) {
-        add_artifact(&mut jar, dependency, &mut written, store, runtime)?;
+        jar.add_artifact(dependency, store, runtime)?;
     }
-    let mut add = |name: &str, content: &[u8]| {
-        jar.start_file(name, entry())?;
-        jar.write_all(content)
-    };
-    add(MANIFEST, br#"{"defaultJobName":"pipeline"}"#).map_err(no_space)?;
-    add(OPTIONS, &to_json(options)?).map_err(no_space)?;
-    add(PIPELINE, &to_json(&pipeline)?).map_err(no_space)?;
-    let mut file = jar.finish().map_err(no_space)?;
-    file.flush().map_err(no_space)?;
+    jar.add(PIPELINES, br#"{"defaultJobName":"pipeline"}"#)?;
+    jar.add(OPTIONS, &to_json(options)?)?;
+    jar.add(PIPELINE, &to_json(&pipeline)?)?;
+    let mut file = jar.zip.finish().map_err(unwritable(folder))?;
+    file.flush().map_err(failed)?;
     Ok(path)
 }
 
@@ -259,40 +267,62 @@ fn entry() -> SimpleFileOptions {
         .compression_level(Some(3))
 }
 
-/// The jar with what is in it for all pipelines.
-fn begin(runner: &Runner, mut file: File) -> Result<ZipWriter<File>, JarError> {
-    match runner {
-        Runner::Here(path) => {
-            let failed = |error| JarError::Runner {
-                path: path.display().to_string(),
-                error,
-            };
-            let mut source = File::open(path).map_err(failed)?;
-            io::copy(&mut source, &mut file).map_err(no_space)?;
-            file.rewind().map_err(no_space)?;
-            ZipWriter::new_append(file).map_err(|error| failed(error.into()))
-        }
-        Runner::OnCluster(path) => {
-            let mut jar = ZipWriter::new(file);
-            let mut add = || -> io::Result<()> {
-                jar.start_file("META-INF/MANIFEST.MF", entry())?;
-                jar.write_all(manifest(path).as_bytes())
-            };
-            add().map_err(no_space)?;
-            Ok(jar)
-        }
-    }
+/// The jar with what is in it for all pipelines, but for its manifest.
+fn begin(runner: &Runner, mut file: File, folder: &Path) -> Result<ZipWriter<File>, JarError> {
+    let Runner::Here(path) = runner else {
+        return Ok(ZipWriter::new(file));
+    };
+    let failed = |error| JarError::Runner {
+        path: path.display().to_string(),
+        error,
+    };
+    let mut source = File::open(path).map_err(failed)?;
+    io::copy(&mut source, &mut file).map_err(unwritable(folder))?;
+    rename_manifest(&mut file).map_err(failed)?;
+    file.rewind().map_err(unwritable(folder))?;
+    ZipWriter::new_append(file).map_err(|error| failed(error.into()))
 }
 
-/// A manifest whose class path is a file of the cluster.
-fn manifest(path: &str) -> String {
-    let url = if path.contains(":/") {
-        path.to_owned()
-    } else {
-        format!("file:{path}")
+/// Gives the manifest of the job server, which starts that and no pipeline, another name, in its two places: the jar has its own.
+fn rename_manifest(file: &mut File) -> io::Result<()> {
+    // What is before the name there, by the format.
+    const HEADER: u64 = 30;
+    const CENTRAL_HEADER: u64 = 46;
+    let places = {
+        let mut archive = ZipArchive::new(BufReader::new(&*file))?;
+        let Some(index) = archive.index_for_name(MANIFEST) else {
+            return Ok(());
+        };
+        let entry = archive.by_index_raw(index)?;
+        [
+            entry.header_start() + HEADER,
+            entry.central_header_start() + CENTRAL_HEADER,
+        ]
     };
-    let line = format!("Class-Path: {}", url.replace(' ', "%20"));
-    let mut text = String::from("Manifest-Version: 1.0\r\n");
+    for place in places {
+        file.seek(SeekFrom::Start(place))?;
+        file.write_all(OLD_MANIFEST.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The manifest, whose class path is Beam's runner if that is not in the jar.
+fn manifest(runner: &Runner) -> String {
+    let mut text = format!("Manifest-Version: 1.0\r\nMain-Class: {ENTRY_CLASS}\r\n");
+    if let Runner::OnCluster(path) = runner {
+        let url = if path.contains(":/") {
+            path.to_owned()
+        } else {
+            format!("file:{path}")
+        };
+        add_line(&mut text, &format!("Class-Path: {}", url.replace(' ', "%20")));
+    }
+    text.push_str("\r\n");
+    text
+}
+
+/// Adds a line to a manifest.
+fn add_line(text: &mut String, line: &str) {
     // Longer lines go on in the next one, after a space.
     let mut room = MANIFEST_LINE;
     for c in line.chars() {
@@ -303,57 +333,74 @@ fn manifest(path: &str) -> String {
         text.push(c);
         room -= c.len_utf8();
     }
-    text.push_str("\r\nMain-Class: ");
-    text.push_str(ENTRY_CLASS);
-    text.push_str("\r\n\r\n");
-    text
+    text.push_str("\r\n");
 }
 
-/// Takes a staged artifact into the jar, if it is not there yet, and says in its place where it is.
-fn add_artifact(
-    jar: &mut ZipWriter<File>,
-    artifact: &mut ArtifactInformation,
-    written: &mut HashSet<String>,
-    store: &Store,
-    runtime: &Handle,
-) -> Result<(), JarError> {
-    let described = Described::read(artifact)?;
-    let name = described.to_string();
-    let staged = match &described.source {
-        Source::File { path, .. } => store.known(path),
-        // Beam's runner hands these on, or workers get them themselves.
-        Source::Url { .. } | Source::Embedded(_) | Source::Package(_) => return Ok(()),
-        Source::Other(_) => None,
-    };
-    let Some(sha256) = staged else {
-        return Err(JarError::NotStaged {
-            name,
-            urn: artifact.type_urn.clone(),
-        });
-    };
-    let place = format!(
-        "{ARTIFACTS}/{sha256}/{}",
-        described.staged_name.as_deref().unwrap_or("file")
-    );
-    if written.insert(place.clone()) {
-        let failed = |error| JarError::Artifact {
-            name: name.clone(),
-            error,
+/// A jar that is being written.
+struct Jar<'a> {
+    zip: ZipWriter<File>,
+    /// Where.
+    folder: &'a Path,
+    /// Names of the artifacts that are in it.
+    written: HashSet<String>,
+}
+
+impl Jar<'_> {
+    fn add(&mut self, name: &str, content: &[u8]) -> Result<(), JarError> {
+        self.zip
+            .start_file(name, entry())
+            .map_err(unwritable(self.folder))?;
+        self.zip.write_all(content).map_err(unwritable(self.folder))
+    }
+
+    /// Takes a staged artifact into the jar, if it is not there yet, and says in its place where it is.
+    fn add_artifact(
+        &mut self,
+        artifact: &mut ArtifactInformation,
+        store: &Store,
+        runtime: &Handle,
+    ) -> Result<(), JarError> {
+        let described = Described::read(artifact)?;
+        let name = described.to_string();
+        let staged = match &described.source {
+            Source::File { path, .. } => store.known(path),
+            // Beam's runner hands these on, or workers get them themselves.
+            Source::Url { .. } | Source::Embedded(_) | Source::Package(_) => return Ok(()),
+            Source::Other(_) => None,
         };
-        jar.start_file(&*place, entry().large_file(true))
-            .map_err(no_space)?;
-        let mut content = runtime.block_on(store.open(&sha256)).map_err(failed)?;
-        while let Some(piece) = runtime.block_on(content.next()) {
-            jar.write_all(&piece.map_err(failed)?).map_err(no_space)?;
+        let Some(sha256) = staged else {
+            return Err(JarError::NotStaged {
+                name,
+                urn: artifact.type_urn.clone(),
+            });
+        };
+        let place = format!(
+            "{ARTIFACTS}/{sha256}/{}",
+            described.staged_name.as_deref().unwrap_or("file")
+        );
+        if self.written.insert(place.clone()) {
+            let failed = |error| JarError::Artifact {
+                name: name.clone(),
+                error,
+            };
+            self.zip
+                .start_file(&*place, entry().large_file(true))
+                .map_err(unwritable(self.folder))?;
+            let mut content = runtime.block_on(store.open(&sha256)).map_err(failed)?;
+            while let Some(piece) = runtime.block_on(content.next()) {
+                self.zip
+                    .write_all(&piece.map_err(failed)?)
+                    .map_err(unwritable(self.folder))?;
+            }
         }
+        artifact.type_payload = ArtifactFilePayload {
+            path: format!("classpath://{place}"),
+            sha256,
+        }
+        .encode_to_vec()
+        .into();
+        Ok(())
     }
-    artifact.type_payload = ArtifactFilePayload {
-        path: format!("classpath://{place}"),
-        sha256,
-    }
-    .encode_to_vec()
-    .into();
-    Ok(())
 }
 
 #[cfg(test)]
@@ -408,7 +455,12 @@ mod tests {
         let mut incoming = store.begin("words.txt", "").await.unwrap();
         incoming.write(Bytes::from_static(b"a few words")).await.unwrap();
         let (path, sha256) = incoming.finish("job").await.unwrap();
-        let runner = base(folder.path(), "runner.jar", &[("Runner.class", "class")]);
+        let starts_itself = "Main-Class: JobServer\r\n";
+        let runner = base(
+            folder.path(),
+            "runner.jar",
+            &[(MANIFEST, starts_itself), ("Runner.class", "class")],
+        );
         for runner in [
             Runner::Here(runner),
             Runner::OnCluster("/opt/flink/usrlib/beam runner.jar".into()),
@@ -420,19 +472,24 @@ mod tests {
                     pipeline(artifact(&path, "")),
                     &Struct::default(),
                     &store,
+                    &std::env::temp_dir(),
                     &Handle::current(),
                 )
                 .unwrap()
             };
             let jar = tokio::task::spawn_blocking(write).await.unwrap();
             match runner {
-                Runner::Here(_) => assert_eq!(content(&jar, "Runner.class"), "class"),
+                Runner::Here(_) => {
+                    assert_eq!(content(&jar, "Runner.class"), "class");
+                    assert_eq!(content(&jar, OLD_MANIFEST), starts_itself);
+                }
                 Runner::OnCluster(_) => assert!(
                     content(&jar, "META-INF/MANIFEST.MF")
                         .contains("Class-Path: file:/opt/flink/usrlib/beam%20runner.jar\r\n")
                 ),
             }
-            assert_eq!(content(&jar, MANIFEST), r#"{"defaultJobName":"pipeline"}"#);
+            assert!(content(&jar, MANIFEST).contains(&format!("Main-Class: {ENTRY_CLASS}\r\n")));
+            assert_eq!(content(&jar, PIPELINES), r#"{"defaultJobName":"pipeline"}"#);
             assert_eq!(content(&jar, OPTIONS), "{}");
             let place = format!("{ARTIFACTS}/{sha256}/lib/words.txt");
             assert_eq!(content(&jar, &place), "a few words");
@@ -464,6 +521,7 @@ mod tests {
                 pipeline(artifact("/etc/passwd", "")),
                 &Struct::default(),
                 &store,
+                &std::env::temp_dir(),
                 &Handle::current(),
             )
         };
@@ -509,7 +567,7 @@ mod tests {
 
     #[test]
     fn long_lines_of_a_manifest_go_on_in_the_next() {
-        let text = manifest(&format!("/{}", "x".repeat(200)));
+        let text = manifest(&Runner::OnCluster(format!("/{}", "x".repeat(200))));
         assert!(text.lines().all(|line| line.len() <= 72), "{text}");
         let joined = text.replace("\r\n ", "");
         assert!(

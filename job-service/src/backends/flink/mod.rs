@@ -86,7 +86,9 @@ impl Backend for Flink {
     }
 
     fn takes(&self, options: &PipelineOptions) -> bool {
-        match master(&options.values()) {
+        let values = options.values();
+        match master(&values) {
+            _ if options::output_executable_path(&values).is_some() => true,
             Master::Default => self.default.is_some(),
             Master::Local => false,
             Master::At(_) => true,
@@ -103,18 +105,27 @@ impl Backend for Flink {
             option: "flink_master".into(),
             reason: error.to_string(),
         };
+        let options = FlinkOptions::read(&values)?;
+        let loopback = in_launcher(&values.0);
+        if options.output_executable_path.is_some() {
+            check_output(loopback, job.from_elsewhere)?;
+        }
         let cluster = match (master(&values), &self.default) {
             (Master::At(masters), _) => Arc::new(Cluster::new(&masters).map_err(wrong)?),
             (_, Some(cluster)) => cluster.clone(),
+            // Only a cluster says which of several runners fits.
+            (_, None) if self.job_server_jar.as_ref().is_some_and(|jar| jar.is_file()) => {
+                Arc::new(Cluster::none().map_err(wrong)?)
+            }
             (_, None) => {
                 return Err(JobError::Option {
                     option: "flink_master".into(),
-                    reason: "it names no cluster".into(),
+                    reason: "it names no cluster, and --flink_job_server_jar of the service no file that would do for any".into(),
                 });
             }
         };
-        let options = FlinkOptions::read(&values)?;
         let (pipeline, streaming) = (job.pipeline, options.streaming);
+        let unmounted = preflight::unmounted(&pipeline, &values);
         let checked = aside(move || (preflight::problems(&pipeline, streaming), pipeline));
         let (problems, pipeline) = checked.await?;
         if !problems.is_empty() {
@@ -124,7 +135,8 @@ impl Backend for Flink {
         }
         Ok(Box::new(PreparedJob {
             cluster,
-            loopback: in_launcher(&values.0),
+            loopback,
+            unmounted,
             options,
             all: job.options,
             pipeline,
@@ -166,6 +178,27 @@ impl Backend for Flink {
     }
 }
 
+/// Refuses to write a jar that could not be run, and files for those who may not write them.
+fn check_output(loopback: bool, from_elsewhere: bool) -> Result<(), JobError> {
+    let wrong = |reason: &str| {
+        Err(JobError::Option {
+            option: options::OUTPUT_EXECUTABLE_PATH.into(),
+            reason: reason.into(),
+        })
+    };
+    if from_elsewhere {
+        return wrong(
+            "it is a file of the service's machine, and this client is on another one; submit the job to a service beside it",
+        );
+    }
+    if loopback {
+        return wrong(
+            "LOOPBACK workers end with the program that submits the pipeline, and the jar is run later; give another --environment_type",
+        );
+    }
+    Ok(())
+}
+
 /// A job's name, of its id.
 fn name_of(id: &str) -> &str {
     id.rsplitn(3, '-').nth(2).unwrap_or(id)
@@ -177,6 +210,8 @@ struct PreparedJob {
     options: FlinkOptions,
     all: PipelineOptions,
     loopback: bool,
+    /// What the user is told of folders that containers do not get.
+    unmounted: Option<String>,
     job_server_jar: Option<PathBuf>,
     jar_on_cluster: Option<String>,
     store: Arc<Store>,
@@ -189,6 +224,7 @@ impl Prepared for PreparedJob {
             pipeline: self.pipeline,
             options: self.options,
             loopback: self.loopback,
+            unmounted: self.unmounted,
             store: self.store,
             job_server_jar: self.job_server_jar,
             jar_on_cluster: self.jar_on_cluster,
@@ -205,5 +241,14 @@ mod tests {
     fn an_id_begins_with_the_jobs_name() {
         assert_eq!(name_of("word-count-3-0a1b2c3d"), "word-count");
         assert_eq!(name_of("x"), "x");
+    }
+
+    #[test]
+    fn a_jar_is_written_for_clients_of_this_machine_whose_workers_stay() {
+        assert!(check_output(false, false).is_ok());
+        let refused =
+            |loopback, from_elsewhere| check_output(loopback, from_elsewhere).unwrap_err().to_string();
+        assert!(refused(false, true).contains("this client is on another one"));
+        assert!(refused(true, false).contains("give another --environment_type"));
     }
 }

@@ -1,5 +1,7 @@
 //! Pipeline options of jobs on Flink: those that this back end reads, and those that Beam's runner is given.
 
+use std::path::PathBuf;
+
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use purlin_proto::job_management::PipelineOptionDescriptor;
@@ -7,6 +9,8 @@ use purlin_proto::job_management::pipeline_option_type::Enum as OptionType;
 
 use crate::jobs::JobError;
 use crate::pipeline_options::{OptionValues, PipelineOptions, describe};
+
+pub(super) const OUTPUT_EXECUTABLE_PATH: &str = "output_executable_path";
 
 /// Which cluster runs a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,14 @@ pub(super) struct FlinkOptions {
     pub(super) allow_non_restored_state: bool,
     /// Where a drained job leaves its savepoint; the cluster's own folder if not said.
     pub(super) savepoint_folder: Option<String>,
+    /// The file that the jar is written to, where the job is not to be run.
+    pub(super) output_executable_path: Option<PathBuf>,
+}
+
+/// The file that a job's jar is to be written to, if its options name one.
+pub(super) fn output_executable_path(values: &OptionValues) -> Option<PathBuf> {
+    let path = values.text(OUTPUT_EXECUTABLE_PATH);
+    path.filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 impl FlinkOptions {
@@ -61,6 +73,7 @@ impl FlinkOptions {
             savepoint_path: text("savepoint_path"),
             allow_non_restored_state: values.flag("allow_non_restored_state"),
             savepoint_folder: text("savepoint_folder"),
+            output_executable_path: output_executable_path(values),
         })
     }
 }
@@ -69,7 +82,7 @@ impl FlinkOptions {
 /// name, by which a service that is started later finds the job again.
 pub(super) fn for_runner(options: &PipelineOptions, id: &str) -> Struct {
     let mut values = options.values();
-    for name in ["runner", "flink_master", "job_name"] {
+    for name in ["runner", "flink_master", "job_name", OUTPUT_EXECUTABLE_PATH] {
         values.remove(name);
     }
     let mut all = values.0;
@@ -85,7 +98,7 @@ pub(super) fn for_runner(options: &PipelineOptions, id: &str) -> Struct {
 
 /// The options, for clients: of Beam's runner those that users set.
 pub(super) fn described() -> Vec<PipelineOptionDescriptor> {
-    const OPTIONS: [(&str, OptionType, &str, &str); 19] = [
+    const OPTIONS: [(&str, OptionType, &str, &str); 20] = [
         (
             "flink_master",
             OptionType::String,
@@ -200,6 +213,12 @@ pub(super) fn described() -> Vec<PipelineOptionDescriptor> {
             OptionType::String,
             "",
             "Where a drained job leaves its savepoint; the cluster's own folder if not said.",
+        ),
+        (
+            OUTPUT_EXECUTABLE_PATH,
+            OptionType::String,
+            "",
+            "A file on the service's machine that the job's jar is written to, for `flink run` to run it; the job itself is not run.",
         ),
     ];
     OPTIONS

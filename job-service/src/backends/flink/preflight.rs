@@ -1,11 +1,14 @@
 //! What Beam's runner for Flink cannot do, found before anything is uploaded: all of it at once, with the transform and what would work.
 
 use prost::Message as _;
+use prost_types::value::Kind;
 use purlin_proto::pipeline::{
     PTransform, ParDoPayload, Pipeline, StateSpec, TestStreamPayload, is_bounded, state_spec,
     test_stream_payload,
 };
-use purlin_proto::urns::{transforms, window_fns};
+use purlin_proto::urns::{environments, transforms, window_fns};
+
+use crate::pipeline_options::OptionValues;
 
 /// The problems of a pipeline, sorted by transform; none where Flink can run it.
 pub(super) fn problems(pipeline: &Pipeline, streaming: bool) -> Vec<String> {
@@ -46,6 +49,33 @@ pub(super) fn problems(pipeline: &Pipeline, streaming: bool) -> Vec<String> {
     found.sort();
     found.dedup();
     found
+}
+
+/// What to tell the user of a pipeline that may not find its files: Beam's runner starts containers itself, without what our own runner
+/// reads of options.
+pub(super) fn unmounted(pipeline: &Pipeline, options: &OptionValues) -> Option<String> {
+    let all = pipeline.components.iter().flat_map(|c| c.environments.values());
+    let in_containers = all.clone().any(|one| one.urn == environments::DOCKER);
+    let mounts = match options.find("docker_mounts")? {
+        Kind::ListValue(list) => list
+            .values
+            .iter()
+            .filter_map(|mount| mount.kind.as_ref())
+            .collect(),
+        one => vec![one],
+    };
+    let paths = mounts.into_iter().filter_map(|mount| match mount {
+        Kind::StringValue(text) => text.split(':').next(),
+        _ => None,
+    });
+    let paths: Vec<&str> = paths.filter(|path| !path.is_empty()).collect();
+    (in_containers && !paths.is_empty()).then(|| {
+        format!(
+            "Flink starts containers without folders of its machines, so DOCKER workers do not find {}: put the files into the image or into \
+             an object store, or use --environment_type=EXTERNAL with a purlin-worker-pool beside each TaskManager",
+            paths.join(", ")
+        )
+    })
 }
 
 const KNOWN_WINDOWS: [&str; 4] = [
@@ -248,6 +278,40 @@ mod tests {
         let collections = &mut pipeline.components.as_mut().unwrap().pcollections;
         collections.get_mut("monthly").unwrap().is_bounded = is_bounded::Enum::Unbounded as i32;
         assert_eq!(problems(&pipeline, false).len(), 3);
+    }
+
+    #[test]
+    fn folders_that_no_container_gets_are_told_of() {
+        let mut pipeline = sample();
+        let text = |text: &str| Kind::StringValue(text.into());
+        let options = |kind| {
+            let value = prost_types::Value { kind: Some(kind) };
+            OptionValues(prost_types::Struct {
+                fields: [("beam:option:docker_mounts:v1".to_owned(), value)].into(),
+            })
+        };
+        let both = prost_types::ListValue {
+            values: ["/in:/in:ro", "/out"]
+                .map(|mount| prost_types::Value {
+                    kind: Some(text(mount)),
+                })
+                .into(),
+        };
+        let both = options(Kind::ListValue(both));
+        assert_eq!(unmounted(&pipeline, &both), None);
+        let environment = purlin_proto::pipeline::Environment {
+            urn: environments::DOCKER.into(),
+            ..Default::default()
+        };
+        let components = pipeline.components.as_mut().unwrap();
+        components.environments.insert("docker".into(), environment);
+        assert!(
+            unmounted(&pipeline, &both)
+                .unwrap()
+                .contains("do not find /in, /out: put")
+        );
+        assert!(unmounted(&pipeline, &options(text("/in"))).is_some());
+        assert_eq!(unmounted(&pipeline, &options(text(""))), None);
     }
 
     #[test]

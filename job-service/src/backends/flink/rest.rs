@@ -3,7 +3,7 @@
 //! | call | answers |
 //! |---|---|
 //! | `GET config`, `overview`, `taskmanagers` | version, slots, hosts |
-//! | `POST jars/upload`, `POST jars/JAR/run`, `DELETE jars/JAR` | the id of a jar, of a job |
+//! | `POST jars/upload`, `GET jars`, `POST jars/JAR/run`, `DELETE jars/JAR` | the id of a jar, of a job |
 //! | `GET jobs/JOB/status`, `jobs/JOB`, `jobs/JOB/exceptions`, `jobs/JOB/accumulators` | how a job is |
 //! | `PATCH jobs/JOB?mode=cancel`, `POST jobs/JOB/stop`, `GET jobs/JOB/savepoints/TRIGGER` | its end |
 
@@ -186,6 +186,15 @@ impl Cluster {
         })
     }
 
+    /// No cluster: whatever is asked fails.
+    pub(crate) fn none() -> Result<Self, RestError> {
+        Ok(Self {
+            masters: Vec::new(),
+            current: AtomicUsize::new(0),
+            client: client()?,
+        })
+    }
+
     /// The masters, as a user may be told them: without passwords.
     pub(crate) fn masters(&self) -> String {
         let shown: Vec<String> = self.masters.iter().map(shown).collect();
@@ -221,8 +230,8 @@ impl Cluster {
         Ok(hosts.map(str::to_owned).collect())
     }
 
-    /// Uploads a jar; its id. The file is streamed.
-    pub(crate) async fn upload(&self, jar: &Path) -> Result<String, RestError> {
+    /// Uploads a jar, which is called by this name there; its id. The file is streamed.
+    pub(crate) async fn upload(&self, jar: &Path, name: &str) -> Result<String, RestError> {
         #[derive(Deserialize)]
         struct Uploaded {
             filename: String,
@@ -231,7 +240,16 @@ impl Cluster {
         let size = tokio::fs::metadata(jar).await.map_err(failed)?.len();
         let limit = UPLOAD + UPLOAD * u32::try_from(size / 100_000_000).unwrap_or(u32::MAX >> 8);
         let answer = self
-            .call(Method::POST, "jars/upload", Body::Jar(jar, size), limit)
+            .call(
+                Method::POST,
+                "jars/upload",
+                Body::Jar {
+                    path: jar,
+                    size,
+                    name,
+                },
+                limit,
+            )
             .await?;
         let uploaded: Uploaded = parse(self.master(), "jars/upload", &answer)?;
         let id = uploaded.filename.rsplit('/').next().unwrap_or_default();
@@ -249,6 +267,22 @@ impl Cluster {
         let answer = self.call(Method::POST, &path, Body::Json(&body), RUN).await?;
         let started: Started = parse(self.master(), &path, &answer)?;
         Ok(started.jobid)
+    }
+
+    /// The id of the jar that was uploaded by a name, if there is one.
+    pub(crate) async fn jar_named(&self, name: &str) -> Result<Option<String>, RestError> {
+        #[derive(Deserialize)]
+        struct Jars {
+            files: Vec<Jar>,
+        }
+        #[derive(Deserialize)]
+        struct Jar {
+            id: String,
+            name: String,
+        }
+        let found: Jars = self.get("jars").await?;
+        let mut files = found.files.into_iter();
+        Ok(files.find(|jar| jar.name == name).map(|jar| jar.id))
     }
 
     pub(crate) async fn delete_jar(&self, jar: &str) -> Result<(), RestError> {
@@ -511,8 +545,12 @@ fn address(given: &str) -> Result<Url, RestError> {
 enum Body<'a> {
     Empty,
     Json(&'a serde_json::Value),
-    /// A file of so many bytes, streamed.
-    Jar(&'a Path, u64),
+    /// A file, streamed, and what it is to be called.
+    Jar {
+        path: &'a Path,
+        size: u64,
+        name: &'a str,
+    },
 }
 
 impl Body<'_> {
@@ -521,10 +559,10 @@ impl Body<'_> {
         Ok(match self {
             Body::Empty => request,
             Body::Json(value) => request.json(value),
-            Body::Jar(path, size) => {
+            Body::Jar { path, size, name } => {
                 let file = tokio::fs::File::open(path).await;
                 let file = file.map_err(|error| unreadable(path, error))?;
-                let part = Part::stream_with_length(file, *size).file_name("pipeline.jar");
+                let part = Part::stream_with_length(file, *size).file_name((*name).to_owned());
                 request.multipart(Form::new().part("jarfile", part))
             }
         })

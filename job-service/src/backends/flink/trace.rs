@@ -3,7 +3,9 @@
 /// The innermost cause of a stack trace: its message, which holds what user code said, without the lines that say where.
 pub(super) fn root_cause(trace: &str) -> String {
     let mut lines = Vec::new();
-    for line in trace.lines() {
+    // Flink frames the traces of its own services so.
+    let framed = |line: &&str| !line.contains("xception on server side");
+    for line in trace.lines().filter(framed) {
         if let Some(cause) = line.strip_prefix("Caused by: ") {
             lines.clear();
             lines.push(cause);
@@ -46,6 +48,13 @@ mod tests {
             "Error received from SDK harness for instruction 2: Traceback (most recent call last):\n  File \"x.py\", line 3, in process\n    \
              raise ValueError('no')\nValueError: no"
         );
+    }
+
+    #[test]
+    fn what_a_server_puts_around_a_trace_is_left_out() {
+        let trace = "org.apache.flink.X: no\n<Exception on server side:\norg.apache.flink.X: no\n\tat a.b(C.java:1)\nCaused by: \
+                     java.lang.ClassNotFoundException: a.B\n\tat c.d(E.java:1)\n\nEnd of exception on server side>";
+        assert_eq!(root_cause(trace), "java.lang.ClassNotFoundException: a.B");
     }
 
     #[test]

@@ -87,7 +87,14 @@ impl FlinkJob {
 
     /// Follows a job that an earlier service started.
     pub(super) fn follow_again(id: String, cluster: Arc<Cluster>) -> Arc<Self> {
-        Self::on(cluster, id).spawn(|job| async move { job.follow().await })
+        Self::on(cluster, id).spawn(|job| async move {
+            job.follow().await;
+            match job.cluster.jar_named(&job.jar_name()).await {
+                Ok(Some(jar)) => job.delete(&jar).await,
+                Ok(None) => {}
+                Err(error) => tracing::warn!("the jar of a job may stay on the Flink cluster: {error}"),
+            }
+        })
     }
 
     /// A job that is on a cluster already, and of which nothing else is known.

@@ -1,12 +1,13 @@
 //! How a job comes to the cluster: its jar is made, uploaded and run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use purlin_net::machine_name;
 use purlin_proto::pipeline::Pipeline;
 use purlin_runner::job::{Importance, JobState};
+use tempfile::TempPath;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -31,6 +32,11 @@ enum SubmitError {
          or DOCKER"
     )]
     Loopback { host: String },
+    #[error(
+        "Flink finds no Beam runner where --flink_jar_on_cluster says; that must be the path of Beam's job server for Flink on each machine \
+         of the cluster, which Flink may read"
+    )]
+    NoRunner,
     #[error("{0}")]
     Translation(String),
 }
@@ -43,6 +49,8 @@ pub(in crate::backends::flink) struct Submission {
     pub(in crate::backends::flink) options: FlinkOptions,
     /// Whether workers run in the program that submits the pipeline.
     pub(in crate::backends::flink) loopback: bool,
+    /// What the user is told of folders that workers do not get.
+    pub(in crate::backends::flink) unmounted: Option<String>,
     pub(in crate::backends::flink) store: Arc<Store>,
     pub(in crate::backends::flink) job_server_jar: Option<PathBuf>,
     pub(in crate::backends::flink) jar_on_cluster: Option<String>,
@@ -50,48 +58,83 @@ pub(in crate::backends::flink) struct Submission {
 
 impl FlinkJob {
     pub(super) async fn course(&self, submission: Submission) {
-        let mut wish = self.wish.subscribe();
-        // Until it runs on the cluster, a job that is cancelled leaves nothing there but its jar, which goes, too.
-        let jar = {
-            let upload = self.upload(submission);
-            tokio::pin!(upload);
-            tokio::select! {
-                uploaded = &mut upload => uploaded,
-                () = cancelled(&mut wish) => {
-                    // What was begun is brought to its end: a jar that nobody knows of would stay.
-                    if let Ok((jar, _)) = upload.await {
-                        self.delete(&jar).await;
-                    }
-                    return self.log.set(JobState::Cancelled);
-                }
-            }
-        };
-        let (jar, request) = match jar {
-            Ok(uploaded) => uploaded,
-            Err(error) => return self.fail(error.to_string()),
-        };
-        let started = self.submit(&jar, &request).await;
-        match started {
-            Ok(()) => {
-                self.submitted.store(true, Ordering::Release);
-                self.follow().await;
-            }
-            Err(error) => self.fail(error.to_string()),
+        let submission = Arc::new(submission);
+        if let Some(warning) = &submission.unmounted {
+            self.tell(Importance::Warning, warning);
         }
-        self.delete(&jar).await;
+        if let Some(path) = &submission.options.output_executable_path {
+            return match self.write_to(path, &submission).await {
+                Ok(()) => self.log.set(JobState::Done),
+                Err(error) => self.fail(error.to_string()),
+            };
+        }
+        let mut whole = false;
+        loop {
+            let (jar, request) = match self.uploaded(&submission, whole).await {
+                Some(Ok(uploaded)) => uploaded,
+                Some(Err(error)) => return self.fail(error.to_string()),
+                None => return self.log.set(JobState::Cancelled),
+            };
+            match self.submit(&jar, &request).await {
+                Ok(()) => {
+                    self.submitted.store(true, Ordering::Release);
+                    self.follow().await;
+                }
+                // It runs on this machine, but does not read the same files: in a container, or as another user.
+                Err(SubmitError::NoRunner) if !whole && submission.jar_on_cluster.is_none() => whole = true,
+                Err(error) => self.fail(error.to_string()),
+            }
+            self.delete(&jar).await;
+            if self.log.current().state.is_terminal() {
+                return;
+            }
+        }
     }
 
-    async fn delete(&self, jar: &str) {
+    /// What the job's jar is called on the cluster, by which a service that is started later finds it.
+    pub(super) fn jar_name(&self) -> String {
+        format!("{}.jar", self.id)
+    }
+
+    pub(super) async fn delete(&self, jar: &str) {
         if let Err(error) = self.cluster.delete_jar(jar).await {
             tracing::warn!("the jar {jar} of a job stays on the Flink cluster: {error}");
         }
     }
 
-    /// Brings the job's jar to the cluster.
-    async fn upload(&self, submission: Submission) -> Result<(String, RunRequest), SubmitError> {
+    /// Uploads the job's jar, unless the job is cancelled first; none: it was. It leaves nothing on the cluster then.
+    async fn uploaded(
+        &self,
+        submission: &Arc<Submission>,
+        whole: bool,
+    ) -> Option<Result<(String, RunRequest), SubmitError>> {
+        let mut wish = self.wish.subscribe();
+        let upload = self.upload(submission, whole);
+        tokio::pin!(upload);
+        tokio::select! {
+            uploaded = &mut upload => Some(uploaded),
+            () = cancelled(&mut wish) => {
+                // What was begun is brought to its end: a jar that nobody knows of would stay.
+                if let Ok((jar, _)) = upload.await {
+                    self.delete(&jar).await;
+                }
+                None
+            }
+        }
+    }
+
+    /// Brings the job's jar to the cluster. `whole`: with Beam's runner in it, though the cluster is on this machine.
+    async fn upload(
+        &self,
+        submission: &Arc<Submission>,
+        whole: bool,
+    ) -> Result<(String, RunRequest), SubmitError> {
         let version = self.cluster.version().await?;
-        if submission.loopback {
-            self.check_hosts().await?;
+        let hosts = self.hosts().await?;
+        if submission.loopback
+            && let Some(host) = &hosts.elsewhere
+        {
+            return Err(SubmitError::Loopback { host: host.clone() });
         }
         let options = &submission.options;
         let request = RunRequest {
@@ -101,48 +144,65 @@ impl FlinkJob {
             savepoint_path: options.savepoint_path.clone(),
             allow_non_restored_state: options.allow_non_restored_state.then_some(true),
         };
-        let runtime = Handle::current();
-        let write = move || -> Result<_, JarError> {
-            let mut pipeline = submission.pipeline;
-            // Flink lifts nothing itself, and not all SDKs do before they submit.
-            purlin_runner::translate::lift(&mut pipeline);
-            let runner = match submission.jar_on_cluster {
-                Some(path) => Runner::OnCluster(path),
-                None => Runner::Here(jar::find(submission.job_server_jar.as_deref(), &version)?),
-            };
-            jar::write(
-                &runner,
-                pipeline,
-                &submission.runner_options,
-                &submission.store,
-                &runtime,
-            )
+        let runner = match &submission.jar_on_cluster {
+            Some(path) => Runner::OnCluster(path.clone()),
+            None => {
+                let jar = jar::find(submission.job_server_jar.as_deref(), &version)?;
+                match std::path::absolute(&jar) {
+                    // 150 MB less to send, to store and to check on each machine, for each job.
+                    Ok(path) if hosts.all_here() && !whole => Runner::OnCluster(path.display().to_string()),
+                    _ => Runner::Here(jar),
+                }
+            }
         };
-        let jar = tokio::task::spawn_blocking(write)
-            .await
-            .map_err(|_| JarError::Panicked)??;
-        let size = std::fs::metadata(&jar).map_or(0, |file| file.len());
-        let id = self.cluster.upload(&jar).await?;
+        let jar = written(submission, runner, std::env::temp_dir()).await?;
+        let id = self.cluster.upload(&jar, &self.jar_name()).await?;
         self.tell(
             Importance::Detailed,
             format!(
-                "uploaded the job's jar of {} MB to Flink at {}",
-                size.div_ceil(1_000_000),
+                "uploaded the job's jar of {} to Flink at {}",
+                megabytes(&jar),
                 self.cluster.masters()
             ),
         );
         Ok((id, request))
     }
 
-    /// Refuses workers that not all TaskManagers reach.
-    async fn check_hosts(&self) -> Result<(), SubmitError> {
+    /// Writes the job's jar to a file, to be run by other means.
+    async fn write_to(&self, path: &Path, submission: &Arc<Submission>) -> Result<(), SubmitError> {
+        let given = submission.job_server_jar.as_deref();
+        let runner = match given.filter(|path| path.is_file()) {
+            Some(jar) => jar.to_owned(),
+            // Of several, that which the cluster's version asks for.
+            None => jar::find(given, &self.cluster.version().await?)?,
+        };
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let jar = written(submission, Runner::Here(runner), folder.clone()).await?;
+        let size = megabytes(&jar);
+        jar.persist(&path)
+            .map_err(|failed| jar::unwritable(&folder)(failed.error))?;
+        self.tell(
+            Importance::Basic,
+            format!(
+                "wrote {size} to {path}; `flink run {path}` runs the pipeline",
+                path = path.display()
+            ),
+        );
+        Ok(())
+    }
+
+    /// Where the TaskManagers are.
+    async fn hosts(&self) -> Result<Hosts, SubmitError> {
         let hosts = self.cluster.hosts().await?;
+        let any = !hosts.is_empty();
         // Names are asked for, which takes as long as it takes.
         let elsewhere = move || hosts.into_iter().find(|host| !is_here(host, &machine_name()));
-        match tokio::task::spawn_blocking(elsewhere).await {
-            Ok(Some(host)) => Err(SubmitError::Loopback { host }),
-            _ => Ok(()),
-        }
+        let elsewhere = tokio::task::spawn_blocking(elsewhere).await;
+        Ok(Hosts {
+            any,
+            elsewhere: elsewhere.unwrap_or_default(),
+        })
     }
 
     /// Has the cluster run the jar. An answer that is lost does not run it twice: the job's id is its own.
@@ -168,6 +228,11 @@ impl FlinkJob {
                 error if error.is_transient() && *self.wish.borrow() == Wish::Run => {
                     silent.heard(self, &error)
                 }
+                RestError::Refused { message, .. }
+                    if message.contains(&format!("ClassNotFoundException: {ENTRY_CLASS}")) =>
+                {
+                    return Err(SubmitError::NoRunner);
+                }
                 RestError::Refused { message, .. } => {
                     self.tell(Importance::Detailed, &*message);
                     return Err(SubmitError::Translation(root_cause(&message)));
@@ -177,6 +242,48 @@ impl FlinkJob {
             sleep(PAUSE).await;
         }
     }
+}
+
+/// The hosts of a cluster's TaskManagers.
+struct Hosts {
+    /// Whether there are some.
+    any: bool,
+    /// One that is not this machine.
+    elsewhere: Option<String>,
+}
+
+impl Hosts {
+    fn all_here(&self) -> bool {
+        self.any && self.elsewhere.is_none()
+    }
+}
+
+/// The job's jar, in a temporary file of this folder.
+async fn written(
+    submission: &Arc<Submission>,
+    runner: Runner,
+    folder: PathBuf,
+) -> Result<TempPath, JarError> {
+    let runtime = Handle::current();
+    let submission = submission.clone();
+    let write = move || {
+        let mut pipeline = submission.pipeline.clone();
+        // Flink does neither itself, and not all SDKs do before they submit.
+        if !submission.options.streaming {
+            purlin_runner::translate::pack(&mut pipeline);
+        }
+        purlin_runner::translate::lift(&mut pipeline);
+        let options = &submission.runner_options;
+        jar::write(&runner, pipeline, options, &submission.store, &folder, &runtime)
+    };
+    tokio::task::spawn_blocking(write)
+        .await
+        .map_err(|_| JarError::Panicked)?
+}
+
+fn megabytes(jar: &Path) -> String {
+    let bytes = std::fs::metadata(jar).map_or(0, |file| file.len());
+    format!("{} MB", bytes.div_ceil(1_000_000))
 }
 
 /// Resolves when a job is to be cancelled.
