@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use purlin_net::{
-    Acceptor, BindError, HostNames, Limits, MAX_MESSAGE_BYTES, MOST_CONNECTIONS, Rule, Side, Silence,
+    Acceptor, BindError, HostNames, Limits, MAX_CONNECTIONS, MAX_MESSAGE_BYTES, Rule, Side, Silence,
     check_hosts, grpc_server, limit_messages, listen,
 };
 use purlin_proto::expansion::expansion_service_server::ExpansionServiceServer;
@@ -170,7 +171,7 @@ impl JobService {
                 .flatten();
             let names = HostNames::new(names.chain(options.allowed_hosts));
             let router = check_hosts(web::router(jobs.clone()), names);
-            let page = Acceptor::new(page, Silence::Ever, MOST_CONNECTIONS);
+            let page = Acceptor::new(page, Silence::Ever, MAX_CONNECTIONS);
             let stopped = stopped(&stop);
             servers.spawn(async move {
                 if let Err(error) = axum::serve(page, router).with_graceful_shutdown(stopped).await {
@@ -256,7 +257,7 @@ impl JobService {
         }
         self.jobs.shutdown().await;
         self.stop.send_replace(true);
-        let mut servers = std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut servers = std::mem::take(&mut *self.servers.lock());
         let all = async { while servers.join_next().await.is_some() {} };
         // Clients may keep their connections for as long as they like.
         let _ = tokio::time::timeout(SERVERS_END, all).await;
@@ -334,7 +335,7 @@ fn serve(
     rule: &Rule,
     stop: &watch::Sender<bool>,
 ) {
-    let incoming = Acceptor::new(listener, Silence::AtFirst, MOST_CONNECTIONS).incoming();
+    let incoming = Acceptor::new(listener, Silence::AtFirst, MAX_CONNECTIONS).incoming();
     let router = limit_messages(routes.into_axum_router(), limits.clone(), rule.clone());
     let serve = grpc_server(Side::Clients)
         .add_routes(Routes::from(router))

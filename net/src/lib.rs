@@ -43,7 +43,7 @@ pub use connection::{Connection, ConnectionInfo, Silence};
 pub use contract::{Contract, READS_WORKER_ID, WORKER_ID, reads_worker_id, whole_worker_id};
 pub use hosts::{HostNames, check_hosts, machine_name};
 pub use messages::{Limit, Limits, Rule, limit_messages};
-pub use server::{MOST_CONNECTIONS, Side, grpc_server};
+pub use server::{MAX_CONNECTIONS, Side, grpc_server};
 pub use size::bytes_of;
 pub use token::{with_token, without_token};
 

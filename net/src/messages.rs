@@ -1,8 +1,8 @@
 //! Limits of messages by method, and of all that are on their way.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body::Frame;
+use parking_lot::Mutex;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
@@ -144,9 +145,9 @@ impl Heavy {
 
     /// Ready when it is this call's turn, which lasts until the call is answered.
     pub(crate) fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn.lock();
         if let (None, Some(turns)) = (&*turn, &self.turns) {
-            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut wanted = self.wanted.lock();
             let own = wanted.get_or_insert_with(|| Box::pin(turns.clone().acquire_owned()));
             let got = ready!(own.as_mut().poll(cx));
             *wanted = None;

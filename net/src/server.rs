@@ -14,9 +14,9 @@ pub enum Side {
 }
 
 /// Connections that a port for clients has open at a time.
-pub const MOST_CONNECTIONS: usize = 1000;
+pub const MAX_CONNECTIONS: usize = 1000;
 /// Calls of one connection that may be in progress; a client waits with more.
-const MOST_STREAMS: u32 = 1000;
+const MAX_STREAMS: u32 = 1000;
 
 /// A tonic server set up for jobs of days.
 pub fn grpc_server(side: Side) -> Server {
@@ -29,7 +29,7 @@ pub fn grpc_server(side: Side) -> Server {
         .initial_stream_window_size(stream)
         .initial_connection_window_size(connection)
         .max_frame_size(frame)
-        .max_concurrent_streams(MOST_STREAMS)
+        .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(60)))
         .tcp_nodelay(true)

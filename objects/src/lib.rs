@@ -19,11 +19,12 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 pub use object_store;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use parking_lot::Mutex;
 
 /// Schemes, the prefix of the variables of their settings, and what is mostly missing.
 const CLOUDS: [(&[&str], &str, &str); 3] = [
@@ -77,7 +78,7 @@ impl Location {
         }
         let root = format!("{scheme}://{bucket}");
         let stores = STORES.get_or_init(Mutex::default);
-        let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stores = stores.lock();
         let store = match stores.get(&root) {
             Some(store) => store.clone(),
             None => {

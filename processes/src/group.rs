@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::watch;
@@ -207,7 +208,7 @@ async fn within(time: Duration, child: &mut tokio::process::Child) -> Option<io:
 }
 
 fn last(lines: &Lines) -> Vec<String> {
-    let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+    let lines = lines.lock();
     lines.iter().cloned().collect()
 }
 
@@ -231,7 +232,7 @@ async fn read(stream: impl AsyncRead + Unpin, on_line: OnLine, lines: Lines) {
         if let Some((end, _)) = text.char_indices().find(|(at, _)| *at >= LINE_BYTES) {
             text.truncate(end);
         }
-        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lines.lock();
         if lines.len() == LINES {
             lines.pop_front();
         }

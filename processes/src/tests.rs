@@ -2,10 +2,11 @@
 
 use std::io::Read;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Limits, ProcessGroup};
+use parking_lot::Mutex;
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -17,14 +18,14 @@ fn sh(script: &str) -> Command {
 async fn an_end_is_told_with_its_status_and_last_lines() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let lines = seen.clone();
-    let on_line = move |line: &str| lines.lock().unwrap().push(line.to_owned());
+    let on_line = move |line: &str| lines.lock().push(line.to_owned());
     let command = sh("for i in $(seq 30); do echo line $i; done; echo; echo last >&2; exit 5");
     let group = ProcessGroup::start(&command, &Limits::default(), on_line).unwrap();
     let end = group.ended().await;
     assert_eq!((end.status.as_str(), end.asked), ("exit status 5", false));
     assert_eq!(end.lines.len(), 20);
     assert!(end.lines.contains(&"last".to_owned()), "{end}");
-    assert_eq!(seen.lock().unwrap().len(), 31);
+    assert_eq!(seen.lock().len(), 31);
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 mod backed;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use purlin_engine::{BundleId, SideInputKey, SideInputPart, StateKey, StatePart, TransformId};
 use purlin_model::Coder;
 use purlin_proto::fn_execution::{self as fnapi, state_key, state_request, state_response};
@@ -18,7 +19,7 @@ use crate::worker::StateHandler;
 /// A response holds about as much, or one element that is larger.
 const PAGE_BYTES: usize = 2 << 20;
 /// Bytes of pages that wait to be fetched, of one bundle, are those of so many reads at most.
-const MOST_READS: usize = 4096;
+const MAX_READS: usize = 4096;
 
 /// Answers the state requests of one bundle.
 pub(crate) struct BundleState {
@@ -208,8 +209,8 @@ impl BundleState {
         }
         pages.reverse();
         let first = pages.pop().unwrap_or_default();
-        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        if reads.pages.len() >= MOST_READS {
+        let mut reads = self.reads.lock();
+        if reads.pages.len() >= MAX_READS {
             return Err("too many reads of large states or side inputs are open in one bundle".to_owned());
         }
         let number = reads.next;
@@ -224,7 +225,7 @@ impl BundleState {
         let (number, page) = token.split_first_chunk::<8>().ok_or_else(bad)?;
         let number = u64::from_be_bytes(*number);
         let page = u64::from_be_bytes(<[u8; 8]>::try_from(page).map_err(|_| bad())?);
-        let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = self.reads.lock();
         let pages = reads.pages.get(&number).ok_or_else(bad)?;
         // Pages lie in reverse; the first of all was sent.
         let index = usize::try_from(page)

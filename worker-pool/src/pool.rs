@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use purlin_net::{
-    Acceptor, BindError, HostNames, Limit, Limits, MOST_CONNECTIONS, Side, Silence, check_hosts, grpc_server,
+    Acceptor, BindError, HostNames, Limit, Limits, MAX_CONNECTIONS, Side, Silence, check_hosts, grpc_server,
     limit_messages, listen, without_token,
 };
 use purlin_processes::{OwnFolder, allowed_cpus};
@@ -29,9 +30,9 @@ use crate::worker::Worker;
 const REMEMBERED: usize = 100;
 
 /// Bytes of a request to start a worker, at most.
-const MOST_REQUEST_BYTES: usize = 4 << 20;
+const MAX_REQUEST_BYTES: usize = 4 << 20;
 /// Bytes of requests that are on their way, at most.
-const MOST_BYTES_HELD: usize = 64 << 20;
+const MAX_BYTES_HELD: usize = 64 << 20;
 
 /// Why a pool did not start.
 #[derive(Debug, thiserror::Error)]
@@ -96,17 +97,13 @@ pub(crate) struct Shared {
     next_cpu: Mutex<usize>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
     pub(crate) fn workers(&self) -> MutexGuard<'_, HashMap<String, Arc<Worker>>> {
-        lock(&self.workers)
+        self.workers.lock()
     }
 
     pub(crate) fn remember(&self, id: &str, end: String) {
-        let mut ended = lock(&self.ended);
+        let mut ended = self.ended.lock();
         if ended.len() == REMEMBERED {
             ended.pop_front();
         }
@@ -125,7 +122,7 @@ impl Shared {
         let Some(count) = self.settings.worker_cpus else {
             return Vec::new();
         };
-        take_turns(&allowed_cpus(), count, &mut lock(&self.next_cpu))
+        take_turns(&allowed_cpus(), count, &mut self.next_cpu.lock())
     }
 }
 
@@ -166,13 +163,13 @@ impl WorkerPool {
         let (stop, mut stopped) = watch::channel(false);
         let routes = Routes::from(web::router(shared.clone()))
             .add_service(BeamFnExternalWorkerPoolServer::new(Pool(shared.clone())));
-        let limits = Limits::new(MOST_BYTES_HELD);
+        let limits = Limits::new(MAX_BYTES_HELD);
         let router = limit_messages(
             routes.into_axum_router(),
             limits,
-            Arc::new(|_, _| Limit::of(MOST_REQUEST_BYTES)),
+            Arc::new(|_, _| Limit::of(MAX_REQUEST_BYTES)),
         );
-        let incoming = Acceptor::new(listener, Silence::AtFirst, MOST_CONNECTIONS).incoming();
+        let incoming = Acceptor::new(listener, Silence::AtFirst, MAX_CONNECTIONS).incoming();
         let serve = grpc_server(Side::Clients)
             // For /health and /metrics.
             .accept_http1(true)
@@ -251,7 +248,7 @@ impl BeamFnExternalWorkerPool for Pool {
             }
             None => {
                 let name = without_token(&id);
-                let ended = lock(&self.0.ended);
+                let ended = self.0.ended.lock();
                 let end = ended.iter().rev().find(|(ended, _)| *ended == id);
                 match end {
                     // As it should: its control stream was closed.

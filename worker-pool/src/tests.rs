@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prost::Message;
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_client::BeamFnExternalWorkerPoolClient;
@@ -254,10 +255,10 @@ impl ArtifactRetrievalService for Runner {
         &self,
         request: Request<jobs::GetArtifactRequest>,
     ) -> Result<Response<Self::GetArtifactStream>, Status> {
-        *self.gets.lock().unwrap() += 1;
+        *self.gets.lock() += 1;
         let payload = request.into_inner().artifact.unwrap().type_payload;
         let path = pipeline::ArtifactFilePayload::decode(payload).unwrap().path;
-        let data = self.files.lock().unwrap().get(&path).cloned();
+        let data = self.files.lock().get(&path).cloned();
         let data = data.ok_or_else(|| Status::not_found(format!("no file {path}")))?;
         let (chunks, rx) = mpsc::channel(data.len() + 1);
         for piece in data.chunks(3) {
@@ -406,13 +407,13 @@ async fn the_staged_program_is_fetched_once_and_its_end_is_told() {
         let late = stopped(&mut client, id).await;
         assert!(late.contains("exit status 7"), "{late}");
     }
-    assert_eq!(*runner.gets.lock().unwrap(), 2);
+    assert_eq!(*runner.gets.lock(), 2);
     // A file of the cache that has been changed is fetched again.
     let kept = dir.path().join("artifacts/cache").join(sha256(program));
     std::fs::remove_file(&kept).unwrap();
     std::fs::write(&kept, "changed").unwrap();
     assert_eq!(started(&mut client, provisioned("c", &url)).await, "");
-    assert_eq!(*runner.gets.lock().unwrap(), 3);
+    assert_eq!(*runner.gets.lock(), 3);
     let_it_end().await;
     logged(&mut entries, "exit status 7").await;
     // Workers' own folders end with them.

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use purlin_net::{reads_worker_id, without_token};
 use purlin_processes::{Limits, ProcessGroup};
 use purlin_proto::fn_execution as api;
@@ -111,7 +112,7 @@ impl Worker {
         });
         let group =
             group.map_err(|e| format!("cannot run {program:?}: {e}; see --harness_command and --python"))?;
-        *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+        *self.folder.lock() = Some(folder);
         let group = self.group.get_or_init(|| group);
         if *self.stop.borrow() {
             group.stop(Duration::ZERO).await;
@@ -236,11 +237,7 @@ async fn watch(worker: Arc<Worker>, shared: Arc<Shared>, id: String, control: St
         shared.remember(&id, end.to_string());
     }
     shared.forget(&id, &worker);
-    let folder = worker
-        .folder
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let folder = worker.folder.lock().take();
     drop(folder);
 }
 

@@ -22,7 +22,7 @@ use crate::chunk::{ChunkError, CollectionFormat};
 use crate::graph::TimeDomain;
 
 /// A bundle takes no more than so many timers of a key, unless more are of one timestamp.
-const MOST_TIMERS: u64 = 10_000;
+const MAX_TIMERS: u64 = 10_000;
 
 /// A bundle in the making.
 struct Making {
@@ -185,7 +185,7 @@ impl KeyedQueue {
             ahead_ms: self.ahead_ms,
             ending: self.ending(),
             several: !self.one_by_one,
-            most_timers: MOST_TIMERS.min(self.spec.max_bundle_elements),
+            most_timers: MAX_TIMERS.min(self.spec.max_bundle_elements),
             allowed_lateness_ms: self.spec.allowed_lateness_ms,
             on_window_expiration: self.spec.on_window_expiration,
         };

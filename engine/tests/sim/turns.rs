@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A worker gives back what it has not begun, and that goes first: so some may be seen to pass others, of 5,000 seeds one by
 /// five turns. Who starves is passed as often as the job has turns.
-const MOST_OVERTAKEN: u64 = 20;
+const MAX_OVERTAKEN: u64 = 20;
 
 #[derive(Default)]
 pub struct Turns {
@@ -35,7 +35,7 @@ impl Turns {
             let last = self.begun.insert(range, self.turn);
             for (other, (since, overtaken)) in &mut self.waits {
                 *overtaken += u64::from(last.is_some_and(|last| last >= *since));
-                if *overtaken > MOST_OVERTAKEN {
+                if *overtaken > MAX_OVERTAKEN {
                     return Some(format!("range {other} waits while others have turn after turn"));
                 }
             }

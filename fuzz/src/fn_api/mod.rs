@@ -6,11 +6,12 @@ mod hostile;
 mod messages;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use prost::Message as _;
 use purlin_proto::fn_execution as fnapi;
 use purlin_proto::pipeline::Pipeline;
@@ -131,7 +132,7 @@ struct Factory {
 
 impl WorkerFactory for Factory {
     fn start(&self, request: StartWorker) -> BoxFuture<'static, Result<Arc<dyn Worker>, WorkerError>> {
-        let script = std::mem::take(&mut *self.script.lock().unwrap_or_else(PoisonError::into_inner));
+        let script = std::mem::take(&mut *self.script.lock());
         let (world, rest, over) = (self.world, self.script.clone(), self.over.clone());
         let requests = self.requests.clone();
         async move {
@@ -149,7 +150,7 @@ impl WorkerFactory for Factory {
             tokio::spawn(async move {
                 let mut input = Input(&script);
                 hostile.perform(&mut input).await;
-                *rest.lock().unwrap_or_else(PoisonError::into_inner) = input.0.to_vec();
+                *rest.lock() = input.0.to_vec();
                 over.send_replace(input.is_empty());
             });
             Ok(Arc::new(worker) as Arc<dyn Worker>)

@@ -2,11 +2,12 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use purlin_artifacts::is_hash;
 use purlin_objects::object_store::buffered::BufWriter;
 use purlin_objects::object_store::path::Path;
@@ -121,7 +122,7 @@ impl Objects {
     pub(super) fn remove(&self, sha256: &str, needed: impl Fn() -> bool + Send + 'static) {
         let (store, turn, path) = (self.store.clone(), self.turn.clone(), self.path(sha256));
         let url = self.file(sha256);
-        let mut removals = self.removals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut removals = self.removals.lock();
         while removals.try_join_next().is_some() {}
         removals.spawn(async move {
             let _turn = turn.lock().await;
@@ -137,7 +138,7 @@ impl Objects {
 
     /// Awaits removals, and removes the rest of what is this value's own.
     pub(super) async fn close(&self) {
-        let mut removals = std::mem::take(&mut *self.removals.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut removals = std::mem::take(&mut *self.removals.lock());
         let all = async {
             while removals.join_next().await.is_some() {}
             if self.own {

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use parking_lot::Mutex;
 use purlin_artifacts::{DescribeError, Hasher, is_hash};
 
 use super::folder::{Folder, PartialFile};
@@ -90,10 +91,6 @@ enum Backing {
     Objects(Objects),
 }
 
-fn lock(users: &Users) -> MutexGuard<'_, HashMap<String, HashSet<String>>> {
-    users.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Store {
     /// Makes a store in a folder, in an object store where the path is a URL, or an empty one in the system's folder for
     /// temporary files, which is removed with this value. Without `clean`, files stay when their job has ended, so that the
@@ -131,7 +128,10 @@ impl Store {
         let folder = Folder::new(place).map_err(failed)?;
         let kept = folder.kept().map_err(failed)?;
         let store = store(Backing::Folder(folder));
-        lock(&store.users).extend(kept.into_iter().map(|sha256| (sha256, HashSet::new())));
+        store
+            .users
+            .lock()
+            .extend(kept.into_iter().map(|sha256| (sha256, HashSet::new())));
         Ok(store)
     }
 
@@ -165,7 +165,7 @@ impl Store {
     /// Notes that `job` needs the file, and tells where it is if the store has it, unchanged.
     pub(crate) async fn claim(&self, sha256: &str, job: &str) -> Option<String> {
         let noted = {
-            let mut users = lock(&self.users);
+            let mut users = self.users.lock();
             users.get_mut(sha256).map(|jobs| jobs.insert(job.to_owned()))
         };
         let has = match &self.place {
@@ -179,7 +179,8 @@ impl Store {
             // It is staged anew, in place of the file that someone has changed.
             return None;
         }
-        lock(&self.users)
+        self.users
+            .lock()
             .entry(sha256.to_owned())
             .or_default()
             .insert(job.to_owned());
@@ -189,7 +190,7 @@ impl Store {
     /// The hash of the file that the store has under `path`, if it is one of the store's.
     pub(crate) fn known(&self, path: &str) -> Option<String> {
         let name = path.rsplit('/').next()?;
-        (is_hash(name) && path == self.file(name) && lock(&self.users).contains_key(name))
+        (is_hash(name) && path == self.file(name) && self.users.lock().contains_key(name))
             .then(|| name.to_owned())
     }
 
@@ -208,9 +209,9 @@ impl Store {
         // In a folder this is seen when it is claimed.
         #[cfg(feature = "object-store")]
         if let Backing::Objects(objects) = &self.place {
-            lock(&self.users).remove(sha256);
+            self.users.lock().remove(sha256);
             let (users, hash) = (self.users.clone(), sha256.to_owned());
-            objects.remove(sha256, move || lock(&users).contains_key(&hash));
+            objects.remove(sha256, move || users.lock().contains_key(&hash));
         }
     }
 
@@ -233,7 +234,7 @@ impl Store {
 
     /// The job has ended: files that no other job needs go.
     pub(crate) fn release(&self, job: &str) {
-        let mut users = lock(&self.users);
+        let mut users = self.users.lock();
         users.retain(|sha256, jobs| {
             jobs.remove(job);
             let keep = !jobs.is_empty() || !self.clean;
@@ -243,7 +244,7 @@ impl Store {
                     #[cfg(feature = "object-store")]
                     Backing::Objects(objects) => {
                         let (users, hash) = (self.users.clone(), sha256.clone());
-                        objects.remove(sha256, move || lock(&users).contains_key(&hash));
+                        objects.remove(sha256, move || users.lock().contains_key(&hash));
                     }
                 }
             }
@@ -313,7 +314,7 @@ impl Incoming<'_> {
             });
         }
         let note = || {
-            let mut users = lock(&store.users);
+            let mut users = store.users.lock();
             users.entry(found.clone()).or_default().insert(job.to_owned());
             users
         };
@@ -335,7 +336,7 @@ impl Incoming<'_> {
             }
         };
         if let Err(error) = kept {
-            let mut users = lock(&store.users);
+            let mut users = store.users.lock();
             if let Some(jobs) = users.get_mut(&found) {
                 jobs.remove(job);
                 if jobs.is_empty() {

@@ -11,11 +11,12 @@ mod tests;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message as _;
 use purlin_proto::{job_management as api, pipeline};
 use purlin_runner::job::{JobSettings, JobState};
@@ -32,7 +33,7 @@ pub(crate) use record::JobRecord;
 use record::NewJob;
 pub(crate) use service::JobApi;
 pub(crate) use table::JobTable;
-use table::MOST_PREPARED_BYTES;
+use table::MAX_PREPARED_BYTES;
 pub(crate) use worker_log::JobLog;
 
 /// What clients are told whose jobs run when the service ends.
@@ -51,10 +52,6 @@ pub(crate) struct Jobs {
     ending: AtomicBool,
     /// One for each running job that ends with the service: what is to be done at its end.
     ends: Mutex<JoinSet<()>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Jobs {
@@ -191,7 +188,7 @@ impl Jobs {
             tokio::spawn(end);
             return;
         }
-        let mut ends = lock(&self.ends);
+        let mut ends = self.ends.lock();
         while ends.try_join_next().is_some() {}
         ends.spawn(end);
     }
@@ -210,7 +207,7 @@ impl Jobs {
         for job in jobs.filter(|job| !job.outlives_service()) {
             job.cancel_because(ENDED);
         }
-        let mut ends = std::mem::take(&mut *lock(&self.ends));
+        let mut ends = std::mem::take(&mut *self.ends.lock());
         while ends.join_next().await.is_some() {}
     }
 
@@ -236,7 +233,7 @@ fn read(
     drop(pipeline);
     let pipeline = pipeline::Pipeline::decode(encoded.clone()).unwrap_or_default();
     let bytes = encoded.len() + options.bytes();
-    if bytes > MOST_PREPARED_BYTES {
+    if bytes > MAX_PREPARED_BYTES {
         return Err(JobError::Full { bytes });
     }
     let name = match options.job_name() {

@@ -1,24 +1,25 @@
 //! One job: prepared, running or over.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message as _;
 use purlin_proto::job_management as api;
 use purlin_proto::pipeline::{self, Pipeline};
 use purlin_runner::job::JobSettings;
 use tokio::time::Instant;
 
-use super::{JobError, lock, state_to_proto};
+use super::{JobError, state_to_proto};
 use crate::aside::aside;
 use crate::backends::{Backend, Prepared, Recovered, RunningJob, Submission};
 use crate::pipeline_options::PipelineOptions;
 
 /// What a back end made of a pipeline of so many bytes, encoded, is kept from Prepare to Run: it is several times as large. That of
 /// larger ones is made again.
-pub(super) const MOST_READY_BYTES: usize = 128 << 10;
+pub(super) const MAX_READY_BYTES: usize = 128 << 10;
 
 /// One job.
 pub(crate) struct JobRecord {
@@ -84,7 +85,7 @@ impl JobRecord {
             }),
         };
         let made = record.ready(pipeline).await?;
-        lock(&record.inner).stage = Stage::Prepared {
+        record.inner.lock().stage = Stage::Prepared {
             ready: kept(made, &new.pipeline),
             heard: Instant::now(),
         };
@@ -115,7 +116,7 @@ impl JobRecord {
 
     /// The running, or ended, job; none before Run.
     pub(crate) fn job(&self) -> Option<Arc<dyn RunningJob>> {
-        match &lock(&self.inner).stage {
+        match &self.inner.lock().stage {
             Stage::Started { job } => Some(job.clone()),
             _ => None,
         }
@@ -123,7 +124,7 @@ impl JobRecord {
 
     /// Its state, and since when.
     pub(crate) fn state(&self) -> (api::job_state::Enum, SystemTime) {
-        match &lock(&self.inner).stage {
+        match &self.inner.lock().stage {
             Stage::Prepared { .. } => (api::job_state::Enum::Stopped, self.prepared_at),
             Stage::Cancelled { at } => (api::job_state::Enum::Cancelled, *at),
             Stage::Started { job } => {
@@ -134,7 +135,7 @@ impl JobRecord {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        match &lock(&self.inner).stage {
+        match &self.inner.lock().stage {
             Stage::Prepared { .. } => false,
             Stage::Cancelled { .. } => true,
             Stage::Started { job } => job.log().current().state.is_terminal(),
@@ -142,12 +143,12 @@ impl JobRecord {
     }
 
     pub(super) fn is_prepared(&self) -> bool {
-        matches!(lock(&self.inner).stage, Stage::Prepared { .. })
+        matches!(self.inner.lock().stage, Stage::Prepared { .. })
     }
 
     /// The pipeline, unless it is forgotten.
     pub(crate) async fn pipeline(&self) -> Result<Option<Pipeline>, JobError> {
-        let Some(encoded) = lock(&self.inner).pipeline.clone() else {
+        let Some(encoded) = self.inner.lock().pipeline.clone() else {
             return Ok(None);
         };
         // What was encoded here can be decoded.
@@ -155,7 +156,7 @@ impl JobRecord {
     }
 
     fn encoded_if_prepared(&self) -> Option<Bytes> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         matches!(inner.stage, Stage::Prepared { .. })
             .then(|| inner.pipeline.clone())
             .flatten()
@@ -163,7 +164,7 @@ impl JobRecord {
 
     /// Bytes, about, that are kept in memory for it beside what it runs on.
     pub(super) fn bytes(&self) -> usize {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let more = match &inner.stage {
             Stage::Started { job } => job.kept_bytes(),
             _ => 0,
@@ -172,12 +173,12 @@ impl JobRecord {
     }
 
     pub(super) fn forget_pipeline(&self) {
-        lock(&self.inner).pipeline = None;
+        self.inner.lock().pipeline = None;
     }
 
     /// Notes that its client still prepares it. False: it is not, or no longer, a prepared job.
     pub(super) fn heard_of(&self) -> bool {
-        match &mut lock(&self.inner).stage {
+        match &mut self.inner.lock().stage {
             Stage::Prepared { heard, .. } => {
                 *heard = Instant::now();
                 true
@@ -188,7 +189,7 @@ impl JobRecord {
 
     /// Whether it is prepared and its client was not heard of for so long; then it cannot be run any more.
     pub(super) fn expire(&self, timeout: Duration) -> bool {
-        let stage = &mut lock(&self.inner).stage;
+        let stage = &mut self.inner.lock().stage;
         let expired = matches!(stage, Stage::Prepared { heard, .. } if heard.elapsed() >= timeout);
         if expired {
             *stage = Stage::Cancelled {
@@ -213,7 +214,7 @@ impl JobRecord {
         let twice = || JobError::RunTwice { id: self.id.clone() };
         loop {
             let (encoded, ready) = {
-                let mut inner = lock(&self.inner);
+                let mut inner = self.inner.lock();
                 let Stage::Prepared { ready, .. } = &mut inner.stage else {
                     return Err(twice());
                 };
@@ -228,7 +229,7 @@ impl JobRecord {
                     self.ready(pipeline.map_err(|_| twice())?).await?
                 }
             };
-            let mut inner = lock(&self.inner);
+            let mut inner = self.inner.lock();
             if !matches!(inner.stage, Stage::Prepared { .. }) {
                 return Err(twice());
             }
@@ -255,7 +256,7 @@ impl JobRecord {
         let with_dependencies = aside(move || with_dependencies(encoded, dependencies)).await?;
         let (pipeline, encoded) = with_dependencies.ok_or_else(twice)?;
         let made = self.ready(pipeline).await?;
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let Stage::Prepared { ready, heard } = &mut inner.stage else {
             return Err(twice());
         };
@@ -267,7 +268,7 @@ impl JobRecord {
 
     /// Cancels it. True: it had not been run.
     pub(super) fn cancel(&self) -> bool {
-        let stage = &mut lock(&self.inner).stage;
+        let stage = &mut self.inner.lock().stage;
         match stage {
             Stage::Started { job } => {
                 job.cancel();
@@ -301,5 +302,5 @@ fn with_dependencies(
 
 /// What a back end made of a pipeline, if that is not too large to keep it.
 fn kept(ready: Box<dyn Prepared>, pipeline: &Bytes) -> Option<Box<dyn Prepared>> {
-    (pipeline.len() <= MOST_READY_BYTES).then_some(ready)
+    (pipeline.len() <= MAX_READY_BYTES).then_some(ready)
 }

@@ -1,19 +1,20 @@
 //! The jobs that a service knows, within bounds.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{JobError, JobRecord, lock};
+use super::{JobError, JobRecord};
+use parking_lot::Mutex;
 
 /// How many ended jobs are remembered,
-const MOST_ENDED: usize = 200;
+const MAX_ENDED: usize = 200;
 /// and of how many bytes, all together: their pipelines, options, messages, metrics and samples.
-const MOST_ENDED_BYTES: usize = 32 << 20;
+const MAX_ENDED_BYTES: usize = 32 << 20;
 /// How many jobs may be prepared and not run yet,
-const MOST_PREPARED: usize = 1000;
+const MAX_PREPARED: usize = 1000;
 /// and of how many bytes, all together: their pipelines and options.
-pub(super) const MOST_PREPARED_BYTES: usize = 256 << 20;
+pub(super) const MAX_PREPARED_BYTES: usize = 256 << 20;
 /// A prepared job of which nothing was heard for so long makes room for others when there is none.
 const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
 
@@ -25,17 +26,17 @@ pub(crate) struct JobTable {
 
 impl JobTable {
     pub(super) fn all(&self) -> Vec<Arc<JobRecord>> {
-        lock(&self.jobs).values().cloned().collect()
+        self.jobs.lock().values().cloned().collect()
     }
 
     pub(super) fn get(&self, id: &str) -> Result<Arc<JobRecord>, JobError> {
-        let found = lock(&self.jobs).values().find(|job| job.id == id).cloned();
+        let found = self.jobs.lock().values().find(|job| job.id == id).cloned();
         found.ok_or_else(|| JobError::Unknown { id: id.to_owned() })
     }
 
     /// Adds a job that is prepared, or already runs.
     pub(super) fn insert(&self, number: u64, job: Arc<JobRecord>) {
-        lock(&self.jobs).insert(number, job);
+        self.jobs.lock().insert(number, job);
     }
 
     /// Adds a prepared job, if there is room. `expired` is told of the jobs that are taken away to make some.
@@ -45,7 +46,7 @@ impl JobTable {
         job: Arc<JobRecord>,
         expired: impl Fn(&JobRecord),
     ) -> Result<(), JobError> {
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs.lock();
         forget_ended(&mut jobs);
         make_room(&mut jobs, job.bytes(), expired)?;
         jobs.insert(number, job);
@@ -54,12 +55,12 @@ impl JobTable {
 
     /// Forgets the oldest of the ended jobs, where they are too many or too large.
     pub(super) fn forget_ended(&self) {
-        forget_ended(&mut lock(&self.jobs));
+        forget_ended(&mut self.jobs.lock());
     }
 
     /// Takes away the jobs that were prepared and of which nothing was heard for so long.
     pub(super) fn expire(&self, timeout: Duration) -> Vec<Arc<JobRecord>> {
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs.lock();
         let over = jobs.iter().filter(|(_, job)| job.expire(timeout));
         let over: Vec<u64> = over.map(|(n, _)| *n).collect();
         over.iter().filter_map(|n| jobs.remove(n)).collect()
@@ -71,12 +72,12 @@ fn forget_ended(jobs: &mut BTreeMap<u64, Arc<JobRecord>>) {
     let (mut count, mut bytes) = (0, 0);
     let mut over = Vec::new();
     for (n, job) in jobs.iter().rev().filter(|(_, job)| job.is_over()) {
-        if count == 0 && job.bytes() > MOST_ENDED_BYTES {
+        if count == 0 && job.bytes() > MAX_ENDED_BYTES {
             job.forget_pipeline();
         }
         count += 1;
         bytes += job.bytes();
-        if count > 1 && (count > MOST_ENDED || bytes > MOST_ENDED_BYTES) {
+        if count > 1 && (count > MAX_ENDED || bytes > MAX_ENDED_BYTES) {
             over.push(*n);
         }
     }
@@ -96,7 +97,7 @@ fn make_room(
     let mut count = prepared.len();
     let mut all = bytes + prepared.iter().map(|(_, bytes)| bytes).sum::<usize>();
     for (n, own) in prepared {
-        if count < MOST_PREPARED && all <= MOST_PREPARED_BYTES {
+        if count < MAX_PREPARED && all <= MAX_PREPARED_BYTES {
             break;
         }
         if jobs.get(&n).is_some_and(|job| job.expire(MAKES_ROOM_AFTER)) {
@@ -106,7 +107,7 @@ fn make_room(
             (count, all) = (count - 1, all - own);
         }
     }
-    if count < MOST_PREPARED && all <= MOST_PREPARED_BYTES {
+    if count < MAX_PREPARED && all <= MAX_PREPARED_BYTES {
         Ok(())
     } else {
         Err(JobError::Full { bytes })

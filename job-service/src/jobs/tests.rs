@@ -75,7 +75,7 @@ impl Backend for Cluster {
     }
 
     async fn recover(&self) -> Vec<Recovered> {
-        std::mem::take(&mut lock(&self.left))
+        std::mem::take(&mut self.left.lock())
     }
 }
 
@@ -139,7 +139,7 @@ fn request(cluster: Option<&str>) -> api::PrepareJobRequest {
 async fn a_prepared_job_keeps_nothing_of_the_request() {
     let message = Bytes::from(request(None).encode_to_vec());
     let request = api::PrepareJobRequest::decode(message.clone()).unwrap();
-    assert!(WORDCOUNT.len() < record::MOST_READY_BYTES && !message.is_unique());
+    assert!(WORDCOUNT.len() < record::MAX_READY_BYTES && !message.is_unique());
     let jobs = jobs(Vec::new()).await;
     let _job = jobs.prepare(request, false).await.unwrap();
     assert!(message.is_unique());
@@ -190,7 +190,7 @@ async fn a_job_that_outlives_the_service_is_found_again() {
     assert_eq!(job.state().0, api::job_state::Enum::Running);
     assert!(matches!(before.run(&job.id).await, Err(JobError::Ending)));
 
-    lock(&cluster.left).push(Recovered {
+    cluster.left.lock().push(Recovered {
         id: job.id.clone(),
         name: job.name.clone(),
         options: job.options.clone(),

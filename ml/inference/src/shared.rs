@@ -2,10 +2,11 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::{LoadError, ModelHandler};
+use parking_lot::Mutex;
 
 type Loaded = Mutex<Option<Weak<dyn Any + Send + Sync>>>;
 /// By the handler's type and the model's key.
@@ -20,10 +21,10 @@ static MODELS: LazyLock<Mutex<Models>> = LazyLock::new(Mutex::default);
 pub fn shared_model<H: ModelHandler>(handler: &H) -> Result<(Arc<H::Model>, Option<Duration>), LoadError> {
     let key = (TypeId::of::<H>(), handler.model_key());
     let place = {
-        let mut models = MODELS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut models = MODELS.lock();
         models.entry(key).or_default().clone()
     };
-    let mut loaded = place.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut loaded = place.lock();
     let in_use = loaded
         .as_ref()
         .and_then(Weak::upgrade)

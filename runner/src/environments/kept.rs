@@ -4,11 +4,12 @@
 //! Only a job that has all of these the same may have it. Bundle and descriptor ids, and cache tokens, are unique within a
 //! job: [`Worker::adopt`] keeps those of one apart from those of the next.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use prost_types::Struct;
 use purlin_proto::{fn_execution as fnapi, pipeline};
 use tokio::sync::watch;
@@ -76,10 +77,6 @@ impl MadeFor {
     }
 }
 
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl KeptWorkers {
     /// Workers are started by `factory`, and stopped when no job has had them for `timeout`.
     pub fn new(factory: Arc<dyn WorkerFactory>, timeout: Duration) -> Self {
@@ -97,7 +94,7 @@ impl KeptWorkers {
     /// Stops the workers that no job has, and waits for their end. From now on none is kept.
     pub async fn shutdown(&self) {
         self.shared.closed.send_replace(true);
-        let mut tasks = std::mem::take(&mut lock(&self.shared.table).tasks);
+        let mut tasks = std::mem::take(&mut self.shared.table.lock().tasks);
         while tasks.join_next().await.is_some() {}
     }
 
@@ -141,7 +138,7 @@ impl WorkerFactory for KeptWorkers {
 
 impl IdleState {
     fn take(&self, made_for: &MadeFor) -> Option<Arc<dyn Worker>> {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let fits = |idle: &Idle| idle.made_for == *made_for && idle.worker.is_reusable();
         // The one that was used last: the others may end.
         let at = table.idle.iter().rposition(fits)?;
@@ -151,7 +148,7 @@ impl IdleState {
     }
 
     fn remove(&self, number: u64) -> Option<Arc<dyn Worker>> {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let at = table.idle.iter().position(|idle| idle.number == number)?;
         Some(table.idle.remove(at).worker)
     }
@@ -159,7 +156,7 @@ impl IdleState {
     /// Keeps a worker, unless the service ends.
     fn keep(self: &Arc<Self>, worker: &Arc<dyn Worker>, made_for: &MadeFor) -> bool {
         let mut closed = self.closed.subscribe();
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         if *closed.borrow_and_update() {
             return false;
         }
@@ -192,7 +189,7 @@ impl IdleState {
 
     /// Stops all idle workers; tells how many.
     async fn stop_idle(&self) -> usize {
-        let idle = std::mem::take(&mut lock(&self.table).idle);
+        let idle = std::mem::take(&mut self.table.lock().idle);
         let stopping = idle.iter().map(|idle| {
             idle.watcher.abort();
             idle.worker.stop()
@@ -311,7 +308,7 @@ mod tests {
                 stopped: self.stopped.clone(),
                 jobs: Mutex::new(vec![request.job_id]),
             });
-            *self.last.lock().unwrap() = Some(worker.clone());
+            *self.last.lock() = Some(worker.clone());
             async move { Ok(worker as Arc<dyn Worker>) }.boxed()
         }
     }
@@ -367,7 +364,7 @@ mod tests {
             self.reusable.load(Ordering::SeqCst)
         }
         fn adopt(&self, _: &str, job_id: &str) {
-            self.jobs.lock().unwrap().push(job_id.to_owned());
+            self.jobs.lock().push(job_id.to_owned());
         }
     }
 
@@ -449,8 +446,8 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(fakes.counts(), (1, 0));
-        let worker = fakes.last.lock().unwrap().clone().unwrap();
-        assert_eq!(*worker.jobs.lock().unwrap(), ["a", "b"]);
+        let worker = fakes.last.lock().clone().unwrap();
+        assert_eq!(*worker.jobs.lock(), ["a", "b"]);
         // One that is in use is nobody else's.
         let third = kept.start(request("c", "x", &[("output", "o")])).await.unwrap();
         assert_eq!(fakes.counts(), (2, 0));
@@ -490,7 +487,6 @@ mod tests {
         fakes
             .last
             .lock()
-            .unwrap()
             .as_ref()
             .unwrap()
             .reusable
@@ -500,14 +496,7 @@ mod tests {
         // It ends while it is kept.
         let dies = kept.start(request("b", "x", &[])).await.unwrap();
         dies.end().await;
-        fakes
-            .last
-            .lock()
-            .unwrap()
-            .as_ref()
-            .unwrap()
-            .lost
-            .send_replace(true);
+        fakes.last.lock().as_ref().unwrap().lost.send_replace(true);
         settle().await;
         assert_eq!(fakes.counts(), (2, 2));
         // Stopped by its job, for whatever reason.

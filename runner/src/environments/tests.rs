@@ -2,9 +2,10 @@
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prost::Message;
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_server::{
     BeamFnExternalWorkerPool, BeamFnExternalWorkerPoolServer,
@@ -28,7 +29,7 @@ struct Told(Mutex<Vec<String>>);
 
 impl WorkerLog for Told {
     fn log(&self, _: &WorkerIdentity, entry: &fnapi::LogEntry) {
-        self.0.lock().unwrap().push(entry.message.clone());
+        self.0.lock().push(entry.message.clone());
     }
 }
 
@@ -193,7 +194,7 @@ async fn a_worker_that_never_connects_is_reported_with_what_it_said() {
         "{error}"
     );
     // Long before, the user was told what is waited for.
-    let told = told.0.lock().unwrap().clone();
+    let told = told.0.lock().clone();
     assert_eq!(told.len(), 1, "{told:?}");
     for part in [
         "waiting for worker w (",

@@ -1,11 +1,12 @@
 //! One worker as the server sees it: its streams, the instructions it has, the bundles it runs.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use purlin_net::without_token;
 use purlin_proto::fn_execution::{self as fnapi, instruction_request, instruction_response};
 use purlin_proto::pipeline;
@@ -16,14 +17,14 @@ use super::collector::{Collector, ProtocolError};
 use super::state::{Answers, StateQueue};
 use super::status::StatusDesk;
 use super::window::{self, DataSender, Outbound};
-use super::{WorkerIdentity, lock, send};
+use super::{WorkerIdentity, send};
 use crate::translate::with_endpoints;
 use crate::worker::{BundleOutcome, BundleWork, WorkerError};
 
 /// Up to this much input travels within the request, where the SDK takes that.
 const EMBED_BYTES: usize = 256 << 10;
 /// The largest input that goes in one message, 1.9 GiB. It is one element: more of them are cut.
-const MOST_BYTES: usize = 2_040_109_465;
+const MAX_BYTES: usize = 2_040_109_465;
 /// A worker that has answered a bundle and sends nothing more must close its streams within this time.
 const STALL: Duration = Duration::from_secs(60);
 /// How long whoever watches a worker's process may take to tell its end, once its streams have ended.
@@ -53,7 +54,7 @@ impl Presence {
 }
 
 /// Streams for state, logs and status that a worker may have open at a time; SDKs have a few.
-const MOST_STREAMS: usize = 64;
+const MAX_STREAMS: usize = 64;
 
 /// One worker of this process.
 pub(crate) struct Link {
@@ -108,7 +109,7 @@ struct Running {
 
 impl Running {
     fn end(&self, result: Result<BundleOutcome, WorkerError>) {
-        if let Some(done) = lock(&self.done).take() {
+        if let Some(done) = self.done.lock().take() {
             // The bundle was abandoned if nobody listens.
             let _ = done.send(result);
         }
@@ -118,7 +119,7 @@ impl Running {
     fn advance(&self, step: impl FnOnce(&mut Collector) -> Result<(), ProtocolError>) {
         self.received.fetch_add(1, Ordering::Relaxed);
         let result = {
-            let mut collector = lock(&self.collector);
+            let mut collector = self.collector.lock();
             step(&mut collector).map(|()| collector.take_if_whole())
         };
         match result {
@@ -142,7 +143,7 @@ impl Drop for Registration<'_> {
         if !self.done {
             self.link.spoilt.store(true, Ordering::Release);
         }
-        lock(&self.link.table).bundles.remove(&self.instruction);
+        self.link.table.lock().bundles.remove(&self.instruction);
     }
 }
 
@@ -154,7 +155,7 @@ struct Pending<'a> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        lock(&self.link.table).pending.remove(&self.instruction);
+        self.link.table.lock().pending.remove(&self.instruction);
     }
 }
 
@@ -178,7 +179,7 @@ impl Link {
             presence: watch::Sender::new(Presence::Awaited),
             data: watch::Sender::new(None),
             status: StatusDesk::default(),
-            streams: Arc::new(Semaphore::new(MOST_STREAMS)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             said: Mutex::default(),
             heard: watch::Sender::new(false),
             silence_told: AtomicBool::new(false),
@@ -199,7 +200,7 @@ impl Link {
         &self,
     ) -> Result<mpsc::UnboundedReceiver<Result<fnapi::InstructionRequest, Status>>, Status> {
         let (tx, rx) = mpsc::unbounded_channel();
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let first = self.presence.send_if_modified(|presence| {
             let awaited = *presence == Presence::Awaited;
             if awaited {
@@ -246,7 +247,7 @@ impl Link {
         self.streams.clone().try_acquire_owned().map_err(|_| {
             let id = self.name();
             Status::resource_exhausted(format!(
-                "worker {id:?} has {MOST_STREAMS} streams for state, logs and status already"
+                "worker {id:?} has {MAX_STREAMS} streams for state, logs and status already"
             ))
         })
     }
@@ -338,7 +339,7 @@ impl Link {
 
     fn clear(&self) {
         let (pending, bundles) = {
-            let mut table = lock(&self.table);
+            let mut table = self.table.lock();
             table.control = None;
             (
                 std::mem::take(&mut table.pending),
@@ -396,7 +397,7 @@ impl Link {
 
     /// Keeps what the worker says, in its log or on its standard output.
     pub(crate) fn note(&self, text: &str) {
-        let mut said = lock(&self.said);
+        let mut said = self.said.lock();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             if said.len() == LINES {
                 said.pop_front();
@@ -407,7 +408,7 @@ impl Link {
 
     /// The last of what the worker said.
     pub(crate) fn said(&self) -> Vec<String> {
-        lock(&self.said).iter().cloned().collect()
+        self.said.lock().iter().cloned().collect()
     }
 
     /// The last of what the worker said, in words.
@@ -458,7 +459,7 @@ impl Link {
         self.hear();
         let id = response.instruction_id.as_str();
         let (bundle, waiting) = {
-            let mut table = lock(&self.table);
+            let mut table = self.table.lock();
             let bundle = table.bundles.get(id).cloned();
             let waiting = if bundle.is_none() {
                 table.pending.remove(id)
@@ -517,7 +518,7 @@ impl Link {
 
     /// A running bundle. What a worker still sends for one that has ended (failed, abandoned) is of no use.
     fn bundle(&self, instruction: &str) -> Option<Arc<Running>> {
-        let bundle = lock(&self.table).bundles.get(instruction).cloned();
+        let bundle = self.table.lock().bundles.get(instruction).cloned();
         if bundle.is_none() {
             tracing::debug!(worker = %self.name(), "message for unknown instruction {instruction:?}");
         }
@@ -526,33 +527,33 @@ impl Link {
 
     /// The descriptor as the worker needs it.
     pub(crate) fn descriptor(&self, id: &str) -> Option<Arc<fnapi::ProcessBundleDescriptor>> {
-        lock(&self.table).descriptors.get(id).map(|r| r.served.clone())
+        self.table.lock().descriptors.get(id).map(|r| r.served.clone())
     }
 
     // One job after another.
 
     /// Whose the worker is now.
     pub(crate) fn identity(&self) -> WorkerIdentity {
-        lock(&self.identity).clone()
+        self.identity.lock().clone()
     }
 
     /// Whether another job can have the worker: it has done all bundles that it was given, and none has failed.
     pub(crate) fn is_reusable(&self) -> bool {
         *self.presence.borrow() == Presence::Connected
             && !self.spoilt.load(Ordering::Acquire)
-            && lock(&self.table).bundles.is_empty()
+            && self.table.lock().bundles.is_empty()
     }
 
     /// The worker is another job's from now on.
     pub(crate) fn adopt(&self, environment_id: &str, job_id: &str) {
         {
-            let mut identity = lock(&self.identity);
+            let mut identity = self.identity.lock();
             environment_id.clone_into(&mut identity.environment_id);
             job_id.clone_into(&mut identity.job_id);
         }
         self.jobs_before.fetch_add(1, Ordering::Relaxed);
-        lock(&self.table).descriptors.clear();
-        lock(&self.said).clear();
+        self.table.lock().descriptors.clear();
+        self.said.lock().clear();
     }
 
     /// Bundles, descriptors and cache tokens are unique within a job, and a worker remembers those of the jobs before.
@@ -575,7 +576,7 @@ impl Link {
     /// Returns the id that the worker is to ask for.
     fn register(&self, given: &Arc<fnapi::ProcessBundleDescriptor>) -> String {
         let id = self.own(&given.id);
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         if table
             .descriptors
             .get(&id)
@@ -600,7 +601,7 @@ impl Link {
     }
 
     fn send_control(&self, request: fnapi::InstructionRequest) -> Result<(), WorkerError> {
-        let control = lock(&self.table).control.clone();
+        let control = self.table.lock().control.clone();
         let sent = control.is_some_and(|control| control.send(Ok(request)).is_ok());
         if sent { Ok(()) } else { Err(self.lost_error()) }
     }
@@ -621,7 +622,7 @@ impl Link {
             given.token = self.own_token(std::mem::take(&mut given.token));
         }
         {
-            let mut table = lock(&self.table);
+            let mut table = self.table.lock();
             if table.control.is_none() {
                 return Err(self.lost_error());
             }
@@ -681,7 +682,7 @@ impl Link {
         };
         for message in messages {
             let bytes = send::size(&message);
-            if bytes > MOST_BYTES {
+            if bytes > MAX_BYTES {
                 return Err(WorkerError::Failed(format!(
                     "an element of {bytes} bytes is too large for gRPC, which passes up to 1.9 GiB; make elements \
                      smaller, for example by writing large values to files and passing their names"
@@ -706,7 +707,7 @@ impl Link {
                 result = &mut outcome => return result,
                 () = tokio::time::sleep(STALL) => {
                     let now = running.received.load(Ordering::Relaxed);
-                    let collector = lock(&running.collector);
+                    let collector = running.collector.lock();
                     if collector.responded() && now == before {
                         let open = collector.still_open().join(", ");
                         let seconds = STALL.as_secs();
@@ -722,7 +723,7 @@ impl Link {
 
     /// Whether this bundle is running on the worker.
     pub(crate) fn is_running(&self, instruction: &str) -> bool {
-        lock(&self.table).bundles.contains_key(instruction)
+        self.table.lock().bundles.contains_key(instruction)
     }
 
     /// Asks something and awaits the answer. An error of the SDK's is `Failed`.
@@ -734,7 +735,7 @@ impl Link {
         let instruction = format!("ask-{n}");
         let (tx, rx) = oneshot::channel();
         {
-            let mut table = lock(&self.table);
+            let mut table = self.table.lock();
             if table.control.is_none() {
                 return Err(self.lost_error());
             }

@@ -23,7 +23,7 @@ mod window;
 mod worker;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use server::{FnApiServer, FnApiSettings};
@@ -31,6 +31,7 @@ pub use server::{FnApiServer, FnApiSettings};
 pub use worker::GrpcWorker;
 
 pub(crate) use link::Link;
+use parking_lot::Mutex;
 use purlin_proto::fn_execution as fnapi;
 
 /// Whose a worker is.
@@ -107,9 +108,4 @@ impl Hub {
         };
         self.log.log(worker, &entry);
     }
-}
-
-/// Locks even if another thread panicked with the lock: what is held here is whole between statements.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,10 @@
 //! Binds and serves.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use purlin_net::{
     Acceptor, BindError, Limit, Limits, MAX_MESSAGE_BYTES, Side, Silence, grpc_server, limit_messages,
     listen, without_token,
@@ -21,7 +22,7 @@ use tonic::codegen::http::HeaderMap;
 use tonic::service::Routes;
 
 use super::services::Services;
-use super::{GrpcWorker, Hub, Link, TracingLog, WorkerIdentity, WorkerLog, lock};
+use super::{GrpcWorker, Hub, Link, TracingLog, WorkerIdentity, WorkerLog};
 use crate::worker::{StartWorker, WorkerError};
 
 /// Bytes of a message of an expected worker's logs or of its status, at most.
@@ -33,7 +34,7 @@ const FN_API: &str = "/org.apache.beam.model.fn_execution.";
 /// What the paths of those end with whose messages hold elements, of whatever size.
 const BULK: [&str; 3] = ["/Control", "/Data", "/State"];
 /// Connections at a time: of workers and their threads.
-const MOST_CONNECTIONS: usize = 16_384;
+const MAX_CONNECTIONS: usize = 16_384;
 
 /// How the server is reached.
 pub struct FnApiSettings {
@@ -133,7 +134,7 @@ impl FnApiServer {
             }
             let worker = headers.get("worker_id").and_then(|id| id.to_str().ok());
             match worker {
-                Some(id) if lock(&known.links).contains_key(id) => {
+                Some(id) if known.links.lock().contains_key(id) => {
                     match BULK.iter().any(|end| path.ends_with(end)) {
                         true => Limit::trusted(),
                         false => Limit {
@@ -146,7 +147,7 @@ impl FnApiServer {
             }
         };
         let router = limit_messages(routes.into_axum_router(), settings.limits, Arc::new(rule));
-        let incoming = Acceptor::new(listener, Silence::AtFirst, MOST_CONNECTIONS).incoming();
+        let incoming = Acceptor::new(listener, Silence::AtFirst, MAX_CONNECTIONS).incoming();
         let serve = grpc_server(Side::Workers)
             .add_routes(Routes::from(router))
             .serve_with_incoming_shutdown(incoming, async move {
@@ -244,7 +245,7 @@ impl FnApiServer {
             url.to_owned(),
             embeds,
         ));
-        let mut links = lock(&self.hub.links);
+        let mut links = self.hub.links.lock();
         if links.contains_key(&request.worker_id) {
             return Err(WorkerError::Start {
                 environment: request.environment_id.clone(),
@@ -260,12 +261,12 @@ impl FnApiServer {
 
     /// Ends every worker's streams and the server.
     pub async fn shutdown(&self) {
-        let links: Vec<Arc<Link>> = lock(&self.hub.links).drain().map(|(_, link)| link).collect();
+        let links: Vec<Arc<Link>> = self.hub.links.lock().drain().map(|(_, link)| link).collect();
         for link in links {
             link.stop();
         }
         self.stop.send_replace(true);
-        let task = lock(&self.task).take();
+        let task = self.task.lock().take();
         if let Some(mut task) = task {
             // Logging streams end with their workers, which may take their time.
             if tokio::time::timeout(Duration::from_millis(500), &mut task)
@@ -280,7 +281,7 @@ impl FnApiServer {
 
 impl Drop for FnApiServer {
     fn drop(&mut self) {
-        if let Some(task) = lock(&self.task).take() {
+        if let Some(task) = self.task.lock().take() {
             task.abort();
         }
     }

@@ -12,9 +12,9 @@ use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::Hub;
 use super::link::{Link, Presence};
 use super::window::Outbound;
-use super::{Hub, lock};
 
 /// The implementation behind every service of the server.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ impl Services {
         let id = id
             .to_str()
             .map_err(|_| Status::invalid_argument("the worker_id metadata is no text"))?;
-        let link = lock(&self.hub.links).get(id).cloned();
+        let link = self.hub.links.lock().get(id).cloned();
         link.ok_or_else(|| {
             Status::not_found(format!(
                 "no worker {id:?} is expected here; it may have been stopped"

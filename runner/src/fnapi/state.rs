@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prost::Message as _;
 use purlin_proto::fn_execution as fnapi;
 use tokio::runtime::Handle;
@@ -14,7 +15,6 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::link::Presence;
-use super::lock;
 use crate::worker::StateHandler;
 
 /// Bytes of a bundle's requests that wait at a time; a larger one waits alone.
@@ -94,7 +94,7 @@ impl StateQueue {
         };
         // The semaphore is never closed.
         let Ok(permit) = permit else { return };
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         waiting.requests.push_back((request, answers, permit));
         if !waiting.running {
             waiting.running = true;
@@ -106,7 +106,7 @@ impl StateQueue {
     fn drain(&self) {
         loop {
             let (request, answers, _permit) = {
-                let mut waiting = lock(&self.waiting);
+                let mut waiting = self.waiting.lock();
                 match waiting.requests.pop_front() {
                     Some(next) => next,
                     None => {
@@ -133,7 +133,7 @@ impl StateQueue {
             let notified = self.idle.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            if !lock(&self.waiting).running {
+            if !self.waiting.lock().running {
                 return;
             }
             notified.await;
@@ -150,7 +150,7 @@ mod tests {
     impl StateHandler for Echo {
         fn handle(&self, request: fnapi::StateRequest) -> fnapi::StateResponse {
             assert_ne!(request.id, "bad", "a handler's panic is the test's point");
-            lock(&self.0).push(request.id);
+            self.0.lock().push(request.id);
             fnapi::StateResponse::default()
         }
     }
@@ -182,7 +182,7 @@ mod tests {
             answered.push(answer.id);
         }
         assert_eq!(answered, ids);
-        assert_eq!(lock(&echo.0).len(), 99);
+        assert_eq!(echo.0.lock().len(), 99);
     }
 
     fn request(id: &str, bytes: usize) -> fnapi::StateRequest {
@@ -209,14 +209,14 @@ mod tests {
             }
         });
         // Some 64 are answered, which nobody reads; then as many wait as there is room for.
-        while queue.window.available_permits() > 1 << 20 || lock(&queue.waiting).requests.len() < 6 {
+        while queue.window.available_permits() > 1 << 20 || queue.waiting.lock().requests.len() < 6 {
             tokio::task::yield_now().await;
         }
-        assert!(lock(&queue.waiting).requests.len() <= WINDOW_BYTES >> 20);
+        assert!(queue.waiting.lock().requests.len() <= WINDOW_BYTES >> 20);
         assert!(!asking.is_finished());
         presence.send_replace(Presence::Stopped);
         asking.await.unwrap();
         queue.settled().await;
-        assert!(lock(&queue.waiting).requests.is_empty());
+        assert!(queue.waiting.lock().requests.is_empty());
     }
 }

@@ -1,14 +1,12 @@
 //! Asks workers how they are: the service `BeamFnWorkerStatus`.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use purlin_proto::fn_execution as fnapi;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
-
-use super::lock;
 
 /// How long a worker may take to answer; it stops all its threads to look at them.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,17 +29,17 @@ impl StatusDesk {
     /// A status stream has come. It takes the place of an older one.
     pub(crate) fn attach(&self) -> Questions {
         let (sender, questions) = mpsc::unbounded_channel();
-        lock(&self.0).questions = Some(sender);
+        self.0.lock().questions = Some(sender);
         questions
     }
 
     /// The worker is gone.
     pub(crate) fn close(&self) {
-        *lock(&self.0) = Desk::default();
+        *self.0.lock() = Desk::default();
     }
 
     pub(crate) fn answered(&self, answer: fnapi::WorkerStatusResponse) {
-        if let Some(waiting) = lock(&self.0).waiting.remove(&answer.id) {
+        if let Some(waiting) = self.0.lock().waiting.remove(&answer.id) {
             // Whoever asked may have lost patience.
             let _ = waiting.send(answer);
         }
@@ -53,7 +51,7 @@ impl StatusDesk {
     /// Why there is none.
     pub(crate) async fn ask(&self) -> Result<String, String> {
         let (id, answer) = {
-            let mut desk = lock(&self.0);
+            let mut desk = self.0.lock();
             let id = desk.next.to_string();
             let request = fnapi::WorkerStatusRequest { id: id.clone() };
             let sent = desk
@@ -73,7 +71,7 @@ impl StatusDesk {
             (id, answer)
         };
         let answer = tokio::time::timeout(PATIENCE, answer).await;
-        lock(&self.0).waiting.remove(&id);
+        self.0.lock().waiting.remove(&id);
         match answer {
             Err(_) => Err(format!("it did not answer within {} s", PATIENCE.as_secs())),
             Ok(Err(_)) => Err("it has gone".to_owned()),

@@ -541,7 +541,7 @@ async fn a_workers_streams_and_words_are_bounded() {
         if let Ok(answer) = log.logging(tagged("w", tokio_stream::once(list()))).await {
             let _ = answer.into_inner().message().await;
         }
-        text = told.0.lock().unwrap().join("\n");
+        text = told.0.lock().join("\n");
     }
 }
 
@@ -694,11 +694,11 @@ async fn a_large_element_goes_both_ways() {
 
 /// What the users of jobs are told.
 #[derive(Default)]
-struct Told(std::sync::Mutex<Vec<String>>);
+struct Told(parking_lot::Mutex<Vec<String>>);
 
 impl super::WorkerLog for Told {
     fn log(&self, _: &super::WorkerIdentity, entry: &fnapi::LogEntry) {
-        self.0.lock().unwrap().push(entry.message.clone());
+        self.0.lock().push(entry.message.clone());
     }
 }
 
@@ -733,7 +733,7 @@ async fn a_worker_that_never_answers_is_told_of_and_given_up() {
         reason.contains("worker w") && reason.contains("for 100 s"),
         "{reason}"
     );
-    let told = told.0.lock().unwrap().clone();
+    let told = told.0.lock().clone();
     assert_eq!(told.len(), 1, "{told:?}");
     for part in [
         "worker w",
@@ -768,7 +768,7 @@ async fn a_worker_that_answers_anything_may_take_its_time() {
     tokio::time::sleep(Duration::from_secs(1000)).await;
     tokio::time::resume();
     assert!(!bundle.is_finished());
-    assert_eq!(told.0.lock().unwrap().len(), 0);
+    assert_eq!(told.0.lock().len(), 0);
     sdk.done("b1");
     let data = sdk.data().await;
     data.out.send(closes("b1")).unwrap();

@@ -1,18 +1,19 @@
 //! A worker behind the Fn API.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use purlin_proto::fn_execution::{
     self as fnapi, instruction_request::Request, instruction_response::Response,
 };
 use purlin_proto::pipeline;
 use purlin_proto::urns::runner_transforms;
 
+use super::Hub;
 use super::link::Link;
-use super::{Hub, lock};
 use crate::worker::{BundleOutcome, BundleWork, Worker, WorkerError};
 
 /// A worker that answers nothing at all to its first instruction is told of after this time.
@@ -117,7 +118,7 @@ impl GrpcWorker {
 
     /// What [`Worker::stop`] awaits once the worker's streams have been closed: the end of its process, say.
     pub fn on_stop(&self, end: BoxFuture<'static, ()>) {
-        *lock(&self.on_stop) = Some(end);
+        *self.on_stop.lock() = Some(end);
     }
 
     fn ask<T: Send + 'static>(
@@ -137,7 +138,7 @@ impl GrpcWorker {
 
     fn detach(&self) {
         self.link.stop();
-        lock(&self.hub.links).remove(&self.link.worker_id);
+        self.hub.links.lock().remove(&self.link.worker_id);
     }
 }
 
@@ -258,7 +259,7 @@ impl Worker for GrpcWorker {
 
     fn stop(&self) -> BoxFuture<'static, ()> {
         self.detach();
-        let end = lock(&self.on_stop).take();
+        let end = self.on_stop.lock().take();
         async move {
             if let Some(end) = end {
                 end.await;

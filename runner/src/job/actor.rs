@@ -24,12 +24,12 @@ use crate::worker::WorkerError;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A bundle is asked again when it has taken twice as long, and after so long at most: each answer costs a worker
 /// more than many elements do.
-const MOST_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+const MAX_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a worker that has finished a bundle may leave a request to split it unanswered. Until then it is not known
 /// how much of the work it did.
 const SPLIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// So many things that are to be done after bundles may wait for workers at a time.
-const MOST_LAST: usize = 10_000;
+const MAX_LAST: usize = 10_000;
 /// How long what is to be done after bundles may hold up the end of a job.
 const LAST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -658,7 +658,7 @@ impl Actor {
             }
             running.asked = true;
             let interval = now - running.started;
-            running.ask_at = now + interval.clamp(PROGRESS_INTERVAL, MOST_PROGRESS_INTERVAL);
+            running.ask_at = now + interval.clamp(PROGRESS_INTERVAL, MAX_PROGRESS_INTERVAL);
             let inputs = self.inputs.clone();
             self.tasks.spawn(async move {
                 let infos = match worker.worker.progress(bundle::instruction(bundle)).await {
@@ -691,11 +691,11 @@ impl Actor {
 
     fn finalize(&mut self, bundle: BundleId, worker: Arc<JobWorker>) {
         let log = Arc::clone(&self.log);
-        if self.last.len() >= MOST_LAST {
+        if self.last.len() >= MAX_LAST {
             // They are called at best.
             if !std::mem::replace(&mut self.finalizers_given_up, true) {
                 let text = format!(
-                    "workers leave {MOST_LAST} calls of finalizers unanswered, so not all finalizers are called"
+                    "workers leave {MAX_LAST} calls of finalizers unanswered, so not all finalizers are called"
                 );
                 log.tell(Importance::Warning, text);
             }

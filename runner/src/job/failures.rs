@@ -11,11 +11,11 @@ use purlin_engine::StageId;
 use super::log::boundary;
 
 /// So many entries wait, of so many bytes; then the oldest is told.
-const MOST_WAITING: usize = 100;
-const MOST_WAITING_BYTES: usize = 4 << 20;
+const MAX_WAITING: usize = 100;
+const MAX_WAITING_BYTES: usize = 4 << 20;
 /// So many different errors are known again, each by so many bytes of its line.
-const MOST_ERRORS: usize = 100;
-const MOST_ERROR_BYTES: usize = 4 << 10;
+const MAX_ERRORS: usize = 100;
+const MAX_ERROR_BYTES: usize = 4 << 10;
 
 /// The failures of a job.
 #[derive(Debug, Default)]
@@ -49,13 +49,13 @@ impl Failures {
     pub(super) fn failed(&mut self, instruction: &str, stage: StageId, error: &str) -> (Vec<String>, u64) {
         let line = last_line(error);
         let line = line
-            .get(..boundary(line, MOST_ERROR_BYTES))
+            .get(..boundary(line, MAX_ERROR_BYTES))
             .unwrap_or(line)
             .to_owned();
         if !line.is_empty() && !self.errors.contains(&line) {
             self.waiting.retain(|(_, text)| !text.contains(&line));
             self.errors.push_back(line);
-            if self.errors.len() > MOST_ERRORS {
+            if self.errors.len() > MAX_ERRORS {
                 self.errors.pop_front();
             }
         }
@@ -77,7 +77,7 @@ impl Failures {
         let size = |(own, text): &(String, String)| own.len() + text.len();
         let mut bytes: usize = self.waiting.iter().map(size).sum();
         let mut told = Vec::new();
-        while (self.waiting.len() > MOST_WAITING || bytes > MOST_WAITING_BYTES)
+        while (self.waiting.len() > MAX_WAITING || bytes > MAX_WAITING_BYTES)
             && let Some(oldest) = self.waiting.pop_front()
         {
             bytes -= size(&oldest);
@@ -171,16 +171,16 @@ mod tests {
         assert!(failures.logged("bundle-1", "short".into()).is_empty());
         assert!(
             failures
-                .logged("bundle-1", long(MOST_WAITING_BYTES / 2))
+                .logged("bundle-1", long(MAX_WAITING_BYTES / 2))
                 .is_empty()
         );
         // As many of the oldest are told as it takes.
-        assert_eq!(failures.logged("bundle-1", long(MOST_WAITING_BYTES / 2)).len(), 2);
-        assert_eq!(failures.logged("bundle-1", long(MOST_WAITING_BYTES + 1)).len(), 2);
+        assert_eq!(failures.logged("bundle-1", long(MAX_WAITING_BYTES / 2)).len(), 2);
+        assert_eq!(failures.logged("bundle-1", long(MAX_WAITING_BYTES + 1)).len(), 2);
         assert_eq!(failures.end().0, Vec::<String>::new());
-        let error = format!("{}end", long(10 * MOST_ERROR_BYTES));
+        let error = format!("{}end", long(10 * MAX_ERROR_BYTES));
         failures.failed("bundle-1", StageId(0), &error);
-        assert_eq!(failures.errors[0].len(), MOST_ERROR_BYTES);
+        assert_eq!(failures.errors[0].len(), MAX_ERROR_BYTES);
         // It is known again all the same.
         assert!(failures.logged("bundle-1", error).is_empty());
     }

@@ -1,10 +1,11 @@
 //! What a job tells: states and messages, in order, replayed to whoever listens later.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures::{Stream, StreamExt as _};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// Where a job is in its life.
@@ -85,11 +86,11 @@ pub enum JobEvent {
 }
 
 /// Of a job that tells very much, the oldest messages are forgotten (states never are): so many are kept,
-const MOST_MESSAGES: usize = 10_000;
+const MAX_MESSAGES: usize = 10_000;
 /// and so many bytes of text.
-const MOST_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 /// Bytes of one message; the end of a longer one is not kept. Clients of gRPC take 4 MiB by default.
-const MOST_MESSAGE_BYTES: usize = 256 << 10;
+const MAX_KEPT_MESSAGE_BYTES: usize = 256 << 10;
 
 /// The states and messages of one job, whatever runs it.
 ///
@@ -158,7 +159,7 @@ impl EventLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     fn push_state(&self, change: StateChange) {
@@ -203,7 +204,7 @@ impl EventLog {
             kept.messages += 1;
             kept.messages_kept += 1;
             kept.bytes += message.text.len();
-            while kept.messages_kept > MOST_MESSAGES || kept.bytes > MOST_BYTES {
+            while kept.messages_kept > MAX_MESSAGES || kept.bytes > MAX_BYTES {
                 if !kept.forget_one() {
                     break;
                 }
@@ -310,8 +311,8 @@ pub(super) fn boundary(text: &str, most: usize) -> usize {
 /// The text, or its first part and how much is missing.
 fn cut(mut text: String) -> String {
     let all = text.len();
-    if all > MOST_MESSAGE_BYTES {
-        text.truncate(boundary(&text, MOST_MESSAGE_BYTES));
+    if all > MAX_KEPT_MESSAGE_BYTES {
+        text.truncate(boundary(&text, MAX_KEPT_MESSAGE_BYTES));
         text.shrink_to_fit();
         text.push_str(&format!(" ... ({} more bytes)", all - text.len()));
     }
@@ -355,10 +356,10 @@ mod tests {
         for n in 0..100 {
             log.tell(
                 Importance::Warning,
-                format!("{n} {}", "ä".repeat(MOST_MESSAGE_BYTES)),
+                format!("{n} {}", "ä".repeat(MAX_KEPT_MESSAGE_BYTES)),
             );
         }
-        assert!(log.bytes() <= MOST_BYTES, "{} bytes are kept", log.bytes());
+        assert!(log.bytes() <= MAX_BYTES, "{} bytes are kept", log.bytes());
         log.set(JobState::Failed);
         let events: Vec<JobEvent> = log.events().collect().await;
         let mut texts = events.iter().filter_map(|event| match event {

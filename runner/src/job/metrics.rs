@@ -13,7 +13,7 @@ use super::merge::merge;
 
 /// Bytes of metrics that a job keeps of the bundles that count, of those that do not, and of those that run, each. It is
 /// enough for some 400,000.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// Metrics of a job, merged over its bundles.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ impl Merged {
                 (self.bytes - own.payload.len() + merged.len(), merged)
             }
         };
-        let room = bytes <= MOST_BYTES;
+        let room = bytes <= MAX_BYTES;
         if room {
             self.bytes = bytes;
             self.infos.entry(key).or_insert_with(|| info.clone()).payload = payload;
@@ -91,7 +91,7 @@ impl MetricsStore {
     pub(super) fn progress(&mut self, bundle: BundleId, infos: Vec<MonitoringInfo>) {
         self.ended(bundle);
         let bytes = infos.iter().map(MonitoringInfo::encoded_len).sum();
-        if self.running_bytes + bytes <= MOST_BYTES {
+        if self.running_bytes + bytes <= MAX_BYTES {
             self.running_bytes += bytes;
             self.running.insert(bundle, (infos, bytes));
         }
@@ -140,7 +140,7 @@ impl MetricsStore {
             self.full = Full::Told;
             format!(
                 "the job has more than {} MiB of metrics; those that were new after that, or grew, are left out",
-                MOST_BYTES >> 20
+                MAX_BYTES >> 20
             )
         })
     }
@@ -250,12 +250,12 @@ mod tests {
     fn metrics_without_end_are_not_kept_and_that_is_told_once() {
         let mut store = MetricsStore::default();
         let long = |n: usize| counter(&"n".repeat(8_000_000 - n), 1);
-        let most = MOST_BYTES / 8_000_000;
+        let most = MAX_BYTES / 8_000_000;
         for n in 0..2 * most {
             store.committed(BundleId(n as u64), &[long(n)]);
             store.progress(BundleId(n as u64), vec![long(n)]);
         }
-        assert!(store.running_bytes <= MOST_BYTES && store.running.len() < 2 * most);
+        assert!(store.running_bytes <= MAX_BYTES && store.running.len() < 2 * most);
         let metrics = store.query(str::to_owned);
         assert!((most - 1..=most).contains(&metrics.committed.len()));
         assert!(metrics.attempted.len() <= most);
@@ -279,7 +279,7 @@ mod tests {
         for n in 0..2 * most {
             store.committed(BundleId(0), &[set("n".repeat(8_000_000 - n))]);
         }
-        assert!(store.committed.bytes <= MOST_BYTES);
+        assert!(store.committed.bytes <= MAX_BYTES);
         for n in 0..2 * most {
             store.progress(BundleId(n as u64), vec![]);
             store.failed(BundleId(n as u64));

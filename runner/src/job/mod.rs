@@ -17,10 +17,11 @@ mod workers;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
 use purlin_engine::{CollectionId, Engine, StageId, TransformId};
 use purlin_model::Coder;
@@ -171,18 +172,14 @@ impl Course {
 
 /// Keeps of a job that has ended what is shown of it.
 fn end_of(course: &Mutex<Course>) {
-    let Some(shared) = lock(course).shared() else {
+    let Some(shared) = course.lock().shared() else {
         return;
     };
     let ended = Ended {
         metrics: shared.all_metrics(),
-        samples: std::mem::take(&mut *lock(&shared.samples)),
+        samples: std::mem::take(&mut *shared.samples.lock()),
     };
-    *lock(course) = Course::Ended(Box::new(ended));
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    *course.lock() = Course::Ended(Box::new(ended));
 }
 
 /// What a worker tells of itself.
@@ -205,11 +202,11 @@ impl Shared {
                 Err(error) => tracing::debug!(%error, "a worker gave no samples"),
             }
         }
-        samples::chosen(&lock(&self.samples), &pcollection_ids)
+        samples::chosen(&self.samples.lock(), &pcollection_ids)
     }
 
     fn add_samples(&self, more: SampleDataResponse) {
-        samples::add(&mut lock(&self.samples), more);
+        samples::add(&mut self.samples.lock(), more);
     }
 
     fn all_metrics(&self) -> JobMetrics {
@@ -227,15 +224,15 @@ impl Shared {
 
     /// The engine. Every use is short; no user code runs under the lock.
     pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
-        lock(&self.engine)
+        self.engine.lock()
     }
 
     fn metrics(&self) -> MutexGuard<'_, MetricsStore> {
-        lock(&self.metrics)
+        self.metrics.lock()
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
-        lock(&self.failures)
+        self.failures.lock()
     }
 
     /// The number of a transform that a worker names by id.
@@ -344,7 +341,7 @@ impl JobHandle {
     /// Adds an error that a worker logged while it followed an instruction (empty: not known), as a warning: a client takes a job's last
     /// error message as the reason of its failure. One that only repeats the error of a bundle that failed is not added.
     pub fn worker_error(&self, instruction: &str, text: String) {
-        let shared = lock(&self.course).shared();
+        let shared = self.course.lock().shared();
         let told = match shared {
             Some(shared) => shared.failures().logged(instruction, text),
             None => vec![text],
@@ -356,7 +353,7 @@ impl JobHandle {
 
     /// The metrics so far.
     pub fn metrics(&self) -> JobMetrics {
-        let course = lock(&self.course);
+        let course = self.course.lock();
         match &*course {
             Course::Ended(ended) => ended.metrics.clone(),
             Course::Running(shared) => {
@@ -369,7 +366,7 @@ impl JobHandle {
 
     /// Bytes, about, that stay in memory with this handle when the job has ended: of its messages, metrics, samples and plan.
     pub fn kept_bytes(&self) -> usize {
-        let more = match &*lock(&self.course) {
+        let more = match &*self.course.lock() {
             Course::Running(_) => 0,
             Course::Ended(ended) => {
                 let metrics = ended.metrics.attempted.iter().chain(&ended.metrics.committed);
@@ -387,7 +384,7 @@ impl JobHandle {
     /// Samples of elements by PCollection id, of all workers that keep some: the last ten, also after the job's end.
     /// No ids: of all PCollections.
     pub async fn samples(&self, pcollection_ids: Vec<String>) -> SampleDataResponse {
-        let shared = match &*lock(&self.course) {
+        let shared = match &*self.course.lock() {
             Course::Running(shared) => Arc::clone(shared),
             Course::Ended(ended) => return samples::chosen(&ended.samples, &pcollection_ids),
         };
@@ -403,7 +400,7 @@ impl JobHandle {
                 status: worker.worker.status().await,
             }
         };
-        let running = lock(&self.course).shared().map(|shared| shared.workers.running());
+        let running = self.course.lock().shared().map(|shared| shared.workers.running());
         futures::future::join_all(running.into_iter().flatten().map(ask)).await
     }
 

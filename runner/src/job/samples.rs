@@ -6,11 +6,11 @@ use purlin_proto::fn_execution::{SampleDataResponse, SampledElement};
 use super::log::boundary;
 
 /// Samples of a PCollection that are kept.
-const MOST_SAMPLES: usize = 10;
+const MAX_SAMPLES: usize = 10;
 /// Bytes of one sample that are kept; a longer element is cut.
-const MOST_BYTES: usize = 16 << 10;
+const MAX_BYTES: usize = 16 << 10;
 /// Bytes of all samples of a job that are kept; beyond that, none is added.
-const MOST_JOB_BYTES: usize = 4 << 20;
+const MAX_JOB_BYTES: usize = 4 << 20;
 
 /// Bytes that a sample takes beside its element.
 const SAMPLE_BYTES: usize = 64;
@@ -22,18 +22,18 @@ pub(super) fn add(kept: &mut SampleDataResponse, more: SampleDataResponse) {
     let mut bytes: usize = all.sum();
     for (id, list) in more.element_samples {
         if !kept.element_samples.contains_key(&id) {
-            if bytes + id.len() > MOST_JOB_BYTES {
+            if bytes + id.len() > MAX_JOB_BYTES {
                 continue;
             }
             bytes += id.len();
         }
         let own = &mut kept.element_samples.entry(id).or_default().elements;
-        let new = list.elements.len().saturating_sub(MOST_SAMPLES);
+        let new = list.elements.len().saturating_sub(MAX_SAMPLES);
         for sample in list.elements.into_iter().skip(new).map(cut) {
-            if own.len() >= MOST_SAMPLES {
+            if own.len() >= MAX_SAMPLES {
                 bytes -= size(&own.remove(0));
             }
-            if bytes + size(&sample) <= MOST_JOB_BYTES {
+            if bytes + size(&sample) <= MAX_JOB_BYTES {
                 bytes += size(&sample);
                 own.push(sample);
             }
@@ -60,10 +60,10 @@ fn size(sample: &SampledElement) -> usize {
 
 /// A copy of its own, not longer than allowed: the bytes that came are part of a message that may be large.
 fn cut(mut sample: SampledElement) -> SampledElement {
-    let end = sample.element.len().min(MOST_BYTES);
+    let end = sample.element.len().min(MAX_BYTES);
     sample.element = Bytes::copy_from_slice(&sample.element[..end]);
     if let Some(exception) = &mut sample.exception {
-        let end = boundary(&exception.error, MOST_BYTES);
+        let end = boundary(&exception.error, MAX_BYTES);
         exception.error.truncate(end);
         exception.error.shrink_to_fit();
     }
@@ -97,13 +97,13 @@ mod tests {
         let sizes: Vec<usize> = kept.element_samples["a"].elements.iter().map(size).collect();
         assert_eq!(
             sizes,
-            [3, 4, 5, 6, 7, 8, 9, 10, 11, MOST_BYTES].map(|bytes| bytes + SAMPLE_BYTES)
+            [3, 4, 5, 6, 7, 8, 9, 10, 11, MAX_BYTES].map(|bytes| bytes + SAMPLE_BYTES)
         );
         for n in 0..1000 {
-            add(&mut kept, told(&n.to_string(), &[MOST_BYTES; 10]));
+            add(&mut kept, told(&n.to_string(), &[MAX_BYTES; 10]));
         }
         let all = kept.element_samples.values().flat_map(|list| &list.elements);
-        assert!(all.map(size).sum::<usize>() <= MOST_JOB_BYTES);
+        assert!(all.map(size).sum::<usize>() <= MAX_JOB_BYTES);
         assert_eq!(chosen(&kept, &["a".to_owned()]).element_samples.len(), 1);
     }
 
@@ -113,6 +113,6 @@ mod tests {
         for n in 0..100 {
             add(&mut kept, told(&"n".repeat(100_000 - n), &[]));
         }
-        assert_eq!(kept.element_samples.len(), MOST_JOB_BYTES / 100_000);
+        assert_eq!(kept.element_samples.len(), MAX_JOB_BYTES / 100_000);
     }
 }

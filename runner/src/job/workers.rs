@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prost::Message as _;
 use prost_types::value::Kind;
 use purlin_proto::pipeline::MonitoringInfo;
@@ -24,7 +25,7 @@ static NEXT_WORKER: AtomicU64 = AtomicU64::new(1);
 const SHORT_IDS: Duration = Duration::from_secs(10);
 
 /// Bytes of short ids and their meanings that are remembered of a worker: some 400,000.
-const MOST_IDS_BYTES: usize = 64 << 20;
+const MAX_IDS_BYTES: usize = 64 << 20;
 
 /// A worker of the job, with what is known of it.
 pub(super) struct JobWorker {
@@ -45,22 +46,22 @@ pub(super) struct JobWorker {
 
 impl JobWorker {
     fn use_now(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.used.lock() = Instant::now();
     }
 
     fn idle(&self) -> Duration {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.used.lock().elapsed()
     }
 
     /// Remembers what short ids mean. Gives why it does not.
     fn learn(&self, found: Vec<(String, MonitoringInfo)>) -> Option<String> {
-        let mut known = self.short_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.short_ids.lock();
         let size = |id: &str, info: &MonitoringInfo| id.len() + info.encoded_len();
         for (id, info) in found {
             // Counted for good: one that comes again is rare.
             let bytes = size(&id, &info);
-            if self.ids_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MOST_IDS_BYTES {
-                return Some(format!("it has more than {} MiB of them", MOST_IDS_BYTES >> 20));
+            if self.ids_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_IDS_BYTES {
+                return Some(format!("it has more than {} MiB of them", MAX_IDS_BYTES >> 20));
             }
             known.insert(id, info);
         }
@@ -73,7 +74,7 @@ impl JobWorker {
         infos: &[MonitoringInfo],
         data: &HashMap<String, bytes::Bytes>,
     ) -> Option<Vec<MonitoringInfo>> {
-        let known = self.short_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.short_ids.lock();
         super::metrics::resolve(infos, data, &known).ok()
     }
 
@@ -84,7 +85,7 @@ impl JobWorker {
         data: &HashMap<String, bytes::Bytes>,
     ) -> Vec<MonitoringInfo> {
         let missing = {
-            let known = self.short_ids.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = self.short_ids.lock();
             match super::metrics::resolve(infos, data, &known) {
                 Ok(infos) => return infos,
                 Err(missing) => missing,
@@ -103,11 +104,7 @@ impl JobWorker {
                 tracing::warn!(worker = %self.id, "it did not tell what its metrics' short ids mean: {reason}");
             }
         }
-        let known = self
-            .short_ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let known = self.short_ids.lock().clone();
         let data = data.iter().filter(|(id, _)| known.contains_key(*id));
         let data: HashMap<String, bytes::Bytes> =
             data.map(|(id, payload)| (id.clone(), payload.clone())).collect();
@@ -116,7 +113,7 @@ impl JobWorker {
 }
 
 /// A worker that ends before it can take a bundle is started again, so many times in all,
-const MOST_STARTS: u32 = 4;
+const MAX_STARTS: u32 = 4;
 /// at first after this time, then after twice as long each time.
 const START_AGAIN: Duration = Duration::from_millis(250);
 
@@ -209,9 +206,9 @@ impl Workers {
                     }
                     return Ok(worker);
                 }
-                Err(WorkerError::Died { reason, .. }) if tries < MOST_STARTS => {
+                Err(WorkerError::Died { reason, .. }) if tries < MAX_STARTS => {
                     let text = format!(
-                        "try {tries} of {MOST_STARTS} to start a worker of environment {} failed, the next is made in {} \
+                        "try {tries} of {MAX_STARTS} to start a worker of environment {} failed, the next is made in {} \
                          ms: {reason}",
                         own.id,
                         pause.as_millis()
@@ -219,7 +216,7 @@ impl Workers {
                     self.log.tell(Importance::Warning, text);
                 }
                 Err(WorkerError::Died { environment, reason }) => {
-                    let reason = format!("no worker started in {MOST_STARTS} tries; the last: {reason}");
+                    let reason = format!("no worker started in {MAX_STARTS} tries; the last: {reason}");
                     return Err(WorkerError::Died { environment, reason });
                 }
                 Err(error) => return Err(error),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use crate::support::{Builder, Context, Factory, Functions, spec};
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use purlin_model::{Coder, PaneInfo, Timer, TimerFiring, Timestamp, Window, Windows, wire};
@@ -81,14 +82,14 @@ fn keep(functions: &Functions, id: &str) -> Arc<Mutex<Vec<String>>> {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let own = kept.clone();
     functions.set(id, move |value, _| {
-        own.lock().unwrap().push(text(value));
+        own.lock().push(text(value));
         Ok(())
     });
     kept
 }
 
 fn sorted(kept: &Arc<Mutex<Vec<String>>>) -> Vec<String> {
-    let mut all = kept.lock().unwrap().clone();
+    let mut all = kept.lock().clone();
     all.sort();
     all
 }
@@ -123,7 +124,7 @@ fn word_count(builder: &mut Builder, functions: &Functions) -> Arc<Mutex<BTreeMa
     let own = counts.clone();
     functions.set("count", move |group, _| {
         let (word, count) = key_and_count(group);
-        own.lock().unwrap().insert(text(word), count);
+        own.lock().insert(text(word), count);
         Ok(())
     });
     counts
@@ -157,7 +158,7 @@ async fn words_are_counted() {
     let (started, stopped) = (factory.started.clone(), factory.stopped.clone());
     let job = start(&builder, factory);
     assert_eq!(job.wait().await, JobState::Done);
-    assert_eq!(*counts.lock().unwrap(), expected_counts());
+    assert_eq!(*counts.lock(), expected_counts());
     let states: Vec<JobState> = job.history().into_iter().map(|change| change.state).collect();
     assert_eq!(states, [JobState::Starting, JobState::Running, JobState::Done]);
     assert_eq!(
@@ -272,7 +273,7 @@ async fn a_bundle_that_fails_once_and_a_lost_worker_do_no_harm() {
     let (started, stopped) = (factory.started.clone(), factory.stopped.clone());
     let job = start(&builder, factory);
     assert_eq!(job.wait().await, JobState::Done);
-    assert_eq!(*counts.lock().unwrap(), expected_counts());
+    assert_eq!(*counts.lock(), expected_counts());
     assert_eq!(
         (started.load(Ordering::SeqCst), stopped.load(Ordering::SeqCst)),
         (2, 2)
@@ -452,12 +453,12 @@ async fn side_inputs_are_read_by_pages_and_by_key() {
             window: "".into(),
             key,
         }));
-        *own.lock().unwrap() = Some((all, some));
+        *own.lock() = Some((all, some));
         Ok(())
     });
     let job = start(&builder, factory);
     assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
-    let (all, some) = seen.lock().unwrap().take().unwrap();
+    let (all, some) = seen.lock().take().unwrap();
     assert_eq!(some, [bytes(b"1"), bytes(b"2")].concat());
     let mut keys = Vec::new();
     let mut rest = &all[..];
@@ -603,7 +604,7 @@ async fn a_splittable_dofn_goes_on_where_it_stopped() {
     let job = start(&builder, factory);
     assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
     assert_eq!(sorted(&kept), ["0", "1", "2", "3"]);
-    assert_eq!(finalized.lock().unwrap().len(), 4);
+    assert_eq!(finalized.lock().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -629,7 +630,7 @@ async fn an_endless_source_can_be_drained() {
     enough.notified().await;
     job.drain();
     assert_eq!(job.wait().await, JobState::Drained, "{:?}", job.error());
-    assert!(kept.lock().unwrap().len() >= 3);
+    assert!(kept.lock().len() >= 3);
     assert!(
         job.history()
             .iter()
@@ -661,7 +662,7 @@ async fn a_worker_that_is_idle_within_its_job_is_stopped() {
         let (seen, counted) = (Arc::new(Mutex::new(Vec::new())), counts.clone());
         let own = seen.clone();
         factory.functions.set("read/process", move |sized, context| {
-            let mut seen = own.lock().unwrap();
+            let mut seen = own.lock();
             let delay = rounds[seen.len()].0;
             seen.push(counted());
             context.emit(bytes(b"tick"));
@@ -673,14 +674,14 @@ async fn a_worker_that_is_idle_within_its_job_is_stopped() {
         let kept = keep(&factory.functions, "keep");
         let job = start_with(&builder, factory, &options);
         assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
-        assert_eq!(kept.lock().unwrap().len(), rounds.len());
+        assert_eq!(kept.lock().len(), rounds.len());
         assert_eq!(counts(), expected, "{options:?}");
         let stops = expected.1 > 1;
         let wanted: Vec<_> = rounds
             .iter()
             .map(|(_, counts)| if stops { *counts } else { (1, 0) })
             .collect();
-        assert_eq!(*seen.lock().unwrap(), wanted, "{options:?}");
+        assert_eq!(*seen.lock(), wanted, "{options:?}");
     }
 }
 
@@ -733,12 +734,12 @@ async fn windows_of_the_users_own_are_merged_by_the_sdk() {
     let own = groups.clone();
     factory.functions.set("keep", move |group, context| {
         let (_, count) = key_and_count(group);
-        own.lock().unwrap().push((context.header.windows.clone(), count));
+        own.lock().push((context.header.windows.clone(), count));
         Ok(())
     });
     let job = start(&builder, factory);
     assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
-    assert_eq!(*groups.lock().unwrap(), [(Windows::One(window("both")), 2)]);
+    assert_eq!(*groups.lock(), [(Windows::One(window("both")), 2)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -826,7 +827,7 @@ async fn a_bundle_whose_result_is_refused_counts_once_and_is_finalized_once() {
     assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
     assert_eq!(&job.metrics().committed[0].payload[..], [7]);
     assert_eq!(&job.metrics().attempted[0].payload[..], [14]);
-    assert_eq!(finalized.lock().unwrap().len(), 1);
+    assert_eq!(finalized.lock().len(), 1);
 }
 
 #[tokio::test]
@@ -880,13 +881,13 @@ async fn the_runner_does_not_trust_state_keys() {
             };
             let response = context.state.handle(request);
             assert_eq!(response.id, "7");
-            own.lock().unwrap().push(response.error);
+            own.lock().push(response.error);
         }
         Ok(())
     });
     let job = start(&builder, factory);
     assert_eq!(job.wait().await, JobState::Done);
-    let errors = errors.lock().unwrap();
+    let errors = errors.lock();
     assert!(
         errors.len() == 5 && errors.iter().all(|error| !error.is_empty()),
         "{errors:?}"

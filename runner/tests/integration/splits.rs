@@ -35,7 +35,7 @@ async fn split(answer: ProcessBundleSplitResponse) -> (usize, Vec<String>) {
     release.notify_one();
     assert_eq!(job.wait().await, JobState::Done, "{:?}", job.error());
     assert_eq!(processed.load(Ordering::SeqCst), 1);
-    let asked = splits.lock().unwrap().len();
+    let asked = splits.lock().len();
     (asked, warnings(&job).await)
 }
 
@@ -175,8 +175,8 @@ async fn a_finished_bundle_waits_ten_seconds_for_the_answer_and_then_runs_again(
     let ended = tokio::time::timeout(Duration::from_secs(60), job.wait());
     assert_eq!(ended.await, Ok(JobState::Done), "{:?}", job.error());
     assert_eq!(processed.load(Ordering::SeqCst), 2);
-    assert_eq!(splits.lock().unwrap().len(), 1);
-    assert_eq!(finalized.lock().unwrap().len(), 1);
+    assert_eq!(splits.lock().len(), 1);
+    assert_eq!(finalized.lock().len(), 1);
     let warnings = warnings(&job).await;
     assert!(
         matches!(warnings.as_slice(), [one] if one.contains("there is none, 10 s after the end of the bundle")),

@@ -1,9 +1,10 @@
 //! Results of a GroupByKey that the worker fetches in pages, as often as it likes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use crate::support::{Builder, Factory, Functions};
+use parking_lot::Mutex;
 use purlin_model::{Coder, wire};
 use purlin_proto::fn_execution::state_key;
 use purlin_proto::urns;
@@ -86,12 +87,12 @@ async fn a_worker_fetches_what_it_iterates_over() {
                     assert_eq!(wire::read_bytes(&mut rest, true).unwrap().len(), 100);
                     number += 1;
                 }
-                seen.lock().unwrap().push((key[1..].to_vec(), number));
+                seen.lock().push((key[1..].to_vec(), number));
             }
             Ok(())
         });
         assert_eq!(run(capable, functions).await, (JobState::Done, None));
-        let mut read = std::mem::take(&mut *read.lock().unwrap());
+        let mut read = std::mem::take(&mut *read.lock());
         read.sort();
         let (few, many) = (b"few".to_vec(), b"many".to_vec());
         let expected = [

@@ -2,8 +2,8 @@
 
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use purlin_model::{Element, Header, PaneInfo, Timestamp, Window, Windows};
 use purlin_proto::urns::transforms;
 use rustc_hash::FxHashMap;
@@ -59,11 +59,7 @@ impl<K: Element + Eq + Hash, F: CombineFn> Node for CombineNode<K, F> {
     }
 
     fn build(&self, urn: &str, step: &mut StepBuilder<'_>) -> Result<AnyReceiver, Failure> {
-        let f = self
-            .prototype
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let f = self.prototype.lock().clone();
         let step_index = step.step();
         Ok(match urn {
             transforms::COMBINE_PER_KEY_PRECOMBINE => any_receiver(Precombine::<K, F> {

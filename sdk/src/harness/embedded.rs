@@ -1,10 +1,11 @@
 //! The worker that is this process: bundles run on threads of its own, without gRPC.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
+use parking_lot::{Mutex, MutexGuard};
 use purlin_proto::fn_execution::{
     ProcessBundleDescriptor, ProcessBundleProgressResponse, ProcessBundleSplitRequest,
     ProcessBundleSplitResponse, SampleDataRequest, SampleDataResponse,
@@ -77,7 +78,7 @@ impl EmbeddedWorker {
 
 impl InProcess {
     fn running(&self) -> MutexGuard<'_, FxHashMap<String, Arc<BundleMonitor>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     fn monitor(&self, instruction: &str) -> Option<Arc<BundleMonitor>> {

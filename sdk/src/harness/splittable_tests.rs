@@ -1,8 +1,9 @@
 //! A restriction is split while another thread works on it.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 
+use parking_lot::Mutex;
 use purlin_model::{Element, Header, WindowCoder};
 use purlin_proto::fn_execution::process_bundle_split_request::DesiredSplit;
 use purlin_proto::fn_execution::{
@@ -49,7 +50,7 @@ impl SplittableDoFn for Stopping {
             ctx.output(offset);
             if offset == self.stops_at {
                 self.reached.send(())?;
-                self.go_on.lock().map_err(|e| e.to_string())?.recv()?;
+                self.go_on.lock().recv()?;
             }
         }
         Ok(Continuation::Done)

@@ -1,11 +1,12 @@
 //! Threads that process bundles: one each, with executors that are kept for the next bundle of their stage.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use purlin_proto::fn_execution::ProcessBundleDescriptor;
 use rustc_hash::FxHashMap;
 
@@ -109,7 +110,7 @@ impl<T: Send + 'static> Threads<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Gives a bundle to a thread, or says why that cannot be.

@@ -1,8 +1,9 @@
 //! User code of a ParDo: set up, called, torn down. The kinds of DoFns differ in what they do with an element.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use purlin_model::{Element, Header};
 
 use crate::dofn::{Context, FinishContext, Outputs, TagSpec};
@@ -63,7 +64,7 @@ impl<D: Clone> Prototype<D> {
         teardown: fn(&mut D),
     ) -> Result<Code<D>, Failure> {
         STEP.set(step.step());
-        let dofn = self.dofn.lock().unwrap_or_else(PoisonError::into_inner);
+        let dofn = self.dofn.lock();
         let mut code = Code::new(dofn.clone(), step.name(), step.step(), teardown);
         drop(dofn);
         setup(&mut code.dofn).map_err(|e| code.fail(e))?;

@@ -1,9 +1,10 @@
 //! Where metrics count: a cell for each step and metric of an executor.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use purlin_model::metric::{Distribution, Latest, encode_sum};
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metric_types, metrics};
@@ -123,25 +124,16 @@ pub(crate) struct BundleMetrics {
 
 impl BundleMetrics {
     fn cell(&self, step: u32, metric: u32) -> Arc<MetricCell> {
-        self.cells
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry((step, metric))
-            .or_default()
-            .clone()
+        self.cells.lock().entry((step, metric)).or_default().clone()
     }
 
     pub fn reset(&self) {
-        self.cells
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .for_each(|cell| cell.reset());
+        self.cells.lock().values().for_each(|cell| cell.reset());
     }
 
     /// What was counted so far. `transform_id` names a step.
     pub fn monitoring_infos<'a>(&self, transform_id: impl Fn(u32) -> &'a str, out: &mut Vec<MonitoringInfo>) {
-        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = self.cells.lock();
         for ((step, metric), cell) in cells.iter() {
             if !cell.touched.load(Relaxed) {
                 continue;

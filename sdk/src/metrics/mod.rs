@@ -22,9 +22,10 @@
 mod cells;
 mod query;
 
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 pub(crate) use cells::{BundleMetrics, STEP, enter, sum_info};
@@ -123,7 +124,7 @@ fn intern(kind: Kind, namespace: &str, name: &str) -> u32 {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
     };
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = NAMES.lock();
     if let Some(id) = names.ids.get(&name) {
         return *id;
     }
@@ -134,10 +135,5 @@ fn intern(kind: Kind, namespace: &str, name: &str) -> u32 {
 }
 
 pub(crate) fn name_of(id: u32) -> Option<Name> {
-    NAMES
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .names
-        .get(id as usize)
-        .cloned()
+    NAMES.lock().names.get(id as usize).cloned()
 }

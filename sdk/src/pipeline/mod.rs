@@ -7,8 +7,9 @@ mod value;
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use purlin_model::{CoderSpec, Element};
 use purlin_proto::pipeline as beam;
 
@@ -69,7 +70,7 @@ impl Pipeline {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Graph> {
         // A panic of user code inside `expand` leaves a graph that is whole, if unfinished.
-        self.graph.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.graph.lock()
     }
 
     /// Full name of the transform that is being expanded. It is the same whenever the same program builds the pipeline.

@@ -1,8 +1,9 @@
 //! What a splittable DoFn sees while it works on a restriction.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use purlin_model::{Element, PaneInfo, Timestamp, Window};
 
 use super::{RestrictionOf, RestrictionTracker, SplittableDoFn, WatermarkEstimator};
@@ -31,7 +32,7 @@ impl<D: SplittableDoFn> Live<D> {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, (D::Tracker, D::Watermark)> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock()
     }
 }
 

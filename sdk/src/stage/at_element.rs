@@ -15,11 +15,11 @@ use purlin_model::{Coder, Element, Header, Timestamp};
 use crate::schema::parse_schema;
 
 /// Characters of an element that are told.
-const MOST_CHARS: usize = 200;
+const MAX_CHARS: usize = 200;
 /// Bytes of an element that is not text that are told.
-const MOST_HEX: usize = 64;
+const MAX_HEX: usize = 64;
 /// An element of more bytes is not decoded to be told.
-const MOST_DECODED: usize = 64 << 10;
+const MAX_DECODED: usize = 64 << 10;
 
 /// The element that user code is at.
 pub(crate) struct AtElement {
@@ -62,7 +62,7 @@ fn tell<T: Element>(encoded: &[u8]) -> String {
     let schemas = |payload: &Bytes| parse_schema(payload).map_err(|e| e.to_string());
     let decoded = Coder::from_spec(&T::coder(), &schemas)
         .ok()
-        .filter(|_| encoded.len() <= MOST_DECODED)
+        .filter(|_| encoded.len() <= MAX_DECODED)
         .and_then(|coder| Value::decode(&coder, &mut &encoded[..], false).ok());
     match decoded {
         Some(value) => cut(&words(&value)),
@@ -96,17 +96,17 @@ fn words(value: &Value) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     let mut text = format!("{} bytes", bytes.len());
-    for (n, byte) in bytes.iter().take(MOST_HEX).enumerate() {
+    for (n, byte) in bytes.iter().take(MAX_HEX).enumerate() {
         let _ = write!(text, "{}{byte:02x}", if n == 0 { " " } else { "" });
     }
-    if bytes.len() > MOST_HEX {
+    if bytes.len() > MAX_HEX {
         text.push_str("...");
     }
     text
 }
 
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(MOST_CHARS) {
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }
@@ -134,10 +134,10 @@ mod tests {
     #[test]
     fn long_ones_are_cut() {
         let text = told(&"ä".repeat(1000));
-        assert_eq!(text.chars().count(), MOST_CHARS + 3);
+        assert_eq!(text.chars().count(), MAX_CHARS + 3);
         assert!(text.ends_with("ä..."), "{text}");
         let text = told(&vec![7u8; 1000]);
-        assert_eq!(text, format!("1000 bytes {}...", "07".repeat(MOST_HEX)));
+        assert_eq!(text, format!("1000 bytes {}...", "07".repeat(MAX_HEX)));
         assert!(told(&"x".repeat(1 << 20)).starts_with("1048576 bytes 7878"));
     }
 

@@ -1,8 +1,8 @@
 //! Callbacks that are to be called once a bundle's output is durable.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use crate::error::DoFnResult;
@@ -25,7 +25,7 @@ pub(crate) struct Finalizers {
 impl Finalizers {
     pub fn put(&self, instruction: &str, finalizers: Vec<Finalizer>) {
         let now = Instant::now();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         // A bundle that is never committed leaves callbacks behind.
         waiting.retain(|_, old| old.iter().any(|f| f.expiry > now));
         waiting.insert(instruction.to_owned(), finalizers);
@@ -34,7 +34,7 @@ impl Finalizers {
     /// Calls the callbacks of a committed bundle. What has expired is dropped; what fails is told together.
     pub fn call(&self, instruction: &str) -> Result<(), String> {
         let finalizers = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self.waiting.lock();
             waiting.remove(instruction).unwrap_or_default()
         };
         let mut failed = Vec::new();

@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use purlin_model::{DecodeError, Element, Header, WindowCoder, wire};
 
 use super::backed;
@@ -159,7 +160,7 @@ impl ReadIndex {
     #[cold]
     fn begin_some(&self, index: u64, end: u64) -> usize {
         // A split that takes its stop back saw these elements begun, and they must not be left.
-        let _open = self.splitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _open = self.splitting.lock();
         let end = end.min(self.stop.load(Ordering::SeqCst)).max(index);
         self.begun.store(end, Ordering::SeqCst);
         (end - index) as usize
@@ -177,7 +178,7 @@ impl ReadIndex {
 
     /// Gives away the elements from `at` on. False: one of them was begun, and nothing changes.
     pub fn try_stop(&self, at: u64) -> bool {
-        let _open = self.splitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _open = self.splitting.lock();
         let before = self.stop.swap(at, Ordering::SeqCst);
         if at < before && self.begun.load(Ordering::SeqCst) <= at {
             return true;

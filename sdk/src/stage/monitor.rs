@@ -1,8 +1,9 @@
 //! What others may see of a running bundle, and ask of it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use purlin_model::metric::encode_progress;
 use purlin_proto::fn_execution::process_bundle_split_request::DesiredSplit;
 use purlin_proto::fn_execution::process_bundle_split_response::ChannelSplit;
@@ -45,7 +46,7 @@ impl fmt::Debug for LiveSlot {
 
 impl LiveSlot {
     fn lock(&self) -> MutexGuard<'_, Option<Box<dyn LiveElement>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,9 +1,10 @@
 //! What lies behind a state key, page by page.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use purlin_proto::fn_execution::{self as fnapi, state_key, state_request, state_response};
 use purlin_runner::worker::StateHandler;
 
@@ -17,13 +18,13 @@ pub(crate) struct Unread(Arc<Mutex<Option<(u32, String)>>>);
 
 impl Unread {
     fn set(&self, error: &BoxError) {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.0.lock();
         first.get_or_insert_with(|| (STEP.get(), chain(&**error)));
     }
 
     /// The first failure.
     pub fn take(&self) -> Option<(u32, String)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 

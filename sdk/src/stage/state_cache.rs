@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message;
 use purlin_model::Window;
 use purlin_proto::fn_execution::{StateKey, state_key};
@@ -38,10 +39,6 @@ pub struct WorkerShared {
     failed: Mutex<FxHashSet<String>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl WorkerShared {
     /// Calls the finalizers of a bundle whose output is durable.
     ///
@@ -53,12 +50,12 @@ impl WorkerShared {
 
     /// Whether the last bundle of this stage has failed.
     pub(crate) fn has_failed(&self, stage: &str) -> bool {
-        lock(&self.failed).contains(stage)
+        self.failed.lock().contains(stage)
     }
 
     /// A bundle of this stage has ended.
     pub(crate) fn ended(&self, stage: &str, failed: bool) {
-        let mut all = lock(&self.failed);
+        let mut all = self.failed.lock();
         match failed {
             true => all.insert(stage.to_owned()),
             false => all.remove(stage),
@@ -66,7 +63,7 @@ impl WorkerShared {
     }
 
     pub(crate) fn side_input(&self, key: &SideKey, token: &Bytes) -> Option<AnyValue> {
-        let values = lock(&self.side_inputs);
+        let values = self.side_inputs.lock();
         values
             .get(key)
             .filter(|(t, _)| t == token)
@@ -74,7 +71,7 @@ impl WorkerShared {
     }
 
     pub(crate) fn put_side_input(&self, key: SideKey, token: Bytes, value: AnyValue) {
-        let mut values = lock(&self.side_inputs);
+        let mut values = self.side_inputs.lock();
         if values.len() >= SIDE_INPUTS {
             values.clear();
         }
@@ -82,12 +79,12 @@ impl WorkerShared {
     }
 
     pub(crate) fn state(&self, key: &Bytes, token: &Bytes) -> Option<Bytes> {
-        lock(&self.state).get(key, token)
+        self.state.lock().get(key, token)
     }
 
     /// `None` forgets what was known.
     pub(crate) fn put_state(&self, key: Bytes, token: Bytes, data: Option<Bytes>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         match data {
             Some(data) => state.put(key, token, data, STATE_BYTES),
             None => state.forget(&key),

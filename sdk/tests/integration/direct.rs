@@ -1,17 +1,18 @@
 //! Pipelines run in this process by the direct runner.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use purlin::prelude::*;
 
 /// What comes out of a collection, for looking at after the run.
 fn collect<T: Element>(pc: &PCollection<T>) -> Arc<Mutex<Vec<T>>> {
     let all = Arc::new(Mutex::new(Vec::new()));
     let into = all.clone();
-    pc.map("Collect", move |element| into.lock().unwrap().push(element));
+    pc.map("Collect", move |element| into.lock().push(element));
     all
 }
 
@@ -21,7 +22,7 @@ fn run(p: &Pipeline) -> PipelineResult {
 }
 
 fn sorted<T: Ord + Clone>(all: &Mutex<Vec<T>>) -> Vec<T> {
-    let mut all = all.lock().unwrap().clone();
+    let mut all = all.lock().clone();
     all.sort();
     all
 }

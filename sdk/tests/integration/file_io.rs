@@ -306,22 +306,22 @@ fn files_come_once_as_they_appear() {
     // Whole when it appears.
     let put = move |path: &str, data: &str| fs::write(&made, data).and_then(|()| fs::rename(&made, path));
     let p = Pipeline::new();
-    let found: std::sync::Arc<std::sync::Mutex<Vec<(String, u64)>>> = Default::default();
+    let found: std::sync::Arc<parking_lot::Mutex<Vec<(String, u64)>>> = Default::default();
     let into = found.clone();
     p.apply(Create::new([pattern]))
         .apply(MatchContinuously::all(std::time::Duration::from_millis(1)).match_updated_files())
         .try_map("Find", move |file: FileMetadata| {
             let name = file.path.rsplit('/').next().unwrap_or_default().to_owned();
-            into.lock().unwrap().push((name, file.size));
+            into.lock().push((name, file.size));
             // Each file that is found makes the next one; the third is the first, which has changed.
-            match into.lock().unwrap().len() {
+            match into.lock().len() {
                 1 => put(&next, "bb"),
                 2 => put(&later, "aaa"),
                 _ => Ok(()),
             }
         });
     let handle = p.start(&PipelineOptions::default()).unwrap();
-    while found.lock().unwrap().len() < 3 {
+    while found.lock().len() < 3 {
         assert!(
             !handle.wait_for(std::time::Duration::from_millis(1)),
             "it ended by itself"
@@ -329,7 +329,7 @@ fn files_come_once_as_they_appear() {
     }
     handle.drain().unwrap();
     assert_eq!(handle.wait().unwrap().state(), PipelineState::Drained);
-    let found = found.lock().unwrap().clone();
+    let found = found.lock().clone();
     let expected = [("a.txt", 1), ("b.txt", 2), ("a.txt", 3)].map(|(name, size)| (name.to_owned(), size));
     assert_eq!(found, expected);
 }

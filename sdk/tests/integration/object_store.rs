@@ -8,16 +8,16 @@ fn run(apply: impl FnOnce(&Pipeline)) {
 }
 
 fn names(pattern: &str) -> Vec<String> {
-    static NAMES: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
-    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = ONE.lock().unwrap();
-    NAMES.lock().unwrap().clear();
+    static NAMES: parking_lot::Mutex<Vec<String>> = parking_lot::Mutex::new(Vec::new());
+    static ONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let _one = ONE.lock();
+    NAMES.lock().clear();
     let matched = MatchFiles::new(pattern).empty_match(EmptyMatch::Allow);
     run(|p| {
         p.apply(matched)
-            .map("Keep", |file: FileMetadata| NAMES.lock().unwrap().push(file.path));
+            .map("Keep", |file: FileMetadata| NAMES.lock().push(file.path));
     });
-    let mut names = NAMES.lock().unwrap().clone();
+    let mut names = NAMES.lock().clone();
     names.sort();
     names
 }

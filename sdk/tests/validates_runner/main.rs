@@ -17,10 +17,10 @@ mod stream;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use purlin::options::{PipelineOptions, RunnerKind};
 
 /// Runs the suite.
@@ -545,16 +545,13 @@ fn main() -> ExitCode {
                     };
                     println!("test {name} ... {}", result.as_ref().map_or("FAILED", |how| *how));
                     if let Err(text) = result {
-                        failed
-                            .lock()
-                            .unwrap_or_else(|e| e.into_inner())
-                            .push((name, text));
+                        failed.lock().push((name, text));
                     }
                 }
             });
         }
     });
-    let failed = failed.into_inner().unwrap_or_else(|e| e.into_inner());
+    let failed = failed.into_inner();
     for (name, text) in &failed {
         println!("\n---- {name} ----\n{text}");
     }

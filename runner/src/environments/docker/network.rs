@@ -2,7 +2,7 @@
 
 use bollard::Docker;
 use bollard::query_parameters::InspectNetworkOptions;
-use purlin_net::{Acceptor, MOST_CONNECTIONS, Silence};
+use purlin_net::{Acceptor, MAX_CONNECTIONS, Silence};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -52,7 +52,7 @@ impl Door {
             gateway
         };
         let to = to.to_owned();
-        let mut acceptor = Acceptor::new(listener, Silence::AtFirst, MOST_CONNECTIONS);
+        let mut acceptor = Acceptor::new(listener, Silence::AtFirst, MAX_CONNECTIONS);
         let task = tokio::spawn(async move {
             loop {
                 let (mut inside, _) = acceptor.next().await;

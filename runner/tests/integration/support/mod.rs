@@ -2,12 +2,13 @@
 #![allow(dead_code)]
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use prost::Message as _;
 use purlin_model::spec::no_schemas;
 use purlin_model::{Coder, Header, Timer, TimerCoder, WindowedValueCoder, Windows};
@@ -261,11 +262,11 @@ impl Functions {
         id: &str,
         function: impl Fn(&[u8], &mut Context<'_>) -> Result<(), WorkerError> + Send + Sync + 'static,
     ) {
-        self.0.lock().unwrap().insert(id.to_owned(), Arc::new(function));
+        self.0.lock().insert(id.to_owned(), Arc::new(function));
     }
 
     fn get(&self, id: &str) -> Function {
-        let functions = self.0.lock().unwrap();
+        let functions = self.0.lock();
         functions
             .get(id)
             .unwrap_or_else(|| panic!("no function for {id}"))
@@ -307,7 +308,7 @@ impl WorkerFactory for Factory {
     fn start(&self, request: StartWorker) -> BoxFuture<'static, Result<Arc<dyn Worker>, WorkerError>> {
         let number = self.started.fetch_add(1, Ordering::SeqCst) + 1;
         let broken = self.broken.clone();
-        let mut deaths = self.deaths.lock().unwrap();
+        let mut deaths = self.deaths.lock();
         if *deaths > 0 {
             *deaths -= 1;
             let environment = request.environment_id;
@@ -401,7 +402,7 @@ impl Worker for Fake {
         &self,
         request: fnapi::ProcessBundleSplitRequest,
     ) -> BoxFuture<'static, Result<fnapi::ProcessBundleSplitResponse, WorkerError>> {
-        self.splits.lock().unwrap().push(request);
+        self.splits.lock().push(request);
         if self.ignores_splits {
             return futures::future::pending().boxed();
         }
@@ -410,7 +411,7 @@ impl Worker for Fake {
     }
 
     fn finalize(&self, instruction: String) -> BoxFuture<'static, Result<(), WorkerError>> {
-        self.finalized.lock().unwrap().push(instruction);
+        self.finalized.lock().push(instruction);
         async { Ok(()) }.boxed()
     }
 

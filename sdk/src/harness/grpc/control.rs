@@ -1,9 +1,10 @@
 //! The control stream: what the runner asks, and the answers.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use purlin_net::{MAX_MESSAGE_BYTES, without_token};
 use purlin_proto::fn_execution::beam_fn_control_client::BeamFnControlClient;
 use purlin_proto::fn_execution::{
@@ -22,7 +23,7 @@ use super::logging::{self, LogSender};
 use super::short_ids::ShortIds;
 use super::stage::Stage;
 use super::state::{NoState, StateClient};
-use super::{HarnessError, HarnessSettings, lock, status};
+use super::{HarnessError, HarnessSettings, status};
 use crate::harness::threads::Threads;
 use crate::harness::{BundleMonitor, Registry, WorkerShared};
 
@@ -83,24 +84,24 @@ pub(super) struct Active {
 impl Active {
     /// The bundle has begun.
     pub fn attach(&self, monitor: Arc<BundleMonitor>) {
-        *lock(&self.monitor) = Some(monitor);
+        *self.monitor.lock() = Some(monitor);
     }
 
     /// The bundle has ended.
     pub fn detach(&self) {
-        *lock(&self.monitor) = None;
+        *self.monitor.lock() = None;
     }
 
     /// Asks the running bundle. It cannot end meanwhile.
     fn ask<T>(&self, question: impl FnOnce(Option<&BundleMonitor>) -> T) -> T {
-        question(lock(&self.monitor).as_deref())
+        question(self.monitor.lock().as_deref())
     }
 }
 
 impl Shared {
     pub fn end_bundle(&self, ended: Ended) {
         {
-            let mut bundles = lock(&self.bundles);
+            let mut bundles = self.bundles.lock();
             bundles.active.remove(&ended.instruction);
             if bundles.ended.insert(ended.instruction.clone()) {
                 bundles.ended_order.push_back(ended.instruction.clone());
@@ -122,7 +123,7 @@ impl Shared {
 
     /// The bundles in the works: instruction, descriptor, age.
     pub fn active(&self) -> Vec<(String, String, Duration)> {
-        let bundles = lock(&self.bundles);
+        let bundles = self.bundles.lock();
         let mut all: Vec<_> = bundles
             .active
             .iter()
@@ -133,7 +134,7 @@ impl Shared {
     }
 
     fn find(&self, instruction: &str) -> Result<Option<Arc<Active>>, String> {
-        let bundles = lock(&self.bundles);
+        let bundles = self.bundles.lock();
         match bundles.active.get(instruction) {
             Some(active) => Ok(Some(active.clone())),
             None if bundles.ended.contains(instruction) => Ok(None),
@@ -158,7 +159,7 @@ impl Shared {
         id: &str,
         mut control: BeamFnControlClient<WorkerChannel>,
     ) -> Result<Arc<Stage>, String> {
-        let cell = lock(&self.stages).entry(id.to_owned()).or_default().clone();
+        let cell = self.stages.lock().entry(id.to_owned()).or_default().clone();
         let stage = cell.get_or_try_init(|| async {
             let request = fnapi::GetProcessBundleDescriptorRequest {
                 process_bundle_descriptor_id: id.to_owned(),
@@ -226,7 +227,7 @@ impl Shared {
             monitor: Mutex::default(),
         });
         {
-            let mut bundles = lock(&self.bundles);
+            let mut bundles = self.bundles.lock();
             bundles.ended.remove(&instruction);
             bundles.active.insert(instruction.clone(), active.clone());
         }
@@ -336,7 +337,9 @@ impl Shared {
         for descriptor in register.process_bundle_descriptor {
             let id = descriptor.id.clone();
             let stage = Arc::new(Stage::new(descriptor)?);
-            lock(&self.stages).insert(id, Arc::new(OnceCell::new_with(Some(stage))));
+            self.stages
+                .lock()
+                .insert(id, Arc::new(OnceCell::new_with(Some(stage))));
         }
         Ok(Response::Register(fnapi::RegisterResponse {}))
     }

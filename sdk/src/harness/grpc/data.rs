@@ -1,9 +1,10 @@
 //! Data streams: elements and timers, told apart by their instruction.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
 use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::fn_execution::beam_fn_data_client::BeamFnDataClient;
 use purlin_proto::fn_execution::{Elements, elements};
@@ -11,7 +12,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::connect::{WorkerChannel, while_reading};
-use super::lock;
 
 /// A bundle's input that waits for it. When there is more, the stream is not read on: the runner waits.
 const WAITING_BYTES: usize = 32 << 20;
@@ -68,7 +68,7 @@ impl Queue {
     /// # Errors
     /// Why no more will come.
     pub fn next(&self) -> Result<Piece, String> {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         loop {
             if let Some(piece) = waiting.pieces.pop_front() {
                 waiting.bytes -= piece.bytes().len();
@@ -79,18 +79,18 @@ impl Queue {
             if let Some(reason) = &waiting.broken {
                 return Err(reason.clone());
             }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            self.arrived.wait(&mut waiting);
         }
     }
 
     /// The next piece, if it is there.
     pub fn take(&self) -> Option<Piece> {
-        lock(&self.waiting).pieces.pop_front()
+        self.waiting.lock().pieces.pop_front()
     }
 
     /// Adds a piece.
     pub fn push(&self, piece: Piece) {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         if !waiting.over {
             waiting.bytes += piece.bytes().len();
             waiting.pieces.push_back(piece);
@@ -103,7 +103,7 @@ impl Queue {
         loop {
             let room = self.room.notified();
             {
-                let waiting = lock(&self.waiting);
+                let waiting = self.waiting.lock();
                 // Input that came before its bundle is not waited for: the bundle may be behind it.
                 if waiting.bytes < WAITING_BYTES
                     || !waiting.wanted
@@ -118,7 +118,8 @@ impl Queue {
     }
 
     fn fail(&self, reason: &str) {
-        lock(&self.waiting)
+        self.waiting
+            .lock()
             .broken
             .get_or_insert_with(|| reason.to_owned());
         self.arrived.notify_all();
@@ -144,7 +145,7 @@ impl Router {
     /// The queue of a bundle that has come.
     pub fn open(&self, instruction: &str) -> Arc<Queue> {
         let queue = {
-            let mut table = lock(&self.table);
+            let mut table = self.table.lock();
             // An instruction id that is used again is a new bundle.
             table.ended.remove(instruction);
             let queue = table.queues.entry(instruction.to_owned()).or_default().clone();
@@ -153,14 +154,14 @@ impl Router {
             }
             queue
         };
-        lock(&queue.waiting).wanted = true;
+        queue.waiting.lock().wanted = true;
         queue
     }
 
     /// The bundle has ended: what still comes for it is dropped.
     pub fn close(&self, instruction: &str) {
         let queue = {
-            let mut table = lock(&self.table);
+            let mut table = self.table.lock();
             if table.ended.insert(instruction.to_owned()) {
                 table.ended_order.push_back(instruction.to_owned());
             }
@@ -172,7 +173,7 @@ impl Router {
             table.queues.remove(instruction)
         };
         if let Some(queue) = queue {
-            let mut waiting = lock(&queue.waiting);
+            let mut waiting = queue.waiting.lock();
             waiting.over = true;
             waiting.pieces.clear();
             waiting.bytes = 0;
@@ -184,7 +185,7 @@ impl Router {
     /// Nothing more will come, for any bundle.
     pub fn fail(&self, reason: &str) {
         let queues: Vec<Arc<Queue>> = {
-            let mut table = lock(&self.table);
+            let mut table = self.table.lock();
             table.broken.get_or_insert_with(|| reason.to_owned());
             table.queues.values().cloned().collect()
         };
@@ -196,7 +197,7 @@ impl Router {
         let data = message.data.into_iter().map(Piece::Data);
         for piece in data.chain(message.timers.into_iter().map(Piece::Timers)) {
             let queue = {
-                let mut table = lock(&self.table);
+                let mut table = self.table.lock();
                 if table.ended.contains(piece.instruction()) {
                     continue;
                 }

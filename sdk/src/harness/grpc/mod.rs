@@ -88,8 +88,3 @@ pub(crate) enum HarnessError {
         reason: String,
     },
 }
-
-/// Locks even if another thread panicked with the lock: what is held here is whole between statements.
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}

@@ -1,9 +1,10 @@
 //! LOOPBACK: a worker pool whose workers are threads of the launching process.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use purlin_proto::fn_execution::beam_fn_external_worker_pool_server::{
     BeamFnExternalWorkerPool, BeamFnExternalWorkerPoolServer,
 };
@@ -18,7 +19,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::control::Harness;
-use super::{HarnessSettings, lock, provision};
+use super::{HarnessSettings, provision};
 use crate::harness::Registry;
 
 /// How long a worker may take to end when it is to stop.
@@ -72,7 +73,7 @@ impl LoopbackPool {
 
     /// Stops all workers and the pool.
     pub async fn stop(self) {
-        let workers: Vec<Worker> = lock(&self.workers).values().cloned().collect();
+        let workers: Vec<Worker> = self.workers.lock().values().cloned().collect();
         for worker in workers {
             // A worker that does not end in time has said so.
             let _ = worker.end().await;
@@ -125,7 +126,7 @@ impl Service {
         };
         let harness = Harness::connect(settings).await.map_err(|e| e.to_string())?;
 
-        let mut workers = lock(&self.workers);
+        let mut workers = self.workers.lock();
         if workers.contains_key(&worker_id) {
             let name = purlin_net::without_token(&worker_id);
             return Err(format!("there is a worker {name:?} already"));
@@ -137,7 +138,7 @@ impl Service {
             if let Err(error) = harness.serve(stop).await {
                 tracing::error!("{error}");
             }
-            lock(&all).remove(&id);
+            all.lock().remove(&id);
             drop(alive);
         });
         workers.insert(worker_id, Worker { stop });
@@ -159,7 +160,7 @@ impl BeamFnExternalWorkerPool for Service {
         &self,
         request: Request<StopWorkerRequest>,
     ) -> Result<Response<StopWorkerResponse>, Status> {
-        let worker = lock(&self.workers).get(&request.into_inner().worker_id).cloned();
+        let worker = self.workers.lock().get(&request.into_inner().worker_id).cloned();
         let error = match worker {
             // It may have ended by itself: its control stream was closed.
             None => String::new(),
@@ -177,7 +178,7 @@ mod tests {
     async fn the_pool_waits_for_workers_that_were_told_to_end_already() {
         let workers = Workers::default();
         let (stop, mut task) = watch::channel(false);
-        lock(&workers).insert("w1".into(), Worker { stop });
+        workers.lock().insert("w1".into(), Worker { stop });
         let service = Service {
             registry: Arc::default(),
             workers: workers.clone(),

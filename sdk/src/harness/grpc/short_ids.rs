@@ -1,12 +1,10 @@
 //! Short ids of monitoring infos: the labels are sent once, then only the values.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use purlin_proto::pipeline::MonitoringInfo;
-
-use super::lock;
 
 /// The short ids of one worker.
 #[derive(Default)]
@@ -25,7 +23,7 @@ type Key = (String, String, BTreeMap<String, String>);
 impl ShortIds {
     /// The values by short id.
     pub fn shorten(&self, infos: Vec<MonitoringInfo>) -> HashMap<String, Bytes> {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let Table { ids, infos: known } = &mut *table;
         let short = infos.into_iter().map(|mut info| {
             let payload = std::mem::take(&mut info.payload);
@@ -46,7 +44,7 @@ impl ShortIds {
 
     /// The infos behind short ids, without values. Ids that were never given are left out.
     pub fn infos(&self, ids: &[String]) -> HashMap<String, MonitoringInfo> {
-        let table = lock(&self.table);
+        let table = self.table.lock();
         ids.iter()
             .filter_map(|id| Some((id.clone(), table.infos.get(id)?.clone())))
             .collect()

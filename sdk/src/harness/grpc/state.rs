@@ -1,10 +1,11 @@
 //! State requests over a stream, answered to the threads that wait.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 
+use parking_lot::Mutex;
 use purlin_net::MAX_MESSAGE_BYTES;
 use purlin_proto::fn_execution::beam_fn_state_client::BeamFnStateClient;
 use purlin_proto::fn_execution::{StateRequest, StateResponse};
@@ -13,7 +14,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::connect::{WorkerChannel, while_reading};
-use super::lock;
 
 /// The state stream to one service.
 pub(super) struct StateClient {
@@ -45,7 +45,7 @@ impl StateClient {
                     loop {
                         match answers.message().await {
                             Ok(Some(answer)) => {
-                                let waiting = lock(&shared).waiting.remove(&answer.id);
+                                let waiting = shared.lock().waiting.remove(&answer.id);
                                 match waiting {
                                     // There is room for the one answer; the thread may have gone.
                                     Some(waiting) => drop(waiting.try_send(answer)),
@@ -61,7 +61,7 @@ impl StateClient {
                 }
             };
             drop(reading);
-            let mut pending = lock(&shared);
+            let mut pending = shared.lock();
             pending.ended = Some(format!(
                 "the state stream to the runner at {address} ended: {reason}"
             ));
@@ -102,12 +102,12 @@ impl StateHandler for StateClient {
         request.id.clone_from(&id);
         let (answer, answered) = sync_channel(1);
         let ended = {
-            let mut pending = lock(&self.pending);
+            let mut pending = self.pending.lock();
             pending.waiting.insert(id.clone(), answer);
             pending.ended.clone()
         };
         if ended.is_some() || self.requests.blocking_send(request).is_err() {
-            let mut pending = lock(&self.pending);
+            let mut pending = self.pending.lock();
             pending.waiting.remove(&id);
             let response = failed(given, pending.ended());
             return Box::new(move || response);
@@ -118,7 +118,7 @@ impl StateHandler for StateClient {
                 id: given,
                 ..response
             },
-            Err(_) => failed(given, lock(&pending).ended()),
+            Err(_) => failed(given, pending.lock().ended()),
         })
     }
 }

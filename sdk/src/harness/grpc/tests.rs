@@ -4,10 +4,11 @@ mod state;
 mod streams;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use purlin_model::{Element, Header};
 use purlin_proto::fn_execution::{self as fnapi, elements, instruction_request, instruction_response};
 use purlin_proto::fn_execution::{
@@ -23,7 +24,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::control::Harness;
-use super::{HarnessError, HarnessSettings, LogLayer, lock};
+use super::{HarnessError, HarnessSettings, LogLayer};
 use crate::prelude::*;
 
 type Sent<T> = mpsc::UnboundedSender<Result<T, Status>>;
@@ -78,7 +79,7 @@ impl Services {
             .metadata()
             .get("worker_id")
             .map_or("", |v| v.to_str().unwrap());
-        lock(&self.0.callers).push(id.to_owned());
+        self.0.callers.lock().push(id.to_owned());
     }
 }
 
@@ -93,7 +94,7 @@ impl beam_fn_control_server::BeamFnControl for Services {
         self.call(&request);
         self.pump("control", request.into_inner(), self.0.answers.clone());
         Ok(Response::new(UnboundedReceiverStream::new(
-            lock(&self.0.control).take().unwrap(),
+            self.0.control.lock().take().unwrap(),
         )))
     }
 
@@ -102,7 +103,7 @@ impl beam_fn_control_server::BeamFnControl for Services {
         request: Request<fnapi::GetProcessBundleDescriptorRequest>,
     ) -> Result<Response<fnapi::ProcessBundleDescriptor>, Status> {
         self.call(&request);
-        let descriptor = lock(&self.0.descriptor).clone();
+        let descriptor = self.0.descriptor.lock().clone();
         match descriptor.id == request.get_ref().process_bundle_descriptor_id {
             true => Ok(Response::new(descriptor)),
             false => Err(Status::not_found("no such descriptor")),
@@ -121,7 +122,7 @@ impl beam_fn_data_server::BeamFnData for Services {
         self.call(&request);
         self.pump("data", request.into_inner(), self.0.outputs.clone());
         Ok(Response::new(UnboundedReceiverStream::new(
-            lock(&self.0.data).take().unwrap(),
+            self.0.data.lock().take().unwrap(),
         )))
     }
 }
@@ -205,7 +206,7 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
             let _ = ended.send("logging");
         });
         let (controls, open) = mpsc::unbounded_channel();
-        *lock(&self.0.log_controls) = Some(controls);
+        *self.0.log_controls.lock() = Some(controls);
         Ok(Response::new(UnboundedReceiverStream::new(open)))
     }
 }
@@ -327,7 +328,7 @@ impl Runner {
     }
 
     fn bundle(&self, instruction: &str) {
-        let descriptor = lock(&self.services.0.descriptor).id.clone();
+        let descriptor = self.services.0.descriptor.lock().id.clone();
         self.ask(
             instruction,
             instruction_request::Request::ProcessBundle(fnapi::ProcessBundleRequest {
@@ -416,7 +417,7 @@ async fn bundles_go_through_in_pieces_and_bear_the_workers_id() {
             .filter(|i| i.urn == urns::metrics::ELEMENT_COUNT);
         assert!(counts.map(|i| i.payload.as_ref()).all(|payload| payload == [3]));
     }
-    assert!(lock(&runner.services.0.callers).iter().all(|id| id == "w1"));
+    assert!(runner.services.0.callers.lock().iter().all(|id| id == "w1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -452,7 +453,7 @@ async fn small_bundles_travel_in_requests_and_responses() {
         urns::runner_protocols::MONITORING_INFO_SHORT_IDS,
     ];
     let mut runner = Runner::start(&negate(), "Negate", &capabilities, vec![]).await;
-    let descriptor = lock(&runner.services.0.descriptor).id.clone();
+    let descriptor = runner.services.0.descriptor.lock().id.clone();
     let request = |elements| {
         instruction_request::Request::ProcessBundle(fnapi::ProcessBundleRequest {
             process_bundle_descriptor_id: descriptor.clone(),
@@ -589,7 +590,7 @@ async fn splits_and_progress_reach_the_running_bundle_only() {
     let p = around(|numbers| {
         numbers.map("Slow", move |n: i64| {
             count.fetch_add(1, Ordering::SeqCst);
-            lock(&gate).recv().unwrap();
+            gate.lock().recv().unwrap();
             n
         })
     });
@@ -670,7 +671,7 @@ async fn user_logs_reach_the_runner_with_their_transform() {
     );
     assert_eq!(entry.severity(), fnapi::log_entry::severity::Enum::Warn);
     let name = |id: &str| {
-        lock(&runner.services.0.descriptor).transforms[id]
+        runner.services.0.descriptor.lock().transforms[id]
             .unique_name
             .clone()
     };

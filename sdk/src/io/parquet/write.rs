@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use parquet::basic::{Compression as ParquetCompression, ZstdLevel};
 use parquet::data_type::{
     BoolType, ByteArrayType, DoubleType, FixedLenByteArrayType, FloatType, Int32Type, Int64Type,
@@ -81,16 +82,13 @@ struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
 impl SharedBuffer {
     fn drain(&self, out: &mut Vec<u8>) {
-        out.append(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        out.append(&mut self.0.lock());
     }
 }
 
 impl Write for SharedBuffer {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(data);
+        self.0.lock().extend_from_slice(data);
         Ok(data.len())
     }
     fn flush(&mut self) -> io::Result<()> {

@@ -3,11 +3,12 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::WriteError;
 use crate::io::{Compression, fs};
+use parking_lot::Mutex;
 
 /// What to write.
 #[derive(Clone, Debug)]
@@ -141,14 +142,11 @@ pub(super) struct TempFolders(Arc<Mutex<Vec<String>>>);
 
 impl TempFolders {
     pub fn add(&self, folder: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(folder.to_owned());
+        self.0.lock().push(folder.to_owned());
     }
 
     pub fn remove(&self) {
-        let folders = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let folders = std::mem::take(&mut *self.0.lock());
         folders.iter().for_each(|folder| remove_temp_folder(folder));
     }
 }

@@ -9,7 +9,7 @@ use purlin_proto::job_management::job_messages_response::Response as Event;
 use purlin_proto::job_management::job_state::Enum as Wire;
 
 use super::service::JobService;
-use super::{Job, interrupt, lock};
+use super::{Job, interrupt};
 use crate::harness::grpc::LoopbackPool;
 use crate::harness::grpc::logging::JOB;
 use crate::result::PipelineState;
@@ -67,7 +67,7 @@ pub(super) async fn follow(job: Arc<Job>, started: Started) {
         }
         Err(reason) => {
             // What the service said before is worth less than that it is gone.
-            *lock(&job.error) = Some(reason);
+            *job.error.lock() = Some(reason);
             job.state.send_replace(PipelineState::Failed);
         }
     }
@@ -167,7 +167,7 @@ fn take(job: &Job, message: api::JobMessage) {
         MessageImportance::JobMessageWarning => event!(WARN),
         MessageImportance::JobMessageError => {
             event!(ERROR);
-            *lock(&job.error) = Some(message.message_text);
+            *job.error.lock() = Some(message.message_text);
         }
     }
 }

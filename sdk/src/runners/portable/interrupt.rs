@@ -1,10 +1,11 @@
 //! Ctrl-C and SIGTERM while a job runs cancel the job; without one, they end the process as ever.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{lock, runtime};
+use super::runtime;
 
 type Callbacks = Mutex<Registered>;
 
@@ -25,7 +26,7 @@ pub(super) struct Guard(u64);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        lock(registered()).callbacks.retain(|(id, _)| *id != self.0);
+        registered().lock().callbacks.retain(|(id, _)| *id != self.0);
     }
 }
 
@@ -33,7 +34,7 @@ impl Drop for Guard {
 pub(super) fn on_interrupt(callback: impl Fn() + Send + 'static) -> Guard {
     static LISTENS: OnceLock<()> = OnceLock::new();
     LISTENS.get_or_init(listen);
-    let mut registered = lock(registered());
+    let mut registered = registered().lock();
     registered.next += 1;
     let id = registered.next;
     registered.callbacks.push((id, Box::new(callback)));
@@ -47,7 +48,7 @@ fn listen() {
         runtime.spawn(async move {
             let Ok(mut signals) = signal(kind) else { return };
             while signals.recv().await.is_some() {
-                let mut registered = lock(registered());
+                let mut registered = registered().lock();
                 if registered.interrupted || registered.callbacks.is_empty() {
                     std::process::exit(status);
                 }

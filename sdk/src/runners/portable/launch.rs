@@ -1,7 +1,8 @@
 //! Brings a pipeline to a job service and starts it there.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prost::Message;
 use purlin_artifacts::worker_binary;
 use purlin_net::{MAX_MESSAGE_BYTES, READS_WORKER_ID};

@@ -12,9 +12,10 @@ mod staging;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use purlin_proto::job_management as api;
 use purlin_proto::job_management::job_service_client::JobServiceClient;
 use purlin_proto::pipeline::MonitoringInfo;
@@ -66,10 +67,6 @@ fn block<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) ->
         .map_err(|_| RunError::Runner("talking to the job service failed; see the log".into()))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A job of a job service.
 struct Job {
     id: String,
@@ -104,7 +101,7 @@ impl Job {
                 let named =
                     |infos: Vec<MonitoringInfo>| infos.into_iter().map(|i| self.named(i)).collect::<Vec<_>>();
                 let results = MetricResults::new(&named(metrics.attempted), &named(metrics.committed));
-                *lock(&self.metrics) = results;
+                *self.metrics.lock() = results;
             }
             Err(status) => tracing::debug!("the job service gives no metrics: {}", status.message()),
         }
@@ -164,11 +161,11 @@ impl RunningPipeline for PortableRun {
             // Where it fails, those known before are as good as any.
             let _ = block(async move { job.read_metrics().await });
         }
-        lock(&self.job.metrics).clone()
+        self.job.metrics.lock().clone()
     }
 
     fn error(&self) -> Option<String> {
-        lock(&self.job.error).clone()
+        self.job.error.lock().clone()
     }
 
     fn cancel(&self) {

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::connect::probe;
-use super::lock;
 use crate::error::RunError;
 use crate::options::{PipelineOptions, RunnerKind};
 
@@ -65,7 +65,7 @@ impl JobService {
                 let mut reader = BufReader::new(stderr).lines();
                 while let Ok(Some(line)) = reader.next_line().await {
                     tracing::debug!(target: "purlin::job_service", "{line}");
-                    let mut lines = lock(&lines);
+                    let mut lines = lines.lock();
                     if lines.len() == LINES {
                         lines.pop_front();
                     }
@@ -81,7 +81,8 @@ impl JobService {
                 return Ok(JobService { endpoint, child });
             }
             let said = || {
-                lock(&lines)
+                lines
+                    .lock()
                     .iter()
                     .map(|line| format!("\n  {line}"))
                     .collect::<String>()

@@ -35,7 +35,7 @@ struct Fake {
     script: Script,
     cancelled: Notify,
     was_cancelled: AtomicBool,
-    prepared: std::sync::Mutex<Option<api::PrepareJobRequest>>,
+    prepared: parking_lot::Mutex<Option<api::PrepareJobRequest>>,
 }
 
 type Stream<T> = std::pin::Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
@@ -59,7 +59,7 @@ impl JobService for Service {
         &self,
         request: Request<api::PrepareJobRequest>,
     ) -> Result<Response<api::PrepareJobResponse>, Status> {
-        *super::lock(&self.0.prepared) = Some(request.into_inner());
+        *self.0.prepared.lock() = Some(request.into_inner());
         match &self.0.script.refuse {
             Some(status) => Err(status.clone()),
             None => Ok(Response::new(api::PrepareJobResponse {
@@ -347,7 +347,7 @@ async fn a_job_that_is_done_has_metrics_by_name() {
     );
     assert_eq!(result.metrics().query()[0].key.step, name);
 
-    let prepared = super::lock(&fake.prepared).take().unwrap();
+    let prepared = fake.prepared.lock().take().unwrap();
     assert!(!prepared.job_name.is_empty());
     let environments = prepared.pipeline.unwrap().components.unwrap().environments;
     let environment = &environments["rust"];
@@ -402,7 +402,9 @@ async fn what_a_process_worker_needs_travels_with_the_job() {
         .await
         .unwrap()
         .unwrap();
-    let fields = super::lock(&fake.prepared)
+    let fields = fake
+        .prepared
+        .lock()
         .take()
         .unwrap()
         .pipeline_options
@@ -446,7 +448,7 @@ async fn combiners_are_lifted_for_runners_that_do_not() {
         p.run(&options)
     };
     tokio::task::spawn_blocking(run).await.unwrap().unwrap();
-    let prepared = super::lock(&fake.prepared).take().unwrap();
+    let prepared = fake.prepared.lock().take().unwrap();
     let transforms = prepared.pipeline.unwrap().components.unwrap().transforms;
     let mut below: Vec<&str> = transforms
         .values()
@@ -478,12 +480,12 @@ async fn options_of_the_runner_are_checked_against_what_it_describes() {
         "--paralelism: neither this program nor the runner at HERE has this option; did you mean --parallelism?\n\
          --parallelism: \"two\" does not do; its type is integer, so the runner at HERE takes a whole number"
     );
-    assert!(super::lock(&fake.prepared).is_none());
+    assert!(fake.prepared.lock().is_none());
 
     let options = with(&["parallelism=2", "object_reuse"]);
     let run = tokio::task::spawn_blocking(move || pipeline().run(&options));
     run.await.unwrap().unwrap();
-    let prepared = super::lock(&fake.prepared).take().unwrap();
+    let prepared = fake.prepared.lock().take().unwrap();
     let fields = prepared.pipeline_options.unwrap().fields;
     let kind = |name: &str| fields[&format!("beam:option:{name}:v1")].kind.clone().unwrap();
     use prost_types::value::Kind;
@@ -506,7 +508,7 @@ async fn a_runner_that_describes_nothing_gets_options_as_they_are() {
         .await
         .unwrap()
         .unwrap();
-    let prepared = super::lock(&fake.prepared).take().unwrap();
+    let prepared = fake.prepared.lock().take().unwrap();
     assert!(
         prepared
             .pipeline_options

@@ -3,9 +3,10 @@
 mod estimator;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use purlin_model::{Element, PaneInfo, Window};
 
 use self::estimator::{Estimator, Limits, Turn};
@@ -240,12 +241,12 @@ struct Batch<T, S> {
 
 impl<T: Element, S: ElementSize<T>> Batch<T, S> {
     fn estimator(&self) -> MutexGuard<'_, Estimator> {
-        self.estimator.lock().unwrap_or_else(PoisonError::into_inner)
+        self.estimator.lock()
     }
 
     fn next_target(&mut self) {
         let estimator = self.estimator.clone();
-        let mut estimator = estimator.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut estimator = estimator.lock();
         self.target = estimator.next_batch_size(&mut self.turn);
     }
 

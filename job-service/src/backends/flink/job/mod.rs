@@ -2,10 +2,11 @@
 
 mod submit;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use purlin_artifacts::Hasher;
 use purlin_proto::job_management::GetJobMetricsResponse;
 use purlin_runner::job::{EventLog, Importance, JobMetrics, JobState};
@@ -396,7 +397,7 @@ impl FlinkJob {
                     attempted: results.attempted,
                     committed: results.committed,
                 };
-                *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+                *self.metrics.lock() = metrics;
             }
             Err(error) => tracing::warn!("metrics of a job on Flink cannot be read: {error}"),
         }
@@ -473,10 +474,7 @@ impl RunningJob for FlinkJob {
         } else {
             self.wait().await;
         }
-        self.metrics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.metrics.lock().clone()
     }
 
     fn cancel(&self) {

@@ -25,7 +25,7 @@ async fn the_worker_ends_each_stream_that_the_runner_ends() {
     runner.output("b1").await;
     runner.answer().await;
 
-    lock(&runner.services.0.log_controls).take();
+    runner.services.0.log_controls.lock().take();
     assert_eq!(runner.ended.recv().await, Some("logging"));
     runner.data = mpsc::unbounded_channel().0;
     assert_eq!(runner.ended.recv().await, Some("data"));
