@@ -32,13 +32,10 @@ def _classify():
 
 
 def put(url, data=b''):
-  with urllib.request.urlopen(urllib.request.Request(url, data=data, method='PUT'), timeout=60) as answer:
+  # By itself urllib says that it sends a form, which moto would read as one.
+  headers = {'Content-Type': 'application/octet-stream'}
+  with urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers, method='PUT'), timeout=60) as answer:
     assert answer.status == 200
-
-
-def get(url):
-  with urllib.request.urlopen(url, timeout=60) as answer:
-    return answer.read().decode()
 
 
 @pytest.fixture(name='store', scope='module')
@@ -87,10 +84,9 @@ def test_images_of_a_prefix_a_pattern_and_a_list(images, store, classify, expect
   assert rows(output) == expected
 
 
-def test_rows_go_to_the_store(store, classify, expected):
-  result = classify(store, '--input=s3://bucket/photos/', '--output=s3://bucket/out/classes.csv')
-  assert result.returncode == 0, result.stderr
-  assert sorted(get(store + '/bucket/out/classes.csv').splitlines()) == expected
+def test_an_output_is_a_local_file(store, classify):
+  text = said(classify(store, '--input=s3://bucket/photos/', '--output=s3://bucket/out/classes.csv'))
+  assert 's3://bucket/out/classes.csv is no local file' in text
 
 
 def test_what_is_not_there_is_named(store, classify, tmp_path):
