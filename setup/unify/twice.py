@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lists the third-party crates that are built more than once for the programs and the gate, with the features that differ.
+"""Lists the crates that are built more than once for the programs and the gate, with the features that differ.
 
 Cargo tells what it would build without building it, by an option that is unstable: hence RUSTC_BOOTSTRAP.
 """
@@ -19,8 +19,11 @@ BUILDS = {
     'tests': ['test', '--no-run', *COMPILED],
 }
 
+# What is linked, not built upon.
+PROGRAMS = {'bench', 'bin', 'custom-build', 'example', 'test'}
 
-def third_party(arguments):
+
+def crates_of(arguments):
   """{what tells a crate's build from others: (its name and version, features)} of all libraries that a build needs."""
   told = subprocess.run(
       ['cargo', *arguments, '--unit-graph', '-Z', 'unstable-options'], cwd=ROOT, env=dict(os.environ, RUSTC_BOOTSTRAP='1'),
@@ -39,11 +42,11 @@ def third_party(arguments):
   return {
       key(index): (unit['pkg_id'].rpartition('#')[2], unit['profile']['opt_level'], ' '.join(unit['features']))
       for index, unit in enumerate(units)
-      if unit['pkg_id'].startswith('registry') and unit['mode'] == 'build' and 'custom-build' not in unit['target']['kind']}
+      if unit['mode'] == 'build' and not PROGRAMS & set(unit['target']['kind'])}
 
 
 def main():
-  found = {build: third_party(arguments) for build, arguments in BUILDS.items()}
+  found = {build: crates_of(arguments) for build, arguments in BUILDS.items()}
   versions = collections.defaultdict(dict)
   for build, crates in found.items():
     for key, (name, level, features) in crates.items():
