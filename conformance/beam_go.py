@@ -42,7 +42,7 @@ class Programs:
     self._go('test', '-c', '-o', name, MODULE + package)
     return os.path.join(self.folder, name)
 
-  def _go(self, *arguments, limit=600):
+  def _go(self, *arguments, limit=1800):
     try:
       done = subprocess.run(
           [GO, *arguments], cwd=self.folder, env=dict(os.environ, GOFLAGS='-mod=mod'), stdout=subprocess.PIPE,
