@@ -65,7 +65,7 @@ def test_beams_job_server_gives_the_same_rows(tmp_path, ports, expected):
     'run-flink', 'run-portable-flink', 'run-portable-flink-local', 'run-portable-flink-worker-local', 'run-portable-flink-cluster'])
 def test_each_target_compares_its_rows(target):
   """As run-direct does, of which test_end_to_end.py shows that a mismatch fails it."""
-  told = run('make', '-n', target, 'OUTPUT=o.csv', 'EXPECTED=e.csv')
+  told = run('make', '--no-print-directory', '-n', target, 'OUTPUT=o.csv', 'EXPECTED=e.csv')
   assert told.returncode == 0 and told.stdout.splitlines()[-1] == 'tests/same-rows.sh o.csv e.csv', told.stdout + told.stderr
 
 
