@@ -1,4 +1,5 @@
-//! The SDK as a user has it. One program, as each is linked for itself.
+//! The SDK as a user has it. One program, as each is linked for itself; `same_results` and `validates_runner` are others, since they are
+//! run by name on runners of all kinds.
 
 mod async_par_do;
 #[cfg(all(feature = "avro", feature = "parquet"))]
@@ -9,7 +10,6 @@ mod direct;
 mod file_io;
 #[cfg(feature = "object-store")]
 mod object_store;
-mod same_results;
 mod schemas;
 mod splittable;
 mod state;
