@@ -46,7 +46,7 @@ impl Environments {
                     }
                     if !loopback {
                         // A pool tells the end of a worker's process. In the launcher there is none but the launcher's.
-                        worker.link().watch();
+                        worker.connection().watch();
                     }
                     worker.on_stop(Box::pin(stop(pool, request.worker_id.clone())));
                     let from = match loopback {

@@ -13,7 +13,7 @@
 #[cfg(feature = "docker")]
 mod docker;
 mod external;
-mod kept;
+mod idle_workers;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -28,7 +28,7 @@ use prost::Message;
 use purlin_net::without_token;
 use purlin_proto::{pipeline, urns};
 
-pub use kept::KeptWorkers;
+pub use idle_workers::KeptWorkers;
 
 use crate::fnapi::{FnApiServer, GrpcWorker};
 use crate::worker::{StartWorker, Worker, WorkerError, WorkerFactory};
@@ -169,7 +169,7 @@ impl Environments {
         let limit = self.settings.connect_timeout;
         let seconds = limit.as_secs_f64();
         let (id, url) = (worker.id(), self.server.url());
-        let said = || worker.link().last_words();
+        let said = || worker.connection().last_words();
         let waiting = async {
             tokio::time::sleep(PATIENCE).await;
             let text = format!(
@@ -178,7 +178,7 @@ impl Environments {
                 PATIENCE.as_secs(),
                 said()
             );
-            self.server.warn(&worker.link().identity(), text);
+            self.server.warn(&worker.connection().identity(), text);
             std::future::pending::<()>().await;
         };
         tokio::select! {

@@ -77,10 +77,10 @@ impl Environments {
         shown: String,
     ) -> Result<Arc<dyn Worker>, WorkerError> {
         let worker = self.server.expect(&request)?;
-        let (link, name) = (worker.link(), without_token(&request.worker_id).to_owned());
+        let (connection, name) = (worker.connection(), without_token(&request.worker_id).to_owned());
         let group = ProcessGroup::start(&command, &Limits::default(), move |line| {
             tracing::info!(target: "sdk_worker", worker = %name, "{line}");
-            link.note(line);
+            connection.note(line);
         });
         let group = group.map_err(|e| {
             start_error(
@@ -88,13 +88,13 @@ impl Environments {
                 format!("cannot run {shown:?}: {e}; check the command of --environment_config: {COMMANDS}"),
             )
         })?;
-        let (link, ended) = (worker.link(), group.ended());
-        link.watch();
+        let (connection, ended) = (worker.connection(), group.ended());
+        connection.watch();
         tokio::spawn(async move {
             let end = ended.await;
             match end.asked {
-                true => link.lose(&end.to_string()),
-                false => link.ended(&end.to_string()),
+                true => connection.lose(&end.to_string()),
+                false => connection.ended(&end.to_string()),
             }
         });
         let ended = group.ended();

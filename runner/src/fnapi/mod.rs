@@ -4,14 +4,16 @@
 //! FnApiServer::bind ──▶ expect(worker) ──▶ GrpcWorker        the worker's streams, told apart by `worker_id`:
 //!                                          │ process()        control  requests out, answers in
 //!                                          ▼                  data     elements and timers, both ways
-//!                                   Link: bundles by          state    requests in, answers out
-//!                                   instruction id            logging, provision, status
+//!                                   WorkerConnection: bundles state    requests in, answers out
+//!                                   by instruction id         logging, provision, status
 //! ```
 //! A worker's data stream is always read: outputs are gathered as they come. Pressure is the number of bundles that
 //! the engine gives out, and the few bytes that may wait for a worker's data stream (`window`).
 
 mod collector;
-mod link;
+mod connection;
+mod last_words;
+mod presence;
 mod send;
 mod server;
 mod services;
@@ -30,7 +32,7 @@ pub use server::{FnApiServer, FnApiSettings};
 
 pub use worker::GrpcWorker;
 
-pub(crate) use link::Link;
+pub(crate) use connection::WorkerConnection;
 use parking_lot::Mutex;
 use purlin_proto::fn_execution as fnapi;
 
@@ -90,13 +92,13 @@ impl WorkerLog for TracingLog {
 }
 
 /// What the server's services share.
-pub(crate) struct Hub {
-    links: Mutex<HashMap<String, Arc<Link>>>,
+pub(crate) struct Connections {
+    workers: Mutex<HashMap<String, Arc<WorkerConnection>>>,
     log: Arc<dyn WorkerLog>,
     hang_timeout: Option<Duration>,
 }
 
-impl Hub {
+impl Connections {
     /// Tells the user of a worker's job what is wrong with the worker, or may be.
     fn warn(&self, worker: &WorkerIdentity, text: String) {
         let entry = fnapi::LogEntry {

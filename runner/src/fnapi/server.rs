@@ -22,7 +22,7 @@ use tonic::codegen::http::HeaderMap;
 use tonic::service::Routes;
 
 use super::services::Services;
-use super::{GrpcWorker, Hub, Link, TracingLog, WorkerIdentity, WorkerLog};
+use super::{Connections, GrpcWorker, TracingLog, WorkerConnection, WorkerIdentity, WorkerLog};
 use crate::worker::{StartWorker, WorkerError};
 
 /// Bytes of a message of an expected worker's logs or of its status, at most.
@@ -76,7 +76,7 @@ impl Default for FnApiSettings {
 
 /// The Fn API server of this process.
 pub struct FnApiServer {
-    hub: Arc<Hub>,
+    connections: Arc<Connections>,
     local: SocketAddr,
     url: String,
     artifact_endpoint: String,
@@ -103,13 +103,15 @@ impl FnApiServer {
             host
         };
         let url = format!("{host}:{}", local.port());
-        let hub = Arc::new(Hub {
-            links: Mutex::default(),
+        let connections = Arc::new(Connections {
+            workers: Mutex::default(),
             log: settings.log,
             hang_timeout: settings.hang_timeout,
         });
 
-        let services = Services { hub: hub.clone() };
+        let services = Services {
+            connections: connections.clone(),
+        };
         macro_rules! service {
             ($server:ident) => {
                 $server::new(services.clone())
@@ -127,14 +129,14 @@ impl FnApiServer {
             .add_service(service!(ProvisionServiceServer));
         let (stop, mut stopped) = watch::channel(false);
         // Only the streams of workers that are expected are trusted.
-        let (known, others) = (hub.clone(), settings.routes_limit);
+        let (known, others) = (connections.clone(), settings.routes_limit);
         let rule = move |path: &str, headers: &HeaderMap| {
             if !path.starts_with(FN_API) {
                 return others;
             }
             let worker = headers.get("worker_id").and_then(|id| id.to_str().ok());
             match worker {
-                Some(id) if known.links.lock().contains_key(id) => {
+                Some(id) if known.workers.lock().contains_key(id) => {
                     match BULK.iter().any(|end| path.ends_with(end)) {
                         true => Limit::trusted(),
                         false => Limit {
@@ -160,7 +162,7 @@ impl FnApiServer {
         });
         let artifact_endpoint = settings.artifact_endpoint.unwrap_or_else(|| url.clone());
         Ok(Self {
-            hub,
+            connections,
             local,
             url,
             artifact_endpoint,
@@ -182,12 +184,12 @@ impl FnApiServer {
     /// Where workers' log entries go.
     #[cfg(feature = "docker")]
     pub(crate) fn log(&self) -> Arc<dyn WorkerLog> {
-        self.hub.log.clone()
+        self.connections.log.clone()
     }
 
     /// Tells the user of a worker's job what is wrong with the worker, or may be.
     pub(crate) fn warn(&self, worker: &WorkerIdentity, text: String) {
-        self.hub.warn(worker, text);
+        self.connections.warn(worker, text);
     }
 
     /// `host:port` under which workers retrieve artifacts.
@@ -238,15 +240,15 @@ impl FnApiServer {
             .capabilities
             .iter()
             .any(|c| c == urns::protocols::CONTROL_REQUEST_ELEMENTS_EMBEDDING);
-        let link = Arc::new(Link::new(
+        let connection = Arc::new(WorkerConnection::new(
             request.worker_id.clone(),
             identity,
             provision,
             url.to_owned(),
             embeds,
         ));
-        let mut links = self.hub.links.lock();
-        if links.contains_key(&request.worker_id) {
+        let mut workers = self.connections.workers.lock();
+        if workers.contains_key(&request.worker_id) {
             return Err(WorkerError::Start {
                 environment: request.environment_id.clone(),
                 reason: format!(
@@ -255,15 +257,21 @@ impl FnApiServer {
                 ),
             });
         }
-        links.insert(request.worker_id.clone(), link.clone());
-        Ok(GrpcWorker::new(link, self.hub.clone()))
+        workers.insert(request.worker_id.clone(), connection.clone());
+        Ok(GrpcWorker::new(connection, self.connections.clone()))
     }
 
     /// Ends every worker's streams and the server.
     pub async fn shutdown(&self) {
-        let links: Vec<Arc<Link>> = self.hub.links.lock().drain().map(|(_, link)| link).collect();
-        for link in links {
-            link.stop();
+        let workers: Vec<Arc<WorkerConnection>> = self
+            .connections
+            .workers
+            .lock()
+            .drain()
+            .map(|(_, connection)| connection)
+            .collect();
+        for connection in workers {
+            connection.stop();
         }
         self.stop.send_replace(true);
         let task = self.task.lock().take();

@@ -12,27 +12,28 @@ use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::Hub;
-use super::link::{Link, Presence};
+use super::Connections;
+use super::connection::WorkerConnection;
+use super::presence::Presence;
 use super::window::Outbound;
 
 /// The implementation behind every service of the server.
 #[derive(Clone)]
 pub(crate) struct Services {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) connections: Arc<Connections>,
 }
 
 impl Services {
     /// The worker that a call comes from.
-    fn caller(&self, metadata: &MetadataMap) -> Result<Arc<Link>, Status> {
+    fn caller(&self, metadata: &MetadataMap) -> Result<Arc<WorkerConnection>, Status> {
         let id = metadata.get("worker_id").ok_or_else(|| {
             Status::invalid_argument("the call carries no worker_id metadata, so the worker cannot be told")
         })?;
         let id = id
             .to_str()
             .map_err(|_| Status::invalid_argument("the worker_id metadata is no text"))?;
-        let link = self.hub.links.lock().get(id).cloned();
-        link.ok_or_else(|| {
+        let connection = self.connections.workers.lock().get(id).cloned();
+        connection.ok_or_else(|| {
             Status::not_found(format!(
                 "no worker {id:?} is expected here; it may have been stopped"
             ))
@@ -55,10 +56,10 @@ struct Inbound<T> {
 }
 
 impl<T> Inbound<T> {
-    fn new(link: &Link, request: Request<Streaming<T>>) -> Self {
+    fn new(connection: &WorkerConnection, request: Request<Streaming<T>>) -> Self {
         Self {
             stream: request.into_inner(),
-            presence: link.presence(),
+            presence: connection.presence(),
         }
     }
 
@@ -79,18 +80,18 @@ impl beam_fn_control_server::BeamFnControl for Services {
         &self,
         request: Request<Streaming<fnapi::InstructionResponse>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        let link = self.caller(request.metadata())?;
-        let requests = link.attach_control()?;
-        let mut inbound = Inbound::new(&link, request);
+        let connection = self.caller(request.metadata())?;
+        let requests = connection.attach_control()?;
+        let mut inbound = Inbound::new(&connection, request);
         tokio::spawn(async move {
             let end = loop {
                 match inbound.next().await {
-                    Ok(Some(response)) => link.on_response(response),
+                    Ok(Some(response)) => connection.on_response(response),
                     Ok(None) => break Ok(()),
                     Err(status) => break Err(status),
                 }
             };
-            link.stream_ended(&end_of("control", end)).await;
+            connection.stream_ended(&end_of("control", end)).await;
         });
         Ok(Response::new(UnboundedReceiverStream::new(requests)))
     }
@@ -99,9 +100,9 @@ impl beam_fn_control_server::BeamFnControl for Services {
         &self,
         request: Request<fnapi::GetProcessBundleDescriptorRequest>,
     ) -> Result<Response<fnapi::ProcessBundleDescriptor>, Status> {
-        let link = self.caller(request.metadata())?;
+        let connection = self.caller(request.metadata())?;
         let id = request.into_inner().process_bundle_descriptor_id;
-        let descriptor = link.descriptor(&id);
+        let descriptor = connection.descriptor(&id);
         let descriptor =
             descriptor.ok_or_else(|| Status::not_found(format!("no bundle descriptor {id:?}")))?;
         Ok(Response::new(Arc::unwrap_or_clone(descriptor)))
@@ -116,19 +117,19 @@ impl beam_fn_data_server::BeamFnData for Services {
         &self,
         request: Request<Streaming<fnapi::Elements>>,
     ) -> Result<Response<Self::DataStream>, Status> {
-        let link = self.caller(request.metadata())?;
-        let outbound = link.attach_data()?;
-        let mut inbound = Inbound::new(&link, request);
+        let connection = self.caller(request.metadata())?;
+        let outbound = connection.attach_data()?;
+        let mut inbound = Inbound::new(&connection, request);
         tokio::spawn(async move {
             // Nothing else is awaited: a worker whose data were not read could not read ours, and both would stand still.
             let end = loop {
                 match inbound.next().await {
-                    Ok(Some(elements)) => link.on_elements(elements),
+                    Ok(Some(elements)) => connection.on_elements(elements),
                     Ok(None) => break Ok(()),
                     Err(status) => break Err(status),
                 }
             };
-            link.stream_ended(&end_of("data", end)).await;
+            connection.stream_ended(&end_of("data", end)).await;
         });
         Ok(Response::new(outbound))
     }
@@ -142,18 +143,18 @@ impl beam_fn_state_server::BeamFnState for Services {
         &self,
         request: Request<Streaming<fnapi::StateRequest>>,
     ) -> Result<Response<Self::StateStream>, Status> {
-        let link = self.caller(request.metadata())?;
-        let (answers, outbound) = link.attach_state()?;
-        let counted = link.attach()?;
-        let mut inbound = Inbound::new(&link, request);
+        let connection = self.caller(request.metadata())?;
+        let (answers, outbound) = connection.attach_state()?;
+        let counted = connection.attach()?;
+        let mut inbound = Inbound::new(&connection, request);
         tokio::spawn(async move {
             let _counted = counted;
             loop {
                 match inbound.next().await {
-                    Ok(Some(request)) => link.on_state(request, &answers).await,
+                    Ok(Some(request)) => connection.on_state(request, &answers).await,
                     Ok(None) => break,
                     Err(status) => {
-                        link.stream_ended(&end_of("state", Err(status))).await;
+                        connection.stream_ended(&end_of("state", Err(status))).await;
                         break;
                     }
                 }
@@ -171,9 +172,9 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
         &self,
         request: Request<Streaming<fnapi::log_entry::List>>,
     ) -> Result<Response<Self::LoggingStream>, Status> {
-        let link = self.caller(request.metadata())?;
-        let counted = link.attach()?;
-        let hub = self.hub.clone();
+        let connection = self.caller(request.metadata())?;
+        let counted = connection.attach()?;
+        let connections = self.connections.clone();
         let mut inbound = request.into_inner();
         // Nothing is ever sent, but the stream must end with the worker's: a harness awaits that before it exits.
         let (open, controls) = mpsc::channel(1);
@@ -184,17 +185,17 @@ impl beam_fn_logging_server::BeamFnLogging for Services {
                 match inbound.message().await {
                     Ok(Some(list)) => {
                         for entry in list.log_entries {
-                            link.on_log(&entry);
-                            hub.log.log(&link.identity(), &entry);
+                            connection.on_log(&entry);
+                            connections.log.log(&connection.identity(), &entry);
                         }
                     }
                     Err(status) if status.code() == Code::ResourceExhausted => {
                         let text = format!(
                             "what worker {} logs is not taken: {}",
-                            link.name(),
+                            connection.name(),
                             status.message()
                         );
-                        return hub.warn(&link.identity(), text);
+                        return connections.warn(&connection.identity(), text);
                     }
                     Ok(None) | Err(_) => return,
                 }
@@ -212,15 +213,15 @@ impl beam_fn_worker_status_server::BeamFnWorkerStatus for Services {
         &self,
         request: Request<Streaming<fnapi::WorkerStatusResponse>>,
     ) -> Result<Response<Self::WorkerStatusStream>, Status> {
-        let link = self.caller(request.metadata())?;
-        let questions = link.attach_status()?;
-        let counted = link.attach()?;
-        let mut inbound = Inbound::new(&link, request);
+        let connection = self.caller(request.metadata())?;
+        let questions = connection.attach_status()?;
+        let counted = connection.attach()?;
+        let mut inbound = Inbound::new(&connection, request);
         tokio::spawn(async move {
             let _counted = counted;
             // A worker without this stream is none the worse for it.
             while let Ok(Some(answer)) = inbound.next().await {
-                link.status.answered(answer);
+                connection.status.answered(answer);
             }
         });
         Ok(Response::new(UnboundedReceiverStream::new(questions)))
@@ -233,9 +234,9 @@ impl provision_service_server::ProvisionService for Services {
         &self,
         request: Request<fnapi::GetProvisionInfoRequest>,
     ) -> Result<Response<fnapi::GetProvisionInfoResponse>, Status> {
-        let link = self.caller(request.metadata())?;
+        let connection = self.caller(request.metadata())?;
         Ok(Response::new(fnapi::GetProvisionInfoResponse {
-            info: Some(link.provision.clone()),
+            info: Some(connection.provision.clone()),
         }))
     }
 }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::link::Presence;
+use super::presence::Presence;
 use crate::worker::StateHandler;
 
 /// Bytes of a bundle's requests that wait at a time; a larger one waits alone.

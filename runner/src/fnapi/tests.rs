@@ -271,7 +271,7 @@ async fn a_worker_does_not_mix_up_its_jobs() {
             assert!(worker.is_reusable());
             worker.adopt("env", job);
         }
-        assert_eq!(worker.link().identity().job_id, job);
+        assert_eq!(worker.connection().identity().job_id, job);
         let (outcome, called) = tokio::join!(worker.process(first()), answer(&mut sdk, ""));
         outcome.unwrap();
         let mut control = BeamFnControlClient::new(sdk.channel.clone());

@@ -12,8 +12,8 @@ use purlin_proto::fn_execution::{
 use purlin_proto::pipeline;
 use purlin_proto::urns::runner_transforms;
 
-use super::Hub;
-use super::link::Link;
+use super::Connections;
+use super::connection::WorkerConnection;
 use crate::worker::{BundleOutcome, BundleWork, Worker, WorkerError};
 
 /// A worker that answers nothing at all to its first instruction is told of after this time.
@@ -22,10 +22,10 @@ const FIRST_WORD: Duration = Duration::from_secs(10);
 const NAMED: usize = 5;
 
 /// Resolves when a worker that has never answered anything has had the time for it.
-async fn silence(link: &Link, hub: &Hub, awaited: &str) -> WorkerError {
-    let most = hub.hang_timeout;
+async fn silence(connection: &WorkerConnection, connections: &Connections, awaited: &str) -> WorkerError {
+    let most = connections.hang_timeout;
     let first = most.map_or(FIRST_WORD, |most| most.min(FIRST_WORD));
-    link.silent_for(first).await;
+    connection.silent_for(first).await;
     let until = match most {
         Some(most) => format!(
             "until {} s have passed (--worker_hang_timeout)",
@@ -36,26 +36,30 @@ async fn silence(link: &Link, hub: &Hub, awaited: &str) -> WorkerError {
     let what = |time: Duration| {
         format!(
             "worker {} has connected, and answers nothing to its first instruction, {awaited}, for {} s",
-            link.name(),
+            connection.name(),
             time.as_secs_f64()
         )
     };
-    if link.tells_silence() {
-        let text = format!("{}; it is awaited {until}; {}", what(first), link.last_words());
-        hub.warn(&link.identity(), text);
+    if connection.tells_silence() {
+        let text = format!(
+            "{}; it is awaited {until}; {}",
+            what(first),
+            connection.last_words()
+        );
+        connections.warn(&connection.identity(), text);
     }
     let Some(most) = most else {
         return std::future::pending().await;
     };
-    link.silent_for(most.saturating_sub(first)).await;
+    connection.silent_for(most.saturating_sub(first)).await;
     let reason = format!(
         "{} (--worker_hang_timeout); its harness may have failed to start: look at its own log; {}",
         what(most),
-        link.last_words()
+        connection.last_words()
     );
-    link.lose(&reason);
+    connection.lose(&reason);
     WorkerError::Start {
-        environment: link.identity().environment_id,
+        environment: connection.identity().environment_id,
         reason,
     }
 }
@@ -82,38 +86,38 @@ fn transforms(descriptor: &fnapi::ProcessBundleDescriptor) -> String {
 /// A worker that has been announced to the server by [`super::FnApiServer::expect`]. It can take bundles once
 /// [`GrpcWorker::connected`] has resolved. Dropping it stops it.
 pub struct GrpcWorker {
-    link: Arc<Link>,
-    hub: Arc<Hub>,
+    connection: Arc<WorkerConnection>,
+    connections: Arc<Connections>,
     on_stop: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl GrpcWorker {
-    pub(crate) fn new(link: Arc<Link>, hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(connection: Arc<WorkerConnection>, connections: Arc<Connections>) -> Self {
         Self {
-            link,
-            hub,
+            connection,
+            connections,
             on_stop: Mutex::default(),
         }
     }
 
     /// The worker's id without its token, to be shown.
     pub fn id(&self) -> &str {
-        self.link.name()
+        self.connection.name()
     }
 
     /// Resolves when the worker's control stream has come, or it ended before, with the reason.
     pub async fn connected(&self) -> Result<(), String> {
-        self.link.connected().await
+        self.connection.life().connected().await
     }
 
     /// Tells that the worker is known to be gone (its process ended, say): its bundles fail at once.
     pub fn lose(&self, reason: &str) {
-        self.link.lose(reason);
+        self.connection.lose(reason);
     }
 
     /// A handle by which the worker can be declared lost.
-    pub(crate) fn link(&self) -> Arc<Link> {
-        self.link.clone()
+    pub(crate) fn connection(&self) -> Arc<WorkerConnection> {
+        self.connection.clone()
     }
 
     /// What [`Worker::stop`] awaits once the worker's streams have been closed: the end of its process, say.
@@ -126,9 +130,9 @@ impl GrpcWorker {
         request: Request,
         take: impl FnOnce(Response) -> Option<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, WorkerError>> {
-        let link = self.link.clone();
+        let connection = self.connection.clone();
         async move {
-            let response = link.ask(request).await?;
+            let response = connection.ask(request).await?;
             take(response).ok_or_else(|| {
                 WorkerError::Failed("the worker answered with another kind of response".into())
             })
@@ -137,8 +141,8 @@ impl GrpcWorker {
     }
 
     fn detach(&self) {
-        self.link.stop();
-        self.hub.links.lock().remove(&self.link.worker_id);
+        self.connection.stop();
+        self.connections.workers.lock().remove(&self.connection.worker_id);
     }
 }
 
@@ -150,16 +154,16 @@ impl Drop for GrpcWorker {
 
 impl Worker for GrpcWorker {
     fn process(&self, work: BundleWork) -> BoxFuture<'static, Result<BundleOutcome, WorkerError>> {
-        let (link, hub) = (self.link.clone(), self.hub.clone());
-        if link.was_heard() {
-            return async move { link.process(work).await }.boxed();
+        let (connection, connections) = (self.connection.clone(), self.connections.clone());
+        if connection.was_heard() {
+            return async move { connection.process(work).await }.boxed();
         }
         let awaited = format!("bundle {} of {}", work.instruction, transforms(&work.descriptor));
         async move {
             tokio::select! {
                 biased;
-                outcome = link.process(work) => outcome,
-                error = silence(&link, &hub, &awaited) => Err(error),
+                outcome = connection.process(work) => outcome,
+                error = silence(&connection, &connections, &awaited) => Err(error),
             }
         }
         .boxed()
@@ -169,22 +173,22 @@ impl Worker for GrpcWorker {
         &self,
         instruction: String,
     ) -> BoxFuture<'static, Result<Option<fnapi::ProcessBundleProgressResponse>, WorkerError>> {
-        let link = self.link.clone();
-        let hang = self.hub.hang_timeout;
-        let instruction = link.own(&instruction);
+        let connection = self.connection.clone();
+        let hang = self.connections.hang_timeout;
+        let instruction = connection.own(&instruction);
         async move {
             let request = fnapi::ProcessBundleProgressRequest {
                 instruction_id: instruction.clone(),
             };
-            let asked = link.ask(Request::ProcessBundleProgress(request));
+            let asked = connection.ask(Request::ProcessBundleProgress(request));
             let answer = match hang {
                 Some(hang) => match tokio::time::timeout(hang, asked).await {
                     Ok(answer) => answer,
                     // Who never said a word has a limit of its own.
-                    Err(_) if !link.was_heard() => return Ok(None),
+                    Err(_) if !connection.was_heard() => return Ok(None),
                     Err(_) => {
                         let seconds = hang.as_secs_f64();
-                        link.lose(&format!(
+                        connection.lose(&format!(
                             "it hangs: it has not answered a progress request for {seconds} s (--worker_hang_timeout)"
                         ));
                         return Ok(None);
@@ -201,7 +205,7 @@ impl Worker for GrpcWorker {
                     "the worker answered a progress request with another kind".into(),
                 )),
                 // A bundle that has just ended cannot tell.
-                Err(WorkerError::Failed(_)) if !link.is_running(&instruction) => Ok(None),
+                Err(WorkerError::Failed(_)) if !connection.is_running(&instruction) => Ok(None),
                 Err(error) => Err(error),
             }
         }
@@ -212,7 +216,7 @@ impl Worker for GrpcWorker {
         &self,
         mut request: fnapi::ProcessBundleSplitRequest,
     ) -> BoxFuture<'static, Result<fnapi::ProcessBundleSplitResponse, WorkerError>> {
-        request.instruction_id = self.link.own(&request.instruction_id);
+        request.instruction_id = self.connection.own(&request.instruction_id);
         self.ask(Request::ProcessBundleSplit(request), |response| match response {
             Response::ProcessBundleSplit(response) => Some(response),
             _ => None,
@@ -221,7 +225,7 @@ impl Worker for GrpcWorker {
 
     fn finalize(&self, instruction: String) -> BoxFuture<'static, Result<(), WorkerError>> {
         let request = fnapi::FinalizeBundleRequest {
-            instruction_id: self.link.own(&instruction),
+            instruction_id: self.connection.own(&instruction),
         };
         self.ask(Request::FinalizeBundle(request), |response| match response {
             Response::FinalizeBundle(_) => Some(()),
@@ -253,8 +257,8 @@ impl Worker for GrpcWorker {
     }
 
     fn status(&self) -> BoxFuture<'static, Result<String, String>> {
-        let link = self.link.clone();
-        async move { link.status.ask().await }.boxed()
+        let connection = self.connection.clone();
+        async move { connection.status.ask().await }.boxed()
     }
 
     fn stop(&self) -> BoxFuture<'static, ()> {
@@ -269,20 +273,20 @@ impl Worker for GrpcWorker {
     }
 
     fn lost(&self) -> BoxFuture<'static, String> {
-        let link = self.link.clone();
-        async move { link.lost().await }.boxed()
+        let connection = self.connection.clone();
+        async move { connection.life().lost().await }.boxed()
     }
 
     fn id(&self) -> Option<String> {
-        Some(self.link.name().to_owned())
+        Some(self.connection.name().to_owned())
     }
 
     fn is_reusable(&self) -> bool {
-        self.link.is_reusable()
+        self.connection.is_reusable()
     }
 
     fn adopt(&self, environment_id: &str, job_id: &str) {
-        self.link.adopt(environment_id, job_id);
+        self.connection.adopt(environment_id, job_id);
         let told = fnapi::LogEntry {
             severity: fnapi::log_entry::severity::Enum::Info as i32,
             timestamp: Some(SystemTime::now().into()),
@@ -293,6 +297,6 @@ impl Worker for GrpcWorker {
             log_location: super::RUNNER_NOTE.to_owned(),
             ..Default::default()
         };
-        self.hub.log.log(&self.link.identity(), &told);
+        self.connections.log.log(&self.connection.identity(), &told);
     }
 }

@@ -16,7 +16,7 @@ use super::failures::last_line;
 use super::log::{EventLog, Importance, JobState};
 use super::metrics::elements_begun;
 use super::workers::JobWorker;
-use super::{Shared, ask, test_stream};
+use super::{Shared, test_stream, window_questions};
 use crate::translate::RemoteStream;
 use crate::worker::WorkerError;
 
@@ -65,7 +65,7 @@ pub(super) enum Input {
 }
 
 /// A bundle that a worker processes.
-struct Running {
+struct BundleInFlight {
     stage: StageId,
     /// Index of its worker within the environment.
     slot: u32,
@@ -132,7 +132,7 @@ pub(super) struct Actor {
     log: Arc<EventLog>,
     inputs: mpsc::UnboundedSender<Input>,
     clock: Clock,
-    running: HashMap<BundleId, Running>,
+    running: HashMap<BundleId, BundleInFlight>,
     undecided: HashMap<BundleId, Undecided>,
     /// Bundles, splits, progress requests, questions: ended with the job.
     tasks: JoinSet<()>,
@@ -497,7 +497,8 @@ impl Actor {
                 let shared = Arc::clone(&self.shared);
                 self.question(request, async move {
                     let plan = plan.ok_or("no SDK is known that merges these windows")?;
-                    let merged = ask::merge(&shared, &plan, question_name(request), &windows).await?;
+                    let merged =
+                        window_questions::merge(&shared, &plan, question_name(request), &windows).await?;
                     Ok(Event::WindowsMerged { request, merged })
                 });
             }
@@ -512,7 +513,7 @@ impl Actor {
                 self.question(request, async move {
                     let plan = plan.ok_or("no SDK is known that maps windows for this side input")?;
                     let windows: Vec<Window> =
-                        ask::map(&shared, &plan, question_name(request), &windows).await?;
+                        window_questions::map(&shared, &plan, question_name(request), &windows).await?;
                     Ok(Event::WindowsMapped { request, windows })
                 });
             }
@@ -554,7 +555,7 @@ impl Actor {
             let end = bundle::process(&shared, bundle, started).await;
             let _ = inputs.send(Input::Ended { bundle: id, end });
         });
-        let running = Running {
+        let running = BundleInFlight {
             stage,
             slot,
             attempt,

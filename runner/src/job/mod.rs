@@ -5,7 +5,6 @@
 //! go to the engine directly.
 
 mod actor;
-mod ask;
 mod bundle;
 mod failures;
 mod log;
@@ -13,6 +12,7 @@ mod merge;
 mod metrics;
 mod samples;
 mod test_stream;
+mod window_questions;
 mod workers;
 
 use std::collections::{HashMap, HashSet};

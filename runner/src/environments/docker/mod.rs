@@ -24,7 +24,7 @@ use self::network::Door;
 use self::options::DockerOptions;
 use super::Environments;
 use super::process::start_error;
-use crate::fnapi::{CONTAINER_OUTPUT, Link, RUNNER_NOTE, WorkerIdentity, WorkerLog};
+use crate::fnapi::{CONTAINER_OUTPUT, RUNNER_NOTE, WorkerConnection, WorkerIdentity, WorkerLog};
 use crate::worker::{StartWorker, Worker, WorkerError};
 
 /// How long a container may take to end once its streams are closed.
@@ -100,9 +100,13 @@ impl Environments {
             }
         };
         let worker = self.server.expect_at(&request, &url, &artifact_url)?;
-        let link = worker.link();
+        let connection = worker.connection();
         let log = self.server.log();
-        note(&*log, &link.identity(), &describe(&image, &network, &options));
+        note(
+            &*log,
+            &connection.identity(),
+            &describe(&image, &network, &options),
+        );
 
         let contract = Contract {
             worker_id: &request.worker_id,
@@ -114,7 +118,7 @@ impl Environments {
         let (flags, variable) = contract.told(request.reads_worker_id());
         let labels = HashMap::from([
             (engine::OWNER.to_owned(), engine::owner()),
-            (engine::WORKER.to_owned(), link.name().to_owned()),
+            (engine::WORKER.to_owned(), connection.name().to_owned()),
             (engine::JOB.to_owned(), request.job_id.clone()),
         ]);
         let mut body = body(&image, &network, &options, flags, labels);
@@ -138,16 +142,16 @@ impl Environments {
                 reason(&e)
             )));
         }
-        link.watch();
+        connection.watch();
         let (stop, stopped) = watch::channel(false);
         let limit = options.memory;
-        let watcher = tokio::spawn(attend(docker, id, link.clone(), log, stopped, limit));
+        let watcher = tokio::spawn(attend(docker, id, connection.clone(), log, stopped, limit));
         let guard = StopOnDrop(stop);
         worker.on_stop(Box::pin(async move {
             drop(guard);
             let _ = watcher.await;
         }));
-        // Its end is the link's: `attend` tells it.
+        // Its end is the connection's: `attend` tells it.
         let from = format!("a container of {image:?}");
         if let Err(error) = self.connection(&worker, &from, std::future::pending()).await {
             worker.stop().await;
@@ -270,12 +274,12 @@ fn entry(location: &str, text: &str) -> fnapi::LogEntry {
 async fn attend(
     docker: Docker,
     id: String,
-    link: Arc<Link>,
+    connection: Arc<WorkerConnection>,
     log: Arc<dyn WorkerLog>,
     mut stopped: watch::Receiver<bool>,
     limit: Option<i64>,
 ) {
-    let reader = tokio::spawn(read(docker.clone(), id.clone(), link.clone(), log));
+    let reader = tokio::spawn(read(docker.clone(), id.clone(), connection.clone(), log));
     let mut wait = docker.wait_container(&id, None::<WaitContainerOptions>).boxed();
     let asked = async { drop(stopped.wait_for(|stop| *stop).await) };
     tokio::select! {
@@ -286,11 +290,11 @@ async fn attend(
                 false => how(&docker, &id, limit).await,
             };
             let _ = tokio::time::timeout(LAST_LINES, reader).await;
-            let mut said = link.said().join("\n");
+            let mut said = connection.said().join("\n");
             if !said.is_empty() {
                 said.insert_str(0, ", its last output was:\n");
             }
-            link.ended(&format!("{reason}{said}"));
+            connection.ended(&format!("{reason}{said}"));
         }
         () = asked => {
             // Its control stream has been closed: it ends by itself, or is made to.
@@ -324,7 +328,7 @@ async fn how(docker: &Docker, id: &str, limit: Option<i64>) -> String {
     }
 }
 
-async fn read(docker: Docker, id: String, link: Arc<Link>, log: Arc<dyn WorkerLog>) {
+async fn read(docker: Docker, id: String, connection: Arc<WorkerConnection>, log: Arc<dyn WorkerLog>) {
     let options = LogsOptions {
         follow: true,
         stdout: true,
@@ -347,8 +351,8 @@ async fn read(docker: Docker, id: String, link: Arc<Link>, log: Arc<dyn WorkerLo
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end();
             if !line.is_empty() {
-                link.note(line);
-                log.log(&link.identity(), &entry(CONTAINER_OUTPUT, line));
+                connection.note(line);
+                log.log(&connection.identity(), &entry(CONTAINER_OUTPUT, line));
             }
         }
     }

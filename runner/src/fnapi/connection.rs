@@ -1,6 +1,6 @@
 //! One worker as the server sees it: its streams, the instructions it has, the bundles it runs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
 use super::collector::{Collector, ProtocolError};
+use super::last_words::LastWords;
+use super::presence::{Life, Presence};
 use super::state::{Answers, StateQueue};
 use super::status::StatusDesk;
 use super::window::{self, DataSender, Outbound};
@@ -30,34 +32,14 @@ const STALL: Duration = Duration::from_secs(60);
 /// How long whoever watches a worker's process may take to tell its end, once its streams have ended.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
-/// Lines of a worker's log that are kept, for the message of its loss.
-const LINES: usize = 20;
-/// A longer line is cut.
-const LINE_CHARS: usize = 500;
 /// Where an entry of the log says that it is a worker pool's word on the end of the worker's process.
 const POOL_ENDED: &str = "worker_pool:harness_ended";
-
-/// Where a worker is in its life.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Presence {
-    Awaited,
-    Connected,
-    Stopped,
-    Lost(String),
-}
-
-impl Presence {
-    /// Whether nothing follows.
-    pub(crate) fn is_over(&self) -> bool {
-        matches!(self, Presence::Lost(_) | Presence::Stopped)
-    }
-}
 
 /// Streams for state, logs and status that a worker may have open at a time; SDKs have a few.
 const MAX_STREAMS: usize = 64;
 
 /// One worker of this process.
-pub(crate) struct Link {
+pub(crate) struct WorkerConnection {
     /// The whole id, by which its calls are known: a secret.
     pub(crate) worker_id: String,
     /// Of the job that has it now.
@@ -70,13 +52,13 @@ pub(crate) struct Link {
     /// The address of state and data services that descriptors carry.
     url: String,
     embeds: bool,
-    table: Mutex<Table>,
-    presence: watch::Sender<Presence>,
+    instructions: Mutex<Instructions>,
+    life: Life,
     data: watch::Sender<Option<DataSender>>,
     pub(crate) status: StatusDesk,
     streams: Arc<Semaphore>,
     next: AtomicU64,
-    said: Mutex<VecDeque<String>>,
+    said: LastWords,
     /// Whether the worker has answered anything at all, or asked.
     heard: watch::Sender<bool>,
     /// Whether its silence has been told.
@@ -86,10 +68,10 @@ pub(crate) struct Link {
 }
 
 #[derive(Default)]
-struct Table {
+struct Instructions {
     control: Option<mpsc::UnboundedSender<Result<fnapi::InstructionRequest, Status>>>,
     pending: HashMap<String, oneshot::Sender<Result<fnapi::InstructionResponse, WorkerError>>>,
-    bundles: HashMap<String, Arc<Running>>,
+    bundles: HashMap<String, Arc<BundleInFlight>>,
     descriptors: HashMap<String, Registered>,
 }
 
@@ -99,7 +81,7 @@ struct Registered {
 }
 
 /// A bundle that the worker has.
-struct Running {
+struct BundleInFlight {
     collector: Mutex<Collector>,
     done: Mutex<Option<oneshot::Sender<Result<BundleOutcome, WorkerError>>>>,
     /// Messages received, to tell a slow worker from one that stands still.
@@ -107,7 +89,7 @@ struct Running {
     state: Arc<StateQueue>,
 }
 
-impl Running {
+impl BundleInFlight {
     fn end(&self, result: Result<BundleOutcome, WorkerError>) {
         if let Some(done) = self.done.lock().take() {
             // The bundle was abandoned if nobody listens.
@@ -130,9 +112,9 @@ impl Running {
     }
 }
 
-/// Takes a bundle off the worker's table when its `process` ends, in whatever way.
+/// Takes a bundle off the worker's instructions when its `process` ends, in whatever way.
 struct Registration<'a> {
-    link: &'a Link,
+    connection: &'a WorkerConnection,
     instruction: String,
     /// Whether the worker has done all of it.
     done: bool,
@@ -141,25 +123,33 @@ struct Registration<'a> {
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.link.spoilt.store(true, Ordering::Release);
+            self.connection.spoilt.store(true, Ordering::Release);
         }
-        self.link.table.lock().bundles.remove(&self.instruction);
+        self.connection
+            .instructions
+            .lock()
+            .bundles
+            .remove(&self.instruction);
     }
 }
 
-/// Takes an instruction that nobody awaits any more off the worker's table.
+/// Takes an instruction that nobody awaits any more off the worker's instructions.
 struct Pending<'a> {
-    link: &'a Link,
+    connection: &'a WorkerConnection,
     instruction: String,
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.link.table.lock().pending.remove(&self.instruction);
+        self.connection
+            .instructions
+            .lock()
+            .pending
+            .remove(&self.instruction);
     }
 }
 
-impl Link {
+impl WorkerConnection {
     pub(crate) fn new(
         worker_id: String,
         identity: WorkerIdentity,
@@ -175,12 +165,12 @@ impl Link {
             provision,
             url,
             embeds,
-            table: Mutex::default(),
-            presence: watch::Sender::new(Presence::Awaited),
+            instructions: Mutex::default(),
+            life: Life::new(),
             data: watch::Sender::new(None),
             status: StatusDesk::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
-            said: Mutex::default(),
+            said: LastWords::default(),
             heard: watch::Sender::new(false),
             silence_told: AtomicBool::new(false),
             watched: AtomicBool::new(false),
@@ -200,22 +190,15 @@ impl Link {
         &self,
     ) -> Result<mpsc::UnboundedReceiver<Result<fnapi::InstructionRequest, Status>>, Status> {
         let (tx, rx) = mpsc::unbounded_channel();
-        let mut table = self.table.lock();
-        let first = self.presence.send_if_modified(|presence| {
-            let awaited = *presence == Presence::Awaited;
-            if awaited {
-                *presence = Presence::Connected;
-            }
-            awaited
-        });
-        if !first {
+        let mut instructions = self.instructions.lock();
+        if !self.life.connect() {
+            self.refuse_if_over()?;
             let id = self.name();
-            return Err(match self.over_reason() {
-                None => Status::already_exists(format!("worker {id:?} has a control stream already")),
-                Some(_) => self.over(),
-            });
+            return Err(Status::already_exists(format!(
+                "worker {id:?} has a control stream already"
+            )));
         }
-        table.control = Some(tx);
+        instructions.control = Some(tx);
         Ok(rx)
     }
 
@@ -223,9 +206,7 @@ impl Link {
     pub(crate) fn attach_data(&self) -> Result<Outbound, Status> {
         let (tx, rx) = window::channel();
         let mut taken = false;
-        if self.over_reason().is_some() {
-            return Err(self.over());
-        }
+        self.refuse_if_over()?;
         self.data.send_if_modified(|slot| {
             taken = slot.as_ref().is_some_and(|old| !old.is_closed());
             if !taken {
@@ -254,44 +235,32 @@ impl Link {
 
     /// A state stream has come. Returns where answers go, and what is to be sent on it.
     pub(crate) fn attach_state(&self) -> Result<(Answers, super::state::Outbound), Status> {
-        if self.over_reason().is_some() {
-            return Err(self.over());
-        }
+        self.refuse_if_over()?;
         Ok(Answers::new(self.presence()))
     }
 
     /// A status stream has come. Returns what is to be asked on it.
     pub(crate) fn attach_status(&self) -> Result<super::status::Questions, Status> {
-        match self.over_reason() {
-            Some(_) => Err(self.over()),
-            None => Ok(self.status.attach()),
-        }
+        self.refuse_if_over()?;
+        Ok(self.status.attach())
     }
 
-    fn over_reason(&self) -> Option<String> {
-        match &*self.presence.borrow() {
-            Presence::Stopped => Some("it was stopped".into()),
-            Presence::Lost(reason) => Some(reason.clone()),
-            _ => None,
+    /// A worker that has ended opens no stream any more.
+    fn refuse_if_over(&self) -> Result<(), Status> {
+        match self.life.now().end() {
+            None => Ok(()),
+            Some(reason) => {
+                let id = self.name();
+                Err(Status::failed_precondition(format!(
+                    "worker {id:?} has ended: {reason}"
+                )))
+            }
         }
-    }
-
-    fn over(&self) -> Status {
-        let id = self.name();
-        let reason = self.over_reason().unwrap_or_default();
-        Status::failed_precondition(format!("worker {id:?} has ended: {reason}"))
     }
 
     /// The worker is gone: everything that it had fails.
     pub(crate) fn lose(&self, reason: &str) {
-        let changed = self.presence.send_if_modified(|presence| {
-            let alive = matches!(presence, Presence::Awaited | Presence::Connected);
-            if alive {
-                *presence = Presence::Lost(reason.to_owned());
-            }
-            alive
-        });
-        if changed {
+        if self.life.lose(reason) {
             let job = self.identity().job_id;
             tracing::warn!(worker = %self.name(), %job, "worker lost: {reason}");
         }
@@ -301,7 +270,7 @@ impl Link {
     /// The worker's process has ended, and this is how. It is told even where the end of a stream was noticed long before: on
     /// a busy machine whoever watches the process may be late.
     pub(crate) fn ended(&self, reason: &str) {
-        let late = matches!(&*self.presence.borrow(), Presence::Lost(before) if before != reason);
+        let late = matches!(self.life.now(), Presence::Lost(before) if before != reason);
         if late {
             let job = self.identity().job_id;
             tracing::warn!(worker = %self.name(), %job, "worker lost: {reason}");
@@ -309,7 +278,7 @@ impl Link {
         self.lose(reason);
     }
 
-    /// Whoever calls this tells the end of the worker's process by [`Link::ended`].
+    /// Whoever calls this tells the end of the worker's process by [`WorkerConnection::ended`].
     pub(crate) fn watch(&self) {
         self.watched.store(true, Ordering::Relaxed);
     }
@@ -317,7 +286,7 @@ impl Link {
     /// A stream of the worker has ended. The end of its process, where that is known, is the better reason.
     pub(crate) async fn stream_ended(&self, reason: &str) {
         if self.watched.load(Ordering::Relaxed) {
-            let mut presence = self.presence.subscribe();
+            let mut presence = self.life.watch();
             let over = presence.wait_for(Presence::is_over);
             // It may go on: only the stream has ended then.
             let _ = tokio::time::timeout(LAST_WORD, over).await;
@@ -327,23 +296,17 @@ impl Link {
 
     /// The worker is no longer wanted: its streams end.
     pub(crate) fn stop(&self) {
-        self.presence.send_if_modified(|presence| {
-            let alive = !matches!(presence, Presence::Lost(_));
-            if alive {
-                *presence = Presence::Stopped;
-            }
-            alive
-        });
+        self.life.stop();
         self.clear();
     }
 
     fn clear(&self) {
         let (pending, bundles) = {
-            let mut table = self.table.lock();
-            table.control = None;
+            let mut instructions = self.instructions.lock();
+            instructions.control = None;
             (
-                std::mem::take(&mut table.pending),
-                std::mem::take(&mut table.bundles),
+                std::mem::take(&mut instructions.pending),
+                std::mem::take(&mut instructions.bundles),
             )
         };
         self.data.send_replace(None);
@@ -357,58 +320,31 @@ impl Link {
     }
 
     fn lost_error(&self) -> WorkerError {
-        let reason = self
-            .over_reason()
-            .unwrap_or_else(|| "its connection ended".into());
+        let now = self.life.now();
         WorkerError::Lost {
             worker: self.name().to_owned(),
-            reason,
+            reason: now.end().unwrap_or("its connection ended").to_owned(),
         }
     }
 
-    /// Resolves when the control stream has come (`Ok`), or the worker has ended before (`Err`).
-    pub(crate) async fn connected(&self) -> Result<(), String> {
-        let mut presence = self.presence.subscribe();
-        let seen = presence.wait_for(|p| *p != Presence::Awaited).await;
-        match seen.as_deref() {
-            Ok(Presence::Lost(reason)) => Err(reason.clone()),
-            Ok(Presence::Stopped) => Err("it was stopped".into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Resolves when the worker is lost; never if it is stopped.
-    pub(crate) async fn lost(&self) -> String {
-        let mut presence = self.presence.subscribe();
-        let reason = match presence.wait_for(Presence::is_over).await.as_deref() {
-            Ok(Presence::Lost(reason)) => Some(reason.clone()),
-            _ => None,
-        };
-        match reason {
-            Some(reason) => reason,
-            None => std::future::pending().await,
-        }
+    /// The worker's life, to be waited for.
+    pub(super) fn life(&self) -> &Life {
+        &self.life
     }
 
     /// The worker's life, to be watched.
     pub(crate) fn presence(&self) -> watch::Receiver<Presence> {
-        self.presence.subscribe()
+        self.life.watch()
     }
 
     /// Keeps what the worker says, in its log or on its standard output.
     pub(crate) fn note(&self, text: &str) {
-        let mut said = self.said.lock();
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            if said.len() == LINES {
-                said.pop_front();
-            }
-            said.push_back(line.chars().take(LINE_CHARS).collect());
-        }
+        self.said.add(text);
     }
 
     /// The last of what the worker said.
     pub(crate) fn said(&self) -> Vec<String> {
-        self.said.lock().iter().cloned().collect()
+        self.said.lines()
     }
 
     /// The last of what the worker said, in words.
@@ -459,10 +395,10 @@ impl Link {
         self.hear();
         let id = response.instruction_id.as_str();
         let (bundle, waiting) = {
-            let mut table = self.table.lock();
-            let bundle = table.bundles.get(id).cloned();
+            let mut instructions = self.instructions.lock();
+            let bundle = instructions.bundles.get(id).cloned();
             let waiting = if bundle.is_none() {
-                table.pending.remove(id)
+                instructions.pending.remove(id)
             } else {
                 None
             };
@@ -517,8 +453,8 @@ impl Link {
     }
 
     /// A running bundle. What a worker still sends for one that has ended (failed, abandoned) is of no use.
-    fn bundle(&self, instruction: &str) -> Option<Arc<Running>> {
-        let bundle = self.table.lock().bundles.get(instruction).cloned();
+    fn bundle(&self, instruction: &str) -> Option<Arc<BundleInFlight>> {
+        let bundle = self.instructions.lock().bundles.get(instruction).cloned();
         if bundle.is_none() {
             tracing::debug!(worker = %self.name(), "message for unknown instruction {instruction:?}");
         }
@@ -527,7 +463,11 @@ impl Link {
 
     /// The descriptor as the worker needs it.
     pub(crate) fn descriptor(&self, id: &str) -> Option<Arc<fnapi::ProcessBundleDescriptor>> {
-        self.table.lock().descriptors.get(id).map(|r| r.served.clone())
+        self.instructions
+            .lock()
+            .descriptors
+            .get(id)
+            .map(|r| r.served.clone())
     }
 
     // One job after another.
@@ -539,9 +479,9 @@ impl Link {
 
     /// Whether another job can have the worker: it has done all bundles that it was given, and none has failed.
     pub(crate) fn is_reusable(&self) -> bool {
-        *self.presence.borrow() == Presence::Connected
+        self.life.now() == Presence::Connected
             && !self.spoilt.load(Ordering::Acquire)
-            && self.table.lock().bundles.is_empty()
+            && self.instructions.lock().bundles.is_empty()
     }
 
     /// The worker is another job's from now on.
@@ -552,8 +492,8 @@ impl Link {
             job_id.clone_into(&mut identity.job_id);
         }
         self.jobs_before.fetch_add(1, Ordering::Relaxed);
-        self.table.lock().descriptors.clear();
-        self.said.lock().clear();
+        self.instructions.lock().descriptors.clear();
+        self.said.clear();
     }
 
     /// Bundles, descriptors and cache tokens are unique within a job, and a worker remembers those of the jobs before.
@@ -576,8 +516,8 @@ impl Link {
     /// Returns the id that the worker is to ask for.
     fn register(&self, given: &Arc<fnapi::ProcessBundleDescriptor>) -> String {
         let id = self.own(&given.id);
-        let mut table = self.table.lock();
-        if table
+        let mut instructions = self.instructions.lock();
+        if instructions
             .descriptors
             .get(&id)
             .is_some_and(|r| Arc::ptr_eq(&r.given, given))
@@ -590,7 +530,7 @@ impl Link {
         };
         let mut served = with_endpoints(given, &endpoint, &endpoint);
         served.id.clone_from(&id);
-        table.descriptors.insert(
+        instructions.descriptors.insert(
             id.clone(),
             Registered {
                 given: given.clone(),
@@ -601,7 +541,7 @@ impl Link {
     }
 
     fn send_control(&self, request: fnapi::InstructionRequest) -> Result<(), WorkerError> {
-        let control = self.table.lock().control.clone();
+        let control = self.instructions.lock().control.clone();
         let sent = control.is_some_and(|control| control.send(Ok(request)).is_ok());
         if sent { Ok(()) } else { Err(self.lost_error()) }
     }
@@ -610,7 +550,7 @@ impl Link {
     pub(crate) async fn process(&self, work: BundleWork) -> Result<BundleOutcome, WorkerError> {
         let descriptor_id = self.register(&work.descriptor);
         let (done, mut outcome) = oneshot::channel();
-        let running = Arc::new(Running {
+        let running = Arc::new(BundleInFlight {
             collector: Mutex::new(Collector::new(&work.sinks, &work.timer_families)),
             done: Mutex::new(Some(done)),
             received: AtomicU64::new(0),
@@ -622,19 +562,19 @@ impl Link {
             given.token = self.own_token(std::mem::take(&mut given.token));
         }
         {
-            let mut table = self.table.lock();
-            if table.control.is_none() {
+            let mut instructions = self.instructions.lock();
+            if instructions.control.is_none() {
                 return Err(self.lost_error());
             }
-            if table.bundles.contains_key(&instruction) {
+            if instructions.bundles.contains_key(&instruction) {
                 return Err(WorkerError::Failed(format!(
                     "bundle {instruction:?} is running on this worker already"
                 )));
             }
-            table.bundles.insert(instruction.clone(), running.clone());
+            instructions.bundles.insert(instruction.clone(), running.clone());
         }
         let mut registration = Registration {
-            link: self,
+            connection: self,
             instruction: instruction.clone(),
             done: false,
         };
@@ -698,7 +638,7 @@ impl Link {
     async fn await_outcome(
         &self,
         mut outcome: oneshot::Receiver<Result<BundleOutcome, WorkerError>>,
-        running: &Running,
+        running: &BundleInFlight,
     ) -> Result<Result<BundleOutcome, WorkerError>, oneshot::error::RecvError> {
         let mut before = running.received.load(Ordering::Relaxed);
         loop {
@@ -723,7 +663,7 @@ impl Link {
 
     /// Whether this bundle is running on the worker.
     pub(crate) fn is_running(&self, instruction: &str) -> bool {
-        self.table.lock().bundles.contains_key(instruction)
+        self.instructions.lock().bundles.contains_key(instruction)
     }
 
     /// Asks something and awaits the answer. An error of the SDK's is `Failed`.
@@ -735,14 +675,14 @@ impl Link {
         let instruction = format!("ask-{n}");
         let (tx, rx) = oneshot::channel();
         {
-            let mut table = self.table.lock();
-            if table.control.is_none() {
+            let mut instructions = self.instructions.lock();
+            if instructions.control.is_none() {
                 return Err(self.lost_error());
             }
-            table.pending.insert(instruction.clone(), tx);
+            instructions.pending.insert(instruction.clone(), tx);
         }
         let _pending = Pending {
-            link: self,
+            connection: self,
             instruction: instruction.clone(),
         };
         self.send_control(fnapi::InstructionRequest {
