@@ -74,8 +74,12 @@ impl Environments {
                 }
                 Err(NoStart::Refused(reason)) => {
                     known = true;
+                    reasons.push(reason);
+                }
+                Err(NoStart::Broken(reason)) => {
+                    known = true;
                     // Its end within the call is a broken connection, which says little.
-                    match is_closed(address).await {
+                    match closes(address).await {
                         true if loopback => return Err(submitter_gone(address)),
                         true => reasons.push(pool_ended(address)),
                         false => reasons.push(reason),
@@ -117,15 +121,11 @@ impl Environments {
             },
             START,
         ));
-        let error = match started.await {
-            Ok(response) => response.into_inner().error,
-            Err(status) => status.message().to_owned(),
-        };
-        match error.is_empty() {
-            true => Ok(pool),
-            false => Err(NoStart::Refused(format!(
-                "the worker pool at {address} could not start a worker: {error}"
-            ))),
+        let told = |error: &str| format!("the worker pool at {address} could not start a worker: {error}");
+        match started.await {
+            Ok(response) if response.get_ref().error.is_empty() => Ok(pool),
+            Ok(response) => Err(NoStart::Refused(told(&response.get_ref().error))),
+            Err(status) => Err(NoStart::Broken(told(status.message()))),
         }
     }
 }
@@ -157,6 +157,8 @@ enum NoStart {
     Unreachable(String),
     /// It answered with an error.
     Refused(String),
+    /// It did not answer the call.
+    Broken(String),
 }
 
 fn bare(address: &str) -> &str {
@@ -198,6 +200,17 @@ fn pool_ended(address: &str) -> String {
 /// Whether nothing listens there.
 async fn is_closed(address: &str) -> bool {
     TcpStream::connect(bare(address)).await.is_err()
+}
+
+/// As [`is_closed`], or soon will be: what ends closes its connections before the address, or after it.
+async fn closes(address: &str) -> bool {
+    for _ in 0..10 {
+        if is_closed(address).await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    false
 }
 
 async fn connect(address: &str) -> Result<BeamFnExternalWorkerPoolClient<Channel>, NoStart> {
