@@ -44,7 +44,7 @@ pub use contract::{Contract, READS_WORKER_ID, WORKER_ID, reads_worker_id, whole_
 pub use hosts::{HostNames, check_hosts, machine_name};
 pub use messages::{Limit, Limits, Rule, limit_messages};
 pub use server::{MAX_CONNECTIONS, Side, grpc_server};
-pub use size::bytes_of;
+pub use size::{SizeError, bytes_of};
 pub use token::{with_token, without_token};
 
 /// The largest gRPC message sent or taken: a little under 2 GiB, which other gRPC libraries cannot pass.

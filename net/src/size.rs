@@ -1,8 +1,18 @@
 //! Sizes in options.
 
+use thiserror::Error;
+
+/// A text that is no size, or one of no bytes or of more than 64 bits can count.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is no size; write one like 512M or 4G")]
+pub struct SizeError(String);
+
 /// A number of bytes, with K, M, G or T for powers of 1024.
-pub fn bytes_of(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size; write one like 512M or 4G");
+///
+/// # Errors
+/// When the text is something else.
+pub fn bytes_of(text: &str) -> Result<u64, SizeError> {
+    let wrong = || SizeError(text.to_owned());
     let upper = text.trim().to_ascii_uppercase();
     let upper = upper.trim_end_matches("IB").trim_end_matches('B');
     let digits = upper.trim_end_matches(['K', 'M', 'G', 'T']);

@@ -25,6 +25,7 @@ pub use object_store;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use parking_lot::Mutex;
+use thiserror::Error;
 
 /// Schemes, the prefix of the variables of their settings, and what is mostly missing.
 const CLOUDS: [(&[&str], &str, &str); 3] = [
@@ -48,6 +49,33 @@ const CLOUDS: [(&[&str], &str, &str); 3] = [
 /// For tests: objects of this process.
 const MEMORY: &str = "memory";
 
+/// Why a URL names no place in an object store.
+#[derive(Debug, Error)]
+pub enum LocationError {
+    /// It begins with no known scheme.
+    #[error("{0}:// is not known; there are s3://, gs://, az:// and abfs://, and paths of local files")]
+    Scheme(String),
+    /// No bucket follows the scheme.
+    #[error("name a bucket: {0}://BUCKET/NAME")]
+    Bucket(String),
+    /// It is no URL.
+    #[error("{url} is no URL: {error}")]
+    Url {
+        /// The scheme and the bucket.
+        url: String,
+        /// What is wrong.
+        error: String,
+    },
+    /// The settings for the store do not suffice.
+    #[error("{source}; check the environment's {needed}")]
+    Settings {
+        /// The store's own error.
+        source: object_store::Error,
+        /// Names of the variables that it reads.
+        needed: &'static str,
+    },
+}
+
 /// A place in an object store.
 #[derive(Clone)]
 pub struct Location {
@@ -63,18 +91,16 @@ impl Location {
     /// Reads a URL such as `s3://bucket/folder/name`. Nothing is asked of the store yet; one bucket's places share one client.
     ///
     /// # Errors
-    /// What is wrong with the URL, or with the settings for it.
-    pub fn parse(url: &str) -> Result<Self, String> {
+    /// When the URL is not one of a known store, or the environment's settings for its store are missing or wrong.
+    pub fn parse(url: &str) -> Result<Self, LocationError> {
         static STORES: OnceLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = OnceLock::new();
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         if settings(scheme).is_none() && scheme != MEMORY {
-            return Err(format!(
-                "{scheme}:// is not known; there are s3://, gs://, az:// and abfs://, and paths of local files"
-            ));
+            return Err(LocationError::Scheme(scheme.to_owned()));
         }
         if bucket.is_empty() && scheme != MEMORY {
-            return Err(format!("name a bucket: {scheme}://BUCKET/NAME"));
+            return Err(LocationError::Bucket(scheme.to_owned()));
         }
         let root = format!("{scheme}://{bucket}");
         let stores = STORES.get_or_init(Mutex::default);
@@ -102,19 +128,21 @@ fn settings(scheme: &str) -> Option<(&'static str, &'static str)> {
         .map(|(_, prefix, needed)| (*prefix, *needed))
 }
 
-fn connect(scheme: &str, root: &str) -> Result<Arc<dyn ObjectStore>, String> {
+fn connect(scheme: &str, root: &str) -> Result<Arc<dyn ObjectStore>, LocationError> {
     let Some((prefix, needed)) = settings(scheme) else {
         return Ok(Arc::new(InMemory::new()));
     };
     // Where the program has chosen another provider, that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let hint = |error: String| format!("{error}; check the environment's {needed}");
-    let url = reqwest::Url::parse(root).map_err(|error| error.to_string())?;
+    let url = reqwest::Url::parse(root).map_err(|error| LocationError::Url {
+        url: root.to_owned(),
+        error: error.to_string(),
+    })?;
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with(prefix));
-    let (store, _) =
-        object_store::parse_url_opts(&url, variables).map_err(|error| hint(error.to_string()))?;
+    let (store, _) = object_store::parse_url_opts(&url, variables)
+        .map_err(|source| LocationError::Settings { source, needed })?;
     Ok(store.into())
 }
 

@@ -2,6 +2,18 @@
 
 use std::path::Path;
 
+use thiserror::Error;
+
+/// A command line that ends before one of its words does.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the command {command:?} ends within {within}")]
+pub struct UnfinishedCommand {
+    /// The whole command line.
+    pub command: String,
+    /// What is open at its end: quotes, or an escape.
+    pub within: &'static str,
+}
+
 /// The program and its arguments. Blanks separate words; a blank in single or double quotes, or behind a backslash, belongs to
 /// its word. Nothing is expanded: `$`, `*` and `~` stand for themselves. A command that is the path of a file is one word.
 ///
@@ -9,11 +21,17 @@ use std::path::Path;
 /// let words = purlin_processes::command_words(r#"boot --python="/my venv/bin/python""#);
 /// assert_eq!(words.unwrap(), ["boot", "--python=/my venv/bin/python"]);
 /// ```
-pub fn command_words(command: &str) -> Result<Vec<String>, String> {
+///
+/// # Errors
+/// When quotes are not closed, or nothing follows a backslash.
+pub fn command_words(command: &str) -> Result<Vec<String>, UnfinishedCommand> {
     if Path::new(command).is_file() {
         return Ok(vec![command.to_owned()]);
     }
-    let unended = |quote: &str| format!("the command {command:?} ends within {quote}");
+    let unended = |within| UnfinishedCommand {
+        command: command.to_owned(),
+        within,
+    };
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut rest = command.chars();
@@ -99,7 +117,7 @@ mod tests {
     fn what_is_not_ended_is_an_error() {
         for command in ["a 'b", "a \"b", "a \"b\\", "a\\"] {
             let error = command_words(command).unwrap_err();
-            assert!(error.contains("ends within"), "{error}");
+            assert!(error.to_string().contains("ends within"), "{error}");
         }
     }
 

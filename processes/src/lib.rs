@@ -34,7 +34,7 @@ mod supervisor;
 mod tests;
 mod tree;
 
-pub use command::command_words;
+pub use command::{UnfinishedCommand, command_words};
 pub use folder::OwnFolder;
 pub use group::{ProcessEnd, ProcessGroup};
 pub use options::options_json;

@@ -43,7 +43,7 @@ impl Objects {
         if own {
             url = format!("{url}/service-{unique}");
         }
-        let location = Location::parse(&url)?;
+        let location = Location::parse(&url).map_err(|error| error.to_string())?;
         let folder = Path::parse(&location.key).map_err(|error| error.to_string())?;
         let objects = Self {
             url,

@@ -66,9 +66,9 @@ impl Object {
     fn new(url: &str) -> Result<Object, MatchError> {
         Location::parse(url)
             .map(Object)
-            .map_err(|reason| MatchError::Store {
+            .map_err(|error| MatchError::Store {
                 url: url.to_owned(),
-                reason,
+                reason: error.to_string(),
             })
     }
 
