@@ -519,6 +519,10 @@ fn ordered_entries(data: &Bytes) -> Result<Vec<(i64, Bytes)>, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+
+    use purlin_model::state_rules::{Part, RULES, Rule, Step};
+
     use super::*;
 
     fn key(part: StatePart) -> StateKey {
@@ -536,24 +540,74 @@ mod tests {
         Bytes::copy_from_slice(text.as_bytes())
     }
 
+    fn part(part: Part) -> StateKey {
+        key(match part {
+            Part::Bag => StatePart::Bag,
+            Part::Values(map_key) => StatePart::MultimapValues(bytes(map_key)),
+            Part::Keys => StatePart::MultimapKeys,
+            Part::Entries => StatePart::MultimapEntries,
+            Part::List(start, end) => StatePart::OrderedList(start, end),
+        })
+    }
+
+    /// An entry of an ordered list.
+    fn entry(at: i64, value: &str) -> Bytes {
+        let mut out = Vec::new();
+        wire::write_varint(at as u64, &mut out);
+        wire::write_bytes(value.as_bytes(), &mut out, true);
+        out.into()
+    }
+
+    /// What was read, as the table of rules has it.
+    fn found(part: Part, pieces: &[Bytes]) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let of_list = |piece: &Bytes| {
+            let mut rest = &piece[..];
+            let at = wire::read_varint(&mut rest).unwrap() as i64;
+            format!("{at}={}", text(wire::read_bytes(&mut rest, true).unwrap()))
+        };
+        match part {
+            Part::List(..) => pieces.iter().map(of_list).collect(),
+            _ => pieces.iter().map(|piece| text(piece)).collect(),
+        }
+    }
+
     #[test]
-    fn bag_is_seen_before_and_after_commit() -> Result<(), StateError> {
+    fn the_rules_of_state_hold() -> Result<(), StateError> {
+        for Rule { says, bundles } in RULES {
+            let mut table = StateTable::default();
+            for steps in *bundles {
+                let mut overlay = Overlay::default();
+                for step in *steps {
+                    match *step {
+                        Step::Add(to @ Part::List(at, _), value) => {
+                            table.append(&mut overlay, &part(to), entry(at, value))?;
+                        }
+                        Step::Add(to, value) => table.append(&mut overlay, &part(to), bytes(value))?,
+                        Step::Clear(what) => table.clear(&mut overlay, &part(what))?,
+                        Step::Finds(what, expected) => {
+                            let pieces = table.get(&overlay, &part(what))?;
+                            assert_eq!(found(what, &pieces), expected, "{says}: {step:?}");
+                        }
+                    }
+                }
+                table.commit(overlay);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_bundle_that_fails_leaves_nothing_and_what_is_empty_takes_no_room() -> Result<(), StateError> {
         let mut table = StateTable::default();
         let bag = key(StatePart::Bag);
         let mut overlay = Overlay::default();
         table.append(&mut overlay, &bag, bytes("a"))?;
-        assert_eq!(table.get(&overlay, &bag)?, [bytes("a")]);
-        assert!(table.get(&Overlay::default(), &bag)?.is_empty());
-        table.commit(overlay);
-        let mut overlay = Overlay::default();
-        table.append(&mut overlay, &bag, bytes("b"))?;
-        assert_eq!(table.get(&overlay, &bag)?, [bytes("a"), bytes("b")]);
-        table.clear(&mut overlay, &bag)?;
-        table.append(&mut overlay, &bag, bytes("c"))?;
-        assert_eq!(table.get(&overlay, &bag)?, [bytes("c")]);
-        // A bundle that fails leaves nothing.
         drop(overlay);
-        assert_eq!(table.get(&Overlay::default(), &bag)?, [bytes("a")]);
+        assert!(table.get(&Overlay::default(), &bag)?.is_empty());
+        let mut overlay = Overlay::default();
+        table.append(&mut overlay, &bag, bytes("a"))?;
+        assert_eq!(table.commit(overlay).len(), 1);
         let mut overlay = Overlay::default();
         table.clear(&mut overlay, &bag)?;
         assert!(table.commit(overlay).is_empty());
@@ -562,66 +616,18 @@ mod tests {
     }
 
     #[test]
-    fn multimap_keys_entries_and_clear() -> Result<(), StateError> {
-        let mut table = StateTable::default();
-        let values = |of: &str| key(StatePart::MultimapValues(bytes(of)));
+    fn what_a_part_cannot_take_is_an_error() {
+        let table = StateTable::default();
         let mut overlay = Overlay::default();
-        for (map_key, value) in [("x", "1"), ("y", "2"), ("x", "3")] {
-            table.append(&mut overlay, &values(map_key), bytes(value))?;
-        }
-        table.commit(overlay);
-        let mut overlay = Overlay::default();
-        table.clear(&mut overlay, &values("y"))?;
-        table.append(&mut overlay, &values("z"), bytes("4"))?;
-        assert_eq!(
-            table.get(&overlay, &key(StatePart::MultimapKeys))?,
-            [bytes("x"), bytes("z")]
-        );
-        let entries = table.get(&overlay, &key(StatePart::MultimapEntries))?;
-        assert_eq!(entries, [bytes("x"), bytes("13"), bytes("z"), bytes("4")]);
-        table.clear(&mut overlay, &key(StatePart::MultimapKeys))?;
-        assert!(table.get(&overlay, &key(StatePart::MultimapKeys))?.is_empty());
+        let mut append = |part, data: &str| table.append(&mut overlay, &key(part), bytes(data)).is_err();
+        assert!(append(StatePart::MultimapKeys, "q"));
+        assert!(append(StatePart::MultimapEntries, "q"));
+        assert!(append(StatePart::OrderedList(0, 0), "\u{1}"));
         assert!(
             table
-                .append(&mut overlay, &key(StatePart::MultimapKeys), bytes("q"))
+                .clear(&mut overlay, &key(StatePart::MultimapEntries))
                 .is_err()
         );
-        Ok(())
-    }
-
-    #[test]
-    fn ordered_list_ranges() -> Result<(), StateError> {
-        let mut table = StateTable::default();
-        let range = |start, end| key(StatePart::OrderedList(start, end));
-        let entry = |at: i64, value: &str| {
-            let mut out = Vec::new();
-            wire::write_varint(at as u64, &mut out);
-            wire::write_bytes(value.as_bytes(), &mut out, true);
-            Bytes::from(out)
-        };
-        let mut overlay = Overlay::default();
-        let several = concat([entry(5, "five"), entry(-1, "minus"), entry(5, "again")].iter());
-        table.append(&mut overlay, &range(0, 0), several)?;
-        table.commit(overlay);
-        let mut overlay = Overlay::default();
-        table.append(&mut overlay, &range(0, 0), entry(3, "three"))?;
-        let all = table.get(&overlay, &range(i64::MIN, i64::MAX))?;
-        assert_eq!(
-            all,
-            [
-                entry(-1, "minus"),
-                entry(3, "three"),
-                entry(5, "five"),
-                entry(5, "again")
-            ]
-        );
-        table.clear(&mut overlay, &range(0, 5))?;
-        assert_eq!(
-            table.get(&overlay, &range(0, 6))?,
-            [entry(5, "five"), entry(5, "again")]
-        );
-        assert!(table.append(&mut overlay, &range(0, 0), bytes("\u{1}")).is_err());
-        Ok(())
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub mod metric;
 pub mod pane;
 pub mod schema;
 pub mod spec;
+pub mod state_rules;
 pub mod strategy;
 pub mod time;
 pub mod timer;

@@ -13,6 +13,7 @@ mod object_store;
 mod schemas;
 mod splittable;
 mod state;
+mod state_rules;
 mod text_io;
 mod transforms;
 mod windows;
