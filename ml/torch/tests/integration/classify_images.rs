@@ -2,39 +2,10 @@
 
 use std::sync::Arc;
 
-use purlin::io::WriteText;
 use purlin::prelude::*;
 use purlin_inference::BatchSizes;
 use purlin_torch::images::{ClassifiedImage, ClassifyImages, ImageClassifierHandler, RejectedImage};
 use purlin_torch::models::LoadOptions;
-
-/// The lines that a collection gives, sorted.
-fn lines(
-    write: impl FnOnce(&Pipeline, &dyn Fn(&PCollection<String>, &str)),
-) -> Result<Vec<Vec<String>>, RunError> {
-    let folder = tempfile::tempdir().unwrap();
-    let names = std::cell::RefCell::new(Vec::new());
-    let pipeline = Pipeline::new();
-    write(&pipeline, &|collection, name| {
-        let path = folder.path().join(name).display().to_string();
-        collection.apply_named(name, WriteText::to(&path).without_sharding());
-        names.borrow_mut().push(path);
-    });
-    pipeline.run(&PipelineOptions::default())?;
-    Ok(names
-        .into_inner()
-        .iter()
-        .map(|path| {
-            let mut lines: Vec<String> = std::fs::read_to_string(path)
-                .unwrap()
-                .lines()
-                .map(str::to_owned)
-                .collect();
-            lines.sort();
-            lines
-        })
-        .collect())
-}
 
 fn classifier(batch: usize) -> ImageClassifierHandler {
     let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -57,50 +28,55 @@ fn images_go_to_their_classes_or_to_the_rejected() {
     }
     std::fs::write(folder.path().join("broken.jpg"), b"\xff\xd8\xff and no more").unwrap();
     std::fs::create_dir(folder.path().join("folder.png")).unwrap();
-    let run = |fail: bool| {
-        lines(|pipeline, write| {
-            let names = [
-                "r.png",
-                "absent.png",
-                "g.png",
-                "broken.jpg",
-                "b.png",
-                "folder.png",
-            ]
-            .map(str::to_owned);
-            let classify = ClassifyImages::new(classifier(2))
-                .images_dir(folder.path())
-                .fail_on_error(fail);
-            let (classified, rejected) = pipeline.apply(Create::new(names)).apply(classify);
-            let show = |image: ClassifiedImage| {
-                assert!(image.classes.len() == 2 && image.classes[0].score > image.classes[1].score);
-                format!("{} {}", image.path, image.classes[0].label)
-            };
-            write(&classified.map("Show", show), "classified");
-            write(
-                &rejected.map("ShowRejected", |image: RejectedImage| {
-                    format!("{}: {}", image.path, image.reason)
-                }),
-                "rejected",
-            );
-        })
+    let classify = |pipeline: &Pipeline, fail: bool| {
+        let names = [
+            "r.png",
+            "absent.png",
+            "g.png",
+            "broken.jpg",
+            "b.png",
+            "folder.png",
+        ]
+        .map(str::to_owned);
+        let classify = ClassifyImages::new(classifier(2))
+            .images_dir(folder.path())
+            .fail_on_error(fail);
+        let (classified, rejected) = pipeline.apply(Create::new(names)).apply(classify);
+        let show = |image: ClassifiedImage| {
+            assert!(image.classes.len() == 2 && image.classes[0].score > image.classes[1].score);
+            format!("{} {}", image.path, image.classes[0].label)
+        };
+        let show_rejected = |image: RejectedImage| format!("{}: {}", image.path, image.reason);
+        (
+            classified.map("Show", show),
+            rejected.map("ShowRejected", show_rejected),
+        )
     };
-    let [classified, rejected] = run(false).unwrap().try_into().unwrap();
-    assert_eq!(classified, ["b.png blue", "g.png green", "r.png red"]);
-    assert_eq!(rejected.len(), 3, "{rejected:?}");
-    assert!(
-        rejected[0].starts_with("absent.png: cannot read ") && rejected[0].contains("No such file"),
-        "{rejected:?}"
-    );
-    assert!(
-        rejected[1].starts_with("broken.jpg: damaged JPEG image: "),
-        "{rejected:?}"
-    );
-    assert!(
-        rejected[2].starts_with("folder.png: ") && rejected[2].ends_with("is not a regular file"),
-        "{rejected:?}"
-    );
-    let error = run(true).unwrap_err().to_string();
+    let pipeline = TestPipeline::new();
+    let (classified, rejected) = classify(&pipeline, false);
+    PAssert::that(&classified)
+        .contains_in_any_order(["b.png blue", "g.png green", "r.png red"].map(str::to_owned));
+    PAssert::that(&rejected).satisfies(|rejected: &[String]| {
+        let mut rejected = rejected.to_vec();
+        rejected.sort();
+        let [absent, broken, no_file] = rejected.as_slice() else {
+            panic!("{rejected:?}")
+        };
+        assert!(
+            absent.starts_with("absent.png: cannot read ") && absent.contains("No such file"),
+            "{absent}"
+        );
+        assert!(broken.starts_with("broken.jpg: damaged JPEG image: "), "{broken}");
+        assert!(
+            no_file.starts_with("folder.png: ") && no_file.ends_with("is not a regular file"),
+            "{no_file}"
+        );
+    });
+    pipeline.run();
+    let pipeline = Pipeline::new();
+    classify(&pipeline, true);
+    let failed = pipeline.run(&PipelineOptions::default());
+    let error = failed.unwrap_err().to_string();
     assert!(
         error.contains("image absent.png: ")
             || error.contains("image broken.jpg: ")
