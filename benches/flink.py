@@ -9,7 +9,8 @@ Run it with a Python that has apache-beam (third_party/venv/bin/python), after `
 purlin --example count_words`. One TaskManager; workers are LOOPBACK; each takes its turn, after one that is not counted.
 
   words   the wall of a program, from its start to its end, and what of it was the job's, by Flink. Both programs make the same words
-          and sum them per key; Beam's Python SDK lifts combiners before it submits, as Rust's does.
+          and sum them per key; Beam's Python SDK lifts combiners before it submits, as Rust's does. Once of as many distinct words
+          as a text has, once with every fifth word distinct: then Flink's own shuffle, which is the same for both, counts for more.
   start   from Run to Flink's state RUNNING, and to the end, of a pipeline of one element. FlinkRunner sends Beam's runner along in an
           `uber jar`; our service does not, as the cluster is on its machine and reads its files.
 
@@ -34,7 +35,9 @@ from job_service import free_port  # pylint: disable=wrong-import-position
 JAR = os.path.join(ROOT, 'third_party', 'flink', 'job-server.jar')
 SERVICE = os.path.join(ROOT, 'target', 'release', 'purlin-job-service')
 RUST = os.path.join(ROOT, 'target', 'release', 'examples', 'count_words')
-WORDS = 5_000_000
+WORDS, WORDS_A_LINE, LINES_A_BLOCK = 5_000_000, 5, 1000
+# Of a text of that length, and as many as there are lines.
+DISTINCT = {'as a text has': 100_000, 'every fifth': WORDS // WORDS_A_LINE}
 
 
 class Program:
@@ -74,23 +77,34 @@ class Cluster:
       program.stop()
 
 
+def check(found, expected):
+  assert found == expected, '%d distinct words were counted, not %d' % (found, expected)
+
+
 def count(arguments):
   """The program in Python: what sdk/examples/count_words.rs does."""
   import apache_beam as beam
   from apache_beam.options.pipeline_options import PipelineOptions
-  import wordcount
-  lines = WORDS // wordcount.WORDS_A_LINE
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--distinct', type=int)
+  args, arguments = parser.parse_known_args(arguments)
+  distinct, lines = args.distinct, WORDS // WORDS_A_LINE
+
+  def block(start):
+    return ['w%d w%d w%d w%d common' % (i % 7, i % 101, i % 1009, i % distinct)
+            for i in range(start * LINES_A_BLOCK, (start + 1) * LINES_A_BLOCK)]
+
   with beam.Pipeline(options=PipelineOptions(arguments)) as p:
     _ = (
         p
-        | beam.Create(range(lines // wordcount.LINES_A_BLOCK))
+        | beam.Create(range(lines // LINES_A_BLOCK))
         | beam.Reshuffle()
-        | 'Lines' >> beam.FlatMap(wordcount.block)
+        | 'Lines' >> beam.FlatMap(block)
         | 'Split' >> beam.FlatMap(str.split)
         | 'Pair' >> beam.Map(lambda word: (word, 1))
         | beam.CombinePerKey(sum)
         | 'Distinct' >> beam.combiners.Count.Globally()
-        | 'Check' >> beam.Map(wordcount.check, lines + 1))
+        | 'Check' >> beam.Map(check, min(lines, distinct) + 1))
 
 
 def smallest(arguments):
@@ -116,10 +130,15 @@ def ran(command):
 
 
 def words(cluster, turns):
+  for what, distinct in DISTINCT.items():
+    words_of(cluster, turns, what, distinct)
+
+
+def words_of(cluster, turns, what, distinct):
   on_ours = ['--runner=PortableRunner', '--job_endpoint=' + cluster.job, '--environment_type=LOOPBACK']
   programs = {
-      'Rust': [RUST, '--words=%d' % WORDS, *on_ours],
-      'Python': [sys.executable, os.path.abspath(__file__), '--run=count', *on_ours],
+      'Rust': [RUST, '--words=%d' % WORDS, '--distinct=%d' % distinct, *on_ours],
+      'Python': [sys.executable, os.path.abspath(__file__), '--run=count', '--distinct=%d' % distinct, *on_ours],
   }
   walls, jobs = {name: [] for name in programs}, {name: [] for name in programs}
   for turn in range(-1, turns):
@@ -131,7 +150,7 @@ def words(cluster, turns):
       if turn >= 0:
         walls[name].append(wall)
         jobs[name].append(cluster.newest()['duration'] / 1000)
-  print('\nword count of %d words, %d turns' % (WORDS, turns))
+  print('\nword count of %d words, %d of them distinct (%s), %d turns' % (WORDS, distinct, what, turns))
   for name in programs:
     print('  %-7s wall %6.2f s (%.2f to %.2f), job %6.2f s' % (
         name, statistics.median(walls[name]), min(walls[name]), max(walls[name]), statistics.median(jobs[name])))
