@@ -39,9 +39,9 @@ STEPS = {
     'modes': [*PYTEST, '-m', 'modes'],
     'core': ['python3', 'conformance/run.py', *CORE],
     # The second.
-    'clippy': ['cargo', 'clippy', '-q', *COMPILED, '--all-targets', '--', '-D', 'warnings'],
+    'clippy': ['python3', 'tests/lints.py'],
     'package': ['cargo', 'package', '-q', '--workspace', '--no-verify', '--allow-dirty'],
-    'docs': ['cargo', 'doc', '-q', *COMPILED, '--no-deps'],
+    'docs': ['python3', 'tests/docs.py'],
     'no-std': ['setup/no_std.sh'],
     'deny': ['setup/deny.sh', 'check', 'bans', 'licenses', 'sources'],
     'simulation': ['cargo', 'test', *COMPILED, '--no-fail-fast', '--test', 'sim'],
@@ -53,17 +53,16 @@ STEPS = {
 # Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
 TIERS = {
     'first': [['fmt', 'circles', 'build', 'build-tests', 'unit'], ['core', 'modes']],
-    'second': [['clippy', 'docs', 'package', 'no-std', 'deny', 'simulation', 'fuzz', 'docker'], ['suites', 'end-to-end']],
+    'second': [['clippy', 'docs', 'package', 'no-std', 'simulation', 'fuzz', 'end-to-end'], ['suites', 'deny', 'docker']],
 }
 # What a step waits for where both are called for: `core` for the programs, and what calls cargo in a second lane, for the builds
 # that take long: it would wait for them in the middle of a test.
-AFTER = {'core': 'build', 'modes': 'build-tests', 'end-to-end': 'docs'}
+AFTER = {'core': 'build', 'modes': 'build-tests'}
 # Steps that are one check each.
 CHECKS = ('fmt', 'circles', 'build', 'build-tests', 'clippy', 'docs', 'package', 'no-std', 'deny', 'fuzz')
 # Libraries that spread one test's work over all cores only slow down tests that run side by side.
 ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 MORE = {
-    'docs': {'RUSTDOCFLAGS': '-D warnings'},
     'simulation': {'SIM_SEEDS': '5000'},
 }
 ended = {name: threading.Event() for name in STEPS}
