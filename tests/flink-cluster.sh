@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # flink-cluster.sh FLINK REST_PORT LOGS [TASKMANAGERS]
 # Runs a Flink cluster on this machine until it is told to end, which is no failure: a JobManager and TaskManagers (1 if not said), of
-# the Flink in a folder. What they log goes to files in LOGS; the line that says that the cluster is ready is printed.
+# the Flink in a folder. What they log goes to files in LOGS; the line that says that the cluster is ready is printed. A cluster
+# without its JobManager or its last TaskManager ends, and fails.
 set -euo pipefail
 flink=$1 port=$2 logs=$3 workers=${4:-1}
 mkdir -p "$logs"
@@ -57,6 +58,12 @@ until ready; do
     sleep 0.2
 done
 echo "Flink listens on localhost:$port"
-wait -n "${processes[@]}" || true
-echo "a process of the Flink cluster ended; the logs are in $logs" >&2
+living=$workers
+while [ "$living" -gt 0 ] && kill -0 "${processes[0]}" 2>/dev/null; do
+    gone=
+    wait -n -p gone "${processes[@]}" || true
+    [ -n "$gone" ] || break
+    echo "a process of the Flink cluster ended; the logs are in $logs" >&2
+    [ "$gone" = "${processes[0]}" ] || living=$((living - 1))
+done
 exit 1

@@ -98,7 +98,7 @@ pub(super) fn for_runner(options: &PipelineOptions, id: &str) -> Struct {
 
 /// The options, for clients: of Beam's runner those that users set.
 pub(super) fn described() -> Vec<PipelineOptionDescriptor> {
-    const OPTIONS: [(&str, OptionType, &str, &str); 20] = [
+    const OPTIONS: [(&str, OptionType, &str, &str); 33] = [
         (
             "flink_master",
             OptionType::String,
@@ -155,6 +155,24 @@ pub(super) fn described() -> Vec<PipelineOptionDescriptor> {
             "Whether checkpoints overtake what is buffered.",
         ),
         (
+            "force_unaligned_checkpoint_enabled",
+            OptionType::Boolean,
+            "false",
+            "Whether they do so where Flink would not let them.",
+        ),
+        (
+            "finish_bundle_before_checkpointing",
+            OptionType::Boolean,
+            "false",
+            "Whether bundles are ended before a checkpoint; else what they have given so far is part of it.",
+        ),
+        (
+            "enable_stable_input_drain",
+            OptionType::Boolean,
+            "false",
+            "Whether a job can be drained that has a transform with stable input, which may not be stable then.",
+        ),
+        (
             "externalized_checkpoints_enabled",
             OptionType::Boolean,
             "false",
@@ -171,6 +189,30 @@ pub(super) fn described() -> Vec<PipelineOptionDescriptor> {
             OptionType::Boolean,
             "true",
             "Whether a checkpoint that fails fails the job.",
+        ),
+        (
+            "report_checkpoint_duration",
+            OptionType::String,
+            "",
+            "The namespace of a metric that tells how long checkpoints take; none if not said.",
+        ),
+        (
+            "state_backend",
+            OptionType::String,
+            "",
+            "Where state lies while a job runs: filesystem (in memory, with checkpoints in files) or rocksdb; as the cluster says if not said.",
+        ),
+        (
+            "state_backend_storage_path",
+            OptionType::String,
+            "",
+            "The folder of checkpoints, as a URL that all TaskManagers reach.",
+        ),
+        (
+            "shutdown_sources_after_idle_ms",
+            OptionType::Integer,
+            "-1",
+            "After how many idle milliseconds sources end, and with the last one the job; -1: at once without checkpoints, and never with them.",
         ),
         (
             "number_of_execution_retries",
@@ -195,6 +237,42 @@ pub(super) fn described() -> Vec<PipelineOptionDescriptor> {
             OptionType::Integer,
             "1000",
             "The most milliseconds of a bundle, in streaming.",
+        ),
+        (
+            "object_reuse",
+            OptionType::Boolean,
+            "false",
+            "Whether elements are handed on without a copy.",
+        ),
+        (
+            "faster_copy",
+            OptionType::Boolean,
+            "false",
+            "Whether copies are made without encoding elements.",
+        ),
+        (
+            "operator_chaining",
+            OptionType::Boolean,
+            "true",
+            "Whether operators that follow each other run in one thread.",
+        ),
+        (
+            "execution_mode_for_batch",
+            OptionType::String,
+            "PIPELINED",
+            "How a batch job exchanges data: PIPELINED, or BATCH_FORCED for one that gets blocked.",
+        ),
+        (
+            "auto_watermark_interval",
+            OptionType::Integer,
+            "-1",
+            "Milliseconds between two watermarks of a source; -1: as the cluster says.",
+        ),
+        (
+            "latency_tracking_interval",
+            OptionType::Integer,
+            "0",
+            "Milliseconds between two marks that measure latency; 0: none.",
         ),
         (
             "savepoint_path",
