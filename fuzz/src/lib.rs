@@ -7,11 +7,13 @@ mod coders;
 mod fn_api;
 mod input;
 mod pipelines;
+mod trees;
 
 pub use coders::coders;
 pub use fn_api::fn_api;
 pub use input::Random;
 pub use pipelines::pipeline;
+pub use trees::trees;
 
 /// Pipelines as Beam's Python SDK submits them.
 pub(crate) const PIPELINES: &[&[u8]] = &[

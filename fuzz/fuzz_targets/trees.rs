@@ -1,0 +1,6 @@
+//! A changed model file of LightGBM.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    purlin_fuzz::trees(data);
+});

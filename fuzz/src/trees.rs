@@ -1,0 +1,91 @@
+//! A model file of LightGBM, changed.
+
+use purlin_trees::{Model, Output, PredictOptions};
+
+use crate::input::Input;
+
+const MODELS: &[&str] = &[
+    include_str!("../../ml/trees/tests/golden/binary.txt"),
+    include_str!("../../ml/trees/tests/golden/linear_categorical.txt"),
+    include_str!("../../ml/trees/tests/golden/missing_zero_categorical.txt"),
+    include_str!("../../ml/trees/tests/golden/v3_multiclass.txt"),
+];
+
+/// Changes a model as the bytes say. What can be read predicts. Returns how many values were predicted.
+///
+/// # Panics
+/// Where the model does.
+pub fn trees(data: &[u8]) -> usize {
+    let mut input = Input(data);
+    let mut lines: Vec<Vec<u8>> = input
+        .pick(MODELS)
+        .map_or("", |model| *model)
+        .lines()
+        .map(|line| line.as_bytes().to_vec())
+        .collect();
+    while !input.is_empty() {
+        change(&mut lines, &mut input);
+    }
+    let Ok(model) = Model::parse(&lines.join(&b'\n')) else {
+        return 0;
+    };
+    let rows = [
+        vec![0.0; model.num_features()],
+        vec![f64::NAN; model.num_features()],
+        vec![1e300; model.num_features()],
+        vec![-1.5; model.num_features()],
+    ];
+    let mut values = 0;
+    for output in [Output::Prediction, Output::LeafIndices, Output::Contributions] {
+        let options = PredictOptions {
+            output,
+            ..PredictOptions::default()
+        };
+        match model.predict(&rows, &options) {
+            Ok(found) => {
+                assert_eq!(found.len(), rows.len() * model.width(&options));
+                values += found.len();
+            }
+            Err(error) => assert_eq!(output, Output::Contributions, "{error}"),
+        }
+    }
+    values
+}
+
+fn change(lines: &mut Vec<Vec<u8>>, input: &mut Input<'_>) {
+    // Most trees are alike: the header and the first ones.
+    let number = input.below(256).min(lines.len().saturating_sub(1));
+    let Some(line) = lines.get_mut(number) else { return };
+    match input.below(6) {
+        0 => {
+            lines.remove(number);
+        }
+        1 => {
+            let twin = line.clone();
+            lines.insert(number, twin);
+        }
+        2 => lines.truncate(number),
+        3 => {
+            let at = input.below(line.len());
+            if let Some(byte) = line.get_mut(at) {
+                *byte = input.byte();
+            }
+        }
+        // A value becomes another.
+        _ => {
+            let start = line.iter().position(|byte| *byte == b'=').map_or(0, |at| at + 1);
+            let mut values: Vec<&[u8]> = line[start..].split(|byte| *byte == b' ').collect();
+            let value = match input.below(4) {
+                0 => input.number().to_string(),
+                1 => (input.below(16) as i64 - 8).to_string(),
+                2 => ["nan", "-inf", "1e309", "0.5", "", "-0"][input.below(6)].to_owned(),
+                _ => String::from_utf8_lossy(&input.bytes(4)).into_owned(),
+            };
+            let at = input.below(values.len());
+            if let Some(old) = values.get_mut(at) {
+                *old = value.as_bytes();
+            }
+            *line = [&line[..start], &values.join(&b' ')].concat();
+        }
+    }
+}
