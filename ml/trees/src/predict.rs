@@ -55,8 +55,9 @@ pub trait Value: purlin::Element + Copy + Sync + Into<f64> {}
 impl Value for f64 {}
 impl Value for f32 {}
 
-/// Rows that are prepared together: few enough to stay in the cache while tree after tree walks them.
-const BLOCK: usize = 128;
+/// Rows that are prepared together take so many bytes: tree after tree walks them, so they are many for each tree that is fetched, but
+/// few enough to stay in the second cache.
+const BLOCK_BYTES: usize = 256 << 10;
 
 /// So many walks are worth a thread.
 const WALKS_OF_A_THREAD: usize = 20_000;
@@ -170,14 +171,15 @@ impl Job<'_> {
     ) -> Result<(), PredictError> {
         let forest = &self.model.forest;
         let len = forest.row_len();
-        let mut prepared = vec![0.0; len * rows.len().min(BLOCK)];
-        for (number, block) in rows.chunks(BLOCK).enumerate() {
+        let many = (BLOCK_BYTES / (len * size_of::<f64>())).clamp(4 * LANES, 4096);
+        let mut prepared = vec![0.0; len * rows.len().min(many)];
+        for (number, block) in rows.chunks(many).enumerate() {
             let prepared = &mut prepared[..len * block.len()];
-            for ((number, row), prepared) in (number * BLOCK..).zip(block).zip(prepared.chunks_exact_mut(len))
+            for ((number, row), prepared) in (number * many..).zip(block).zip(prepared.chunks_exact_mut(len))
             {
                 self.prepare(first + number, row.as_ref(), prepared)?;
             }
-            let from = number * BLOCK * self.width;
+            let from = number * many * self.width;
             self.block(prepared, &mut out[from..from + block.len() * self.width]);
         }
         Ok(())

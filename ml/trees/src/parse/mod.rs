@@ -158,7 +158,7 @@ fn trees_per_iteration(header: &Section<'_>, trees: usize) -> Result<usize, Pars
     let classes = header.get("num_class")?;
     let value = header.find("num_tree_per_iteration").unwrap_or(classes);
     let each = value.within(1, most)?;
-    if trees % each == 0 {
+    if trees.is_multiple_of(each) {
         Ok(each)
     } else {
         Err(ParseError::Trees {
