@@ -20,8 +20,9 @@ PREDICT = os.environ.get('PREDICT', os.path.join(ROOT, 'target', 'release', 'exa
 ROUNDS = int(os.environ.get('ROUNDS', '5'))
 FEATURES = 28
 BATCHES = [1, 100, 100_000]
-# Of small batches as many as make a time that can be measured.
-REPEATS = {1: 2000, 100: 200, 100_000: 1}
+# So many rows are predicted in batches of each size. Each batch has rows of its own: of rows that come again a processor remembers
+# which way they went.
+ROWS = {1: 5_000, 100: 20_000, 100_000: 100_000}
 MODELS = [(100, 31), (500, 255)]
 
 
@@ -32,37 +33,39 @@ def train(trees, leaves, rng):
   return lgb.train(parameters, lgb.Dataset(x, y), trees)
 
 
-def theirs(booster, rows, threads):
-  """Seconds of one call."""
+def timed(call, batches):
+  """The median of the seconds that calls take."""
   times = []
-  for _ in range(REPEATS[len(rows)]):
+  for batch in batches:
     start = time.perf_counter()
-    booster.predict(rows, num_threads=threads)
+    call(batch)
     times.append(time.perf_counter() - start)
   return statistics.median(times)
 
 
-def ours(path, rows, lines, threads):
-  command = [PREDICT, path, '--threads=%d' % threads, '--time=%d' % REPEATS[len(rows)]]
+def theirs(booster, batches, threads):
+  return timed(lambda batch: booster.predict(batch, num_threads=threads), batches)
+
+
+def ours(path, size, lines, threads):
+  command = [PREDICT, path, '--threads=%d' % threads, '--time=%d' % size]
   with open(lines, encoding='utf-8') as file:
     done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=True)
   return statistics.median(map(float, done.stdout.split()))
 
 
-def single_row_fast(booster, row):
-  """Seconds of LightGBM's C function for one row, with all that can be prepared done before; a ctypes call is in it."""
+def single_row_fast(booster, rows):
+  """LightGBM's C function for one row, with all that can be prepared done before; a call through ctypes is in the time."""
   lib, handle = lgb.basic._LIB, booster._handle  # pylint: disable=protected-access
   config = ctypes.c_void_p()
   assert lib.LGBM_BoosterPredictForMatSingleRowFastInit(
       handle, 0, 0, -1, 1, FEATURES, ctypes.c_char_p(b'num_threads=1'), ctypes.byref(config)) == 0
-  data, out, length = row.ctypes.data_as(ctypes.c_void_p), (ctypes.c_double * 1)(), ctypes.c_int64()
-  times = []
-  for _ in range(REPEATS[1]):
-    start = time.perf_counter()
-    lib.LGBM_BoosterPredictForMatSingleRowFast(config, data, ctypes.byref(length), out)
-    times.append(time.perf_counter() - start)
+  out, length = (ctypes.c_double * 1)(), ctypes.c_int64()
+  pointers = [row.ctypes.data_as(ctypes.c_void_p) for row in rows]
+  predict = lib.LGBM_BoosterPredictForMatSingleRowFast
+  seconds = timed(lambda row: predict(config, row, ctypes.byref(length), out), pointers)
   lib.LGBM_FastConfigFree(config)
-  return statistics.median(times)
+  return seconds
 
 
 def check(booster, path, rows, lines):
@@ -73,32 +76,34 @@ def check(booster, path, rows, lines):
   assert worst <= 1e-12, worst
 
 
+def compare(name, size, threads, turn):
+  other, own = (statistics.median(times) for times in zip(*(turn() for _ in range(ROUNDS))))
+  print('%-26s %7d %8s %9.1f us %9.1f us %8.2f' % (name, size, threads, other * 1e6, own * 1e6, other / own), flush=True)
+
+
 def main():
   rng = np.random.default_rng(1)
   print('%-26s %7s %8s %12s %12s %8s' % ('model', 'rows', 'threads', 'LightGBM', 'Purlin', 'ratio'))
   with tempfile.TemporaryDirectory() as folder:
-    batches = {}
+    files = {}
     for size in BATCHES:
-      rows = rng.normal(size=(size, FEATURES))
-      lines = os.path.join(folder, '%d.csv' % size)
-      with open(lines, 'w', encoding='utf-8') as file:
+      rows = rng.normal(size=(ROWS[size], FEATURES))
+      files[size] = rows, os.path.join(folder, '%d.csv' % size)
+      with open(files[size][1], 'w', encoding='utf-8') as file:
         file.writelines(','.join(map(repr, row)) + '\n' for row in rows.tolist())
-      batches[size] = rows, lines
     for trees, leaves in MODELS:
       booster = train(trees, leaves, rng)
       path = os.path.join(folder, 'model.txt')
       booster.save_model(path)
       name = '%d trees x %d leaves' % (trees, leaves)
-      for size, (rows, lines) in batches.items():
+      for size, (rows, lines) in files.items():
         check(booster, path, rows, lines)
+        batches = rows.reshape(-1, size, FEATURES)
         for threads in (1, 2):
-          turns = [(theirs(booster, rows, threads), ours(path, rows, lines, threads)) for _ in range(ROUNDS)]
-          other, own = (statistics.median(times) for times in zip(*turns))
-          print('%-26s %7d %8d %9.1f us %9.1f us %8.2f' % (name, size, threads, other * 1e6, own * 1e6, other / own), flush=True)
+          compare(name, size, threads,
+                  lambda: (theirs(booster, batches, threads), ours(path, size, lines, threads)))  # pylint: disable=cell-var-from-loop
         if size == 1:
-          turns = [(single_row_fast(booster, rows[0]), ours(path, rows, lines, 1)) for _ in range(ROUNDS)]
-          other, own = (statistics.median(times) for times in zip(*turns))
-          print('%-26s %7d %8s %9.1f us %9.1f us %8.2f' % (name, 1, 'C, 1', other * 1e6, own * 1e6, other / own), flush=True)
+          compare(name, size, 'C, 1', lambda: (single_row_fast(booster, rows), ours(path, 1, lines, 1)))  # pylint: disable=cell-var-from-loop
 
 
 if __name__ == '__main__':

@@ -2,10 +2,11 @@
 //!
 //! A row is a line of numbers between commas or spaces; `nan` is a missing value. A line of what the model gives comes out for each.
 //! Options: `--output=raw|leaves|contributions`, `--start=N` and `--iterations=N` (which iterations count), `--threads=N`,
-//! `--any-width`; `--time=ROUNDS` writes instead how many seconds the prediction of all rows takes, a line for each round.
+//! `--any-width`; `--time=N` takes N rows at a time, and writes instead how many seconds each of these batches takes.
 
 use std::error::Error;
 use std::io::{self, BufRead, Write};
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use purlin_trees::{Model, Output, PredictOptions};
@@ -16,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .next()
         .ok_or("usage: predict MODEL [OPTION...] < rows > predictions")?;
     let mut options = PredictOptions::default();
-    let mut rounds = None;
+    let mut timed = None;
     for argument in arguments {
         match argument.split_once('=').unwrap_or((&argument, "")) {
             ("--output", "raw") => options.output = Output::RawScore,
@@ -26,17 +27,17 @@ fn main() -> Result<(), Box<dyn Error>> {
             ("--iterations", count) => options.num_iteration = Some(count.parse()?),
             ("--threads", threads) => options.threads = threads.parse()?,
             ("--any-width", "") => options.any_width = true,
-            ("--time", count) => rounds = Some(count.parse::<usize>()?),
+            ("--time", count) => timed = Some(count.parse::<NonZeroUsize>()?),
             _ => return Err(format!("no option {argument}").into()),
         }
     }
     let model = Model::load(path)?;
     let rows = read_rows(io::stdin().lock())?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    if let Some(rounds) = rounds {
-        for _ in 0..rounds {
+    if let Some(batch) = timed {
+        for rows in rows.chunks(batch.get()) {
             let start = Instant::now();
-            std::hint::black_box(model.predict(&rows, &options)?);
+            std::hint::black_box(model.predict(rows, &options)?);
             writeln!(out, "{}", start.elapsed().as_secs_f64())?;
         }
         return Ok(());

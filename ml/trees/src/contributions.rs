@@ -87,7 +87,7 @@ impl Walk<'_> {
         let Some((left, right)) = self.forest.children(at) else {
             return self.leaf(at, &paths[..=known]);
         };
-        let taken = self.forest.step::<true>(at, self.row);
+        let taken = self.forest.step::<true, true>(at, self.row, 0);
         let other = if taken == left { right } else { left };
         let feature = self.forest.feature(at);
         let count = |at: u32| self.shares.counts[at as usize];

@@ -250,15 +250,16 @@ impl Forest {
         }
     }
 
-    /// The next node from this one; a leaf is its own next.
+    /// The next node from this one, for a row that begins at `base` in `data`; a leaf is its own next. Without `SETS` no split is by
+    /// categories, without `NANS` no value is NaN.
     #[inline(always)]
-    pub fn step<const SETS: bool>(&self, at: u32, row: &[f64]) -> u32 {
+    pub fn step<const SETS: bool, const NANS: bool>(&self, at: u32, data: &[f64], base: usize) -> u32 {
         let node = &self.nodes[at as usize];
-        let value = row[(node.split & FEATURE) as usize];
+        let value = data[base + (node.split & FEATURE) as usize];
         let right = if SETS && node.split & CATEGORIES != 0 {
             !self.contains(node.threshold as usize, value)
         } else {
-            (value > node.threshold) | (value.is_nan() & (node.split & NAN_RIGHT != 0))
+            (value > node.threshold) | (NANS && value.is_nan() & (node.split & NAN_RIGHT != 0))
         };
         node.child + u32::from(right)
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::contributions;
 use crate::error::PredictError;
 use crate::model::Model;
-use crate::walk::{LANES, walk};
+use crate::walk::{Kinds, LANES, walk};
 
 /// What is wanted of a model for each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,8 +59,8 @@ impl Value for f32 {}
 /// few enough to stay in the second cache.
 const BLOCK_BYTES: usize = 256 << 10;
 
-/// So many walks are worth a thread.
-const WALKS_OF_A_THREAD: usize = 20_000;
+/// So many walks take longer than it takes to start a thread.
+const WALKS_OF_A_THREAD: usize = 8_000;
 
 impl Model {
     /// How many values a row gives.
@@ -249,52 +249,44 @@ impl Job<'_> {
 
     /// Walks all rows through all trees. For one row, `take` gets the trees in their order, so that sums are LightGBM's to the last
     /// bit.
-    fn walk_all(&self, prepared: &[f64], mut take: impl FnMut(usize, usize, f64, u32)) {
+    fn walk_all(&self, data: &[f64], mut take: impl FnMut(usize, usize, f64, u32)) {
         let forest = &self.model.forest;
         let len = forest.row_len();
-        let rows = prepared.len() / len;
-        let row = |number: usize| &prepared[number * len..(number + 1) * len];
+        let rows = data.len() / len;
+        let row = |number: usize| &data[number * len..(number + 1) * len];
+        let nans = data.iter().fold(false, |nans, value| nans | value.is_nan());
         let whole = rows - rows % LANES;
         // Side by side, rows of one tree.
         for tree in self.trees.clone() {
             let shape = forest.trees[tree];
+            let kinds = Kinds {
+                categories: shape.categories,
+                nans,
+            };
             for first in (0..whole).step_by(LANES) {
-                let lanes = std::array::from_fn(|lane| row(first + lane));
+                let bases = std::array::from_fn(|lane| (first + lane) * len);
                 let mut at = [shape.root; LANES];
-                match shape.categories {
-                    true => walk::<true>(forest, lanes, &mut at),
-                    false => walk::<false>(forest, lanes, &mut at),
-                }
-                for (lane, at) in at.into_iter().enumerate() {
-                    take(
-                        first + lane,
-                        tree,
-                        forest.value(tree, at, lanes[lane]),
-                        forest.leaf(at),
-                    );
+                walk(forest, data, bases, &mut at, kinds);
+                for (number, at) in (first..).zip(at) {
+                    take(number, tree, forest.value(tree, at, row(number)), forest.leaf(at));
                 }
             }
         }
         // Of the few rows that are left, trees of one row.
         for number in whole..rows {
-            let row = row(number);
             let mut tree = self.trees.start;
             while tree < self.trees.end {
                 let count = LANES.min(self.trees.end - tree);
                 // Lanes to spare walk the last tree again.
                 let shapes: [_; LANES] = std::array::from_fn(|lane| forest.trees[tree + lane.min(count - 1)]);
                 let mut at = shapes.map(|shape| shape.root);
-                match shapes.iter().any(|shape| shape.categories) {
-                    true => walk::<true>(forest, [row; LANES], &mut at),
-                    false => walk::<false>(forest, [row; LANES], &mut at),
-                }
-                for (lane, at) in at.into_iter().take(count).enumerate() {
-                    take(
-                        number,
-                        tree + lane,
-                        forest.value(tree + lane, at, row),
-                        forest.leaf(at),
-                    );
+                let kinds = Kinds {
+                    categories: shapes.iter().any(|shape| shape.categories),
+                    nans,
+                };
+                walk(forest, data, [number * len; LANES], &mut at, kinds);
+                for (tree, at) in (tree..).zip(at).take(count) {
+                    take(number, tree, forest.value(tree, at, row(number)), forest.leaf(at));
                 }
                 tree += count;
             }
