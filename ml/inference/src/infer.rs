@@ -1,195 +1,485 @@
 //! The DoFn behind `RunInference`.
 
-use std::marker::PhantomData;
-use std::sync::Arc;
-use std::time::Instant;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-use purlin::metrics::{Counter, Distribution};
+use parking_lot::Mutex;
 use purlin::prelude::*;
 
-use crate::{FailedExample, ModelHandler, PredictionResult, bisect, shared_model};
+use crate::call::{Parts, call, run_parts};
+use crate::failures::FailureRate;
+use crate::helper::Helper;
+use crate::metrics::{InferMetrics, ModelMetrics, count, micros};
+use crate::models::{Limits, Loaded, Loading, Models};
+use crate::shadow::{Gate, LoadedShadow, Shadow};
+use crate::shape::Shape;
+use crate::steps::Postprocessing;
+use crate::update::{LatestView, Update, seen};
+use crate::{FailedExample, InferenceError, LoadError, ModelHandler, PredictionResult};
 
-/// Whether elements are examples or pairs of a key and an example.
-pub trait Shape<H: ModelHandler>: Send + 'static {
-    /// The elements.
-    type In: Element;
-    /// The results.
-    type Out: Element;
+type FindHandler<K> = dyn Fn(&K) -> Option<usize> + Send + Sync;
 
-    /// The example in an element.
-    fn example(element: &Self::In) -> &H::Example;
-
-    /// The result for an element.
-    fn result(element: Self::In, inference: H::Inference, model_id: &str) -> Self::Out;
+/// The handlers of a step: one, or one for each key.
+pub(crate) struct Handlers<H, K> {
+    pub all: Vec<H>,
+    /// The number of a key's handler; without it the first is that of all.
+    pub find: Option<Arc<FindHandler<K>>>,
 }
 
-/// Elements are examples.
-#[derive(Debug, Clone, Copy)]
-pub struct Unkeyed;
-
-/// Elements are pairs of a key and an example.
-#[derive(Debug, Clone, Copy)]
-pub struct Keyed<K>(PhantomData<fn() -> K>);
-
-impl<H: ModelHandler> Shape<H> for Unkeyed {
-    type In = H::Example;
-    type Out = PredictionResult<H::Example, H::Inference>;
-
-    fn example(element: &H::Example) -> &H::Example {
-        element
-    }
-
-    fn result(example: H::Example, inference: H::Inference, model_id: &str) -> Self::Out {
-        PredictionResult {
-            example,
-            inference,
-            model_id: model_id.to_owned(),
+impl<H: Clone, K> Clone for Handlers<H, K> {
+    fn clone(&self) -> Self {
+        Handlers {
+            all: self.all.clone(),
+            find: self.find.clone(),
         }
     }
 }
 
-impl<H: ModelHandler, K: Element> Shape<H> for Keyed<K> {
-    type In = (K, H::Example);
-    type Out = (K, PredictionResult<H::Example, H::Inference>);
+/// What a step is to do: the same in all of its clones.
+pub(crate) struct Plan<H: ModelHandler, S: Shape, P> {
+    pub handlers: Handlers<H, S::Key>,
+    pub pad_to: usize,
+    pub limits: Limits,
+    pub inference_timeout: Option<Duration>,
+    pub updates: Option<LatestView>,
+    pub postprocess: P,
+    /// Where examples go that the model fails on; without it they fail the bundle.
+    pub failed: Option<OutputTag<FailedExample<S::Of<H::Example>>>>,
+    /// Where examples go whose inferences fail a step behind the model.
+    pub failed_postprocessing: Option<OutputTag<FailedExample<S::Of<H::Example>>>>,
+    pub rate: Option<Arc<FailureRate>>,
+    /// Whether examples are counted here, and not before already.
+    pub counts: bool,
+    pub shadow: Option<Arc<dyn Shadow<H::Example, H::Inference>>>,
+    pub gate: Option<Gate>,
+    pub namespace: String,
+}
 
-    fn example(element: &(K, H::Example)) -> &H::Example {
-        &element.1
-    }
-
-    fn result((key, example): (K, H::Example), inference: H::Inference, model_id: &str) -> Self::Out {
-        (
-            key,
-            PredictionResult {
-                example,
-                inference,
-                model_id: model_id.to_owned(),
-            },
-        )
-    }
+/// What the clones of a step have in common in a process, as long as one of them is set up.
+struct Slot<H: ModelHandler> {
+    models: Models<H>,
+    /// The model that is used where models change, and the update that names it.
+    serving: Mutex<Option<(Option<Update>, Arc<Loaded<H>>)>>,
+    /// The update whose model could not be had.
+    rejected: Mutex<Option<Update>>,
+    shadow: Option<Arc<dyn LoadedShadow<H::Example, H::Inference>>>,
 }
 
 /// Runs batches.
-pub(crate) struct Infer<H: ModelHandler, S: Shape<H>> {
-    handler: H,
-    model: Option<Arc<H::Model>>,
-    model_id: String,
-    /// Where examples go that fail; without it they fail the bundle.
-    failed: Option<OutputTag<FailedExample<S::In>>>,
+pub(crate) struct Infer<H: ModelHandler, S: Shape, P> {
+    plan: Arc<Plan<H, S, P>>,
+    shared: Arc<Mutex<Weak<Slot<H>>>>,
+    slot: Option<Arc<Slot<H>>>,
+    /// The model, where there is one and it stays.
+    fixed: Option<Arc<Loaded<H>>>,
+    /// How long it took to load it, until it is counted.
+    loading: Loading,
+    helper: Helper,
     metrics: InferMetrics,
+    /// Those with the name of the model before them, where models change.
+    named: Option<(String, ModelMetrics)>,
+    idle_since: Instant,
 }
 
-#[derive(Clone, Copy)]
-struct InferMetrics {
-    inferences: Counter,
-    failed_batches: Counter,
-    batch_size: Distribution,
-    batch_micros: Distribution,
-    load_millis: Distribution,
-}
-
-impl<H: ModelHandler, S: Shape<H>> Clone for Infer<H, S> {
+impl<H: ModelHandler, S: Shape, P> Clone for Infer<H, S, P> {
     fn clone(&self) -> Self {
         Infer {
-            handler: self.handler.clone(),
-            model: self.model.clone(),
-            model_id: self.model_id.clone(),
-            failed: self.failed.clone(),
+            plan: self.plan.clone(),
+            shared: self.shared.clone(),
+            slot: None,
+            fixed: None,
+            loading: None,
+            helper: Helper::default(),
             metrics: self.metrics,
+            named: None,
+            idle_since: self.idle_since,
         }
     }
 }
 
-impl<H: ModelHandler, S: Shape<H>> Infer<H, S> {
-    pub fn new(handler: H, failed: Option<OutputTag<FailedExample<S::In>>>) -> Self {
-        const NAMESPACE: &str = "RunInference";
+type Results<I> = Vec<Result<I, BoxError>>;
+
+impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
+    pub fn new(plan: Plan<H, S, P>) -> Self {
         Infer {
-            model_id: handler.model_id(),
-            handler,
-            model: None,
-            failed,
-            metrics: InferMetrics {
-                inferences: Metrics::counter(NAMESPACE, "num_inferences"),
-                failed_batches: Metrics::counter(NAMESPACE, "failed_batches_counter"),
-                batch_size: Metrics::distribution(NAMESPACE, "inference_batch_size"),
-                batch_micros: Metrics::distribution(NAMESPACE, "inference_batch_latency_micro_secs"),
-                load_millis: Metrics::distribution(NAMESPACE, "load_model_latency_milli_secs"),
+            metrics: InferMetrics::new(&plan.namespace),
+            plan: Arc::new(plan),
+            shared: Arc::default(),
+            slot: None,
+            fixed: None,
+            loading: None,
+            helper: Helper::default(),
+            named: None,
+            idle_since: Instant::now(),
+        }
+    }
+
+    fn slot(&self) -> Result<Arc<Slot<H>>, BoxError> {
+        Ok(self
+            .slot
+            .clone()
+            .ok_or("the model was not loaded: setup was not called")?)
+    }
+
+    /// Counts that a model was loaded.
+    fn loaded(&self, loaded: &Loaded<H>, loading: Loading) {
+        let Some(time) = loading else { return };
+        self.metrics.total.loaded(time, loaded.bytes);
+        if let Some((_, named)) = &self.named {
+            named.loaded(time, loaded.bytes);
+        }
+    }
+
+    /// The model for a batch of which this is the first element. `None`: its key has no handler.
+    fn model(
+        &mut self,
+        first: &S::Of<H::Example>,
+        ctx: &mut Context<'_, S::Of<PredictionResult<H::Example, P::Out>>>,
+    ) -> Result<Option<Arc<Loaded<H>>>, BoxError> {
+        if let Some(fixed) = &self.fixed {
+            return Ok(Some(fixed.clone()));
+        }
+        let plan = self.plan.clone();
+        if let Some(view) = &plan.updates {
+            let latest = ctx.side(view)?;
+            let update = seen(&latest);
+            return self.updated(update).map(Some);
+        }
+        let at = match &plan.handlers.find {
+            Some(find) => find(&S::key(first)),
+            None => Some(0),
+        };
+        let Some(handler) = at.and_then(|at| plan.handlers.all.get(at)) else {
+            return Ok(None);
+        };
+        let slot = self.slot()?;
+        let (loaded, loading) = slot.models.get(handler, &mut self.helper)?;
+        self.loaded(&loaded, loading);
+        Ok(Some(loaded))
+    }
+
+    /// The model of the latest update that this process knows of, which is at least this one.
+    fn updated(&mut self, update: Option<&Update>) -> Result<Arc<Loaded<H>>, BoxError> {
+        let slot = self.slot()?;
+        let serving = slot.serving.lock().clone();
+        if let Some((serves, loaded)) = &serving {
+            let is_old = match (serves, update) {
+                (_, None) => true,
+                (None, Some(_)) => false,
+                (Some(serves), Some(update)) => update.order < serves.order || update == serves,
+            };
+            if is_old || slot.rejected.lock().as_ref() == update {
+                return Ok(loaded.clone());
+            }
+        }
+        if let Some(update) = update {
+            self.name_metrics(&update.model.model_name);
+        }
+        let handler = self.plan.handlers.all.first().ok_or("there is no handler")?;
+        let found = match update {
+            None => slot.models.load(handler, "", "", &mut self.helper),
+            Some(update) => {
+                let Update { model, revision, .. } = update;
+                let place = format!("{}\n{revision}", model.model_id);
+                handler
+                    .update_model_path(&model.model_id)
+                    .map_err(|source| LoadError {
+                        model: model.model_id.clone(),
+                        source,
+                    })
+                    .and_then(|handler| slot.models.load(&handler, &place, revision, &mut self.helper))
+            }
+        };
+        match (found, serving) {
+            (Ok((loaded, loading)), _) => {
+                self.loaded(&loaded, loading);
+                self.serve(&slot, update, &loaded);
+                Ok(loaded)
+            }
+            // A model that cannot be had must not stop the one that serves.
+            (Err(error), Some((_, loaded))) => {
+                self.reject(&slot, update, &loaded.id, &error);
+                Ok(loaded)
+            }
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// From now on this model serves, unless a later one does already.
+    fn serve(&self, slot: &Slot<H>, update: Option<&Update>, loaded: &Arc<Loaded<H>>) {
+        let order = |update: &Option<Update>| update.as_ref().map(|update| update.order);
+        let update = update.cloned();
+        let mut serving = slot.serving.lock();
+        if let Some((serves, _)) = &*serving
+            && (order(serves) > order(&update) || *serves == update)
+        {
+            return;
+        }
+        if serving.is_some() {
+            self.metrics.updates.inc(1);
+        }
+        let before = serving.replace((update, loaded.clone()));
+        drop(serving);
+        // Here, where nothing is locked: the last to hold a model waits until it is gone.
+        drop(before);
+    }
+
+    fn reject(&self, slot: &Slot<H>, update: Option<&Update>, serves: &str, error: &LoadError) {
+        let mut rejected = slot.rejected.lock();
+        if rejected.as_ref() != update {
+            *rejected = update.cloned();
+            self.metrics.failed_updates.inc(1);
+            tracing::warn!(%error, serves, "a new model is left out, and the one before stays");
+        }
+    }
+
+    fn name_metrics(&mut self, name: &str) {
+        if self.named.as_ref().is_none_or(|(other, _)| other != name) {
+            let metrics = || ModelMetrics::new(&self.plan.namespace, name);
+            self.named = (!name.is_empty()).then(|| (name.to_owned(), metrics()));
+        }
+    }
+
+    /// Runs a batch, which is given back with what the model gave for each of its elements.
+    fn run(
+        &mut self,
+        loaded: &Arc<Loaded<H>>,
+        batch: Vec<S::Of<H::Example>>,
+    ) -> Result<(Vec<S::Of<H::Example>>, Results<H::Inference>), BoxError> {
+        let (plan, metrics, examples) = (self.plan.clone(), self.metrics, batch.len());
+        let mut failed = false;
+        let parts = Parts {
+            bisects: plan.failed.is_some(),
+            limit: loaded.place.batch_limit(),
+            is_out_of_memory: &|error| loaded.handler.is_out_of_memory(error),
+            out_of_memory: &mut |size| {
+                metrics.out_of_memory.inc(1);
+                loaded.place.limit_batches(size / 2);
+                tracing::warn!(model = loaded.id, "memory does not suffice for a batch of {size}");
             },
+            failed: &mut || failed = true,
+        };
+        let named = |error: BoxError| match error.downcast::<InferenceError>() {
+            Ok(error) if !matches!(*error, InferenceError::OutOfMemory(_)) => error as BoxError,
+            other => InferenceError::Batch {
+                model: loaded.id.clone(),
+                examples,
+                source: other.map_or_else(|error| error, |error| error as BoxError),
+            }
+            .into(),
+        };
+        let outcome = match plan.inference_timeout {
+            None => {
+                let run = &mut |part: Range<usize>| call::<H, S>(loaded, &batch[part], plan.pad_to);
+                run_parts(examples, parts, run).map(|results| (batch, results))
+            }
+            Some(limit) => {
+                let batch = Arc::new(Mutex::new(batch));
+                let run = &mut |part: Range<usize>| {
+                    let examples = part.len();
+                    let (batch, model, pad_to) = (batch.clone(), loaded.clone(), plan.pad_to);
+                    let work = move || call::<H, S>(&model, &batch.lock()[part], pad_to);
+                    self.helper.within(limit, work)?.unwrap_or_else(|| {
+                        Err(InferenceError::Timeout {
+                            model: loaded.id.clone(),
+                            examples,
+                            limit,
+                        }
+                        .into())
+                    })
+                };
+                let results = run_parts(examples, parts, run);
+                // Of an error the batch may still be in use.
+                results.map(|results| (std::mem::take(&mut *batch.lock()), results))
+            }
+        };
+        if failed {
+            self.count(|metrics| metrics.failed_batches.inc(1));
+        }
+        outcome.map_err(named)
+    }
+
+    fn count(&self, update: impl Fn(&ModelMetrics)) {
+        update(&self.metrics.total);
+        if let Some((_, named)) = &self.named {
+            update(named);
         }
     }
 
-    fn run(&self, model: &H::Model, batch: &[&H::Example]) -> Result<Vec<H::Inference>, BoxError> {
-        let inferences = self.handler.run(batch, model)?;
-        if inferences.len() != batch.len() {
-            let (found, wanted) = (inferences.len(), batch.len());
-            return Err(format!(
-                "model {} gave {found} inferences for {wanted} examples",
-                self.model_id
-            )
-            .into());
+    /// Compares with what the shadow model gives.
+    fn compare(&self, examples: &[&H::Example], results: &Results<H::Inference>) -> DoFnResult {
+        let slot = self.slot()?;
+        let Some(shadow) = &slot.shadow else { return Ok(()) };
+        let (examples, inferences): (Vec<&H::Example>, Vec<&H::Inference>) = examples
+            .iter()
+            .zip(results)
+            .filter_map(|(example, result)| Some((*example, result.as_ref().ok()?)))
+            .unzip();
+        if examples.is_empty() {
+            return Ok(());
         }
-        Ok(inferences)
-    }
-}
-
-impl<H: ModelHandler, S: Shape<H>> DoFn for Infer<H, S> {
-    type In = Vec<S::In>;
-    type Out = S::Out;
-    const OBSERVES_WINDOW: bool = false;
-
-    fn setup(&mut self) -> DoFnResult {
-        let (model, loading) = shared_model(&self.handler)?;
-        self.model = Some(model);
-        if let Some(time) = loading {
-            self.metrics
-                .load_millis
-                .update(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        let start = Instant::now();
+        match shadow.disagreements(&examples, &inferences) {
+            Ok(disagreed) => {
+                self.metrics.shadow_micros.update(micros(start));
+                self.metrics.disagreements.inc(count(disagreed));
+                self.metrics.agreements.inc(count(examples.len() - disagreed));
+                if let Some(gate) = &self.plan.gate {
+                    gate.record(shadow.id(), examples.len(), disagreed)?;
+                }
+            }
+            // It serves nobody, so nobody has to suffer for it.
+            Err(error) => {
+                self.metrics.shadow_failures.inc(1);
+                tracing::warn!(%error, model = shadow.id(), "the shadow model failed on a batch");
+            }
         }
         Ok(())
     }
 
-    fn process(&mut self, batch: Vec<S::In>, ctx: &mut Context<'_, S::Out>) -> DoFnResult {
-        let model = self
-            .model
-            .as_ref()
-            .ok_or("the model was not loaded: setup was not called")?;
-        let examples: Vec<&H::Example> = batch.iter().map(S::example).collect();
+    /// What the model gave goes out.
+    fn emit(
+        &self,
+        loaded: Option<&Loaded<H>>,
+        batch: Vec<S::Of<H::Example>>,
+        results: Results<H::Inference>,
+        ctx: &mut Context<'_, S::Of<PredictionResult<H::Example, P::Out>>>,
+    ) -> DoFnResult {
+        let plan = &*self.plan;
+        let model_id = || loaded.map_or_else(String::new, |loaded| loaded.id.clone());
+        let size = batch.len();
+        let (mut errors, mut well) = (Vec::new(), 0);
         let start = Instant::now();
-        let whole = self.run(model, &examples);
-        let results: Vec<Result<H::Inference, BoxError>> = match (whole, &self.failed) {
-            (Ok(inferences), _) => inferences.into_iter().map(Ok).collect(),
-            (Err(error), None) => return Err(error),
-            (Err(error), Some(_)) => {
-                self.metrics.failed_batches.inc(1);
-                if examples.len() == 1 {
-                    vec![Err(error)]
-                } else {
-                    bisect(&examples, &mut |part| self.run(model, part))
-                }
-            }
-        };
-        self.metrics
-            .batch_micros
-            .update(i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX));
-        self.metrics.batch_size.update(examples.len() as i64);
-        drop(examples);
         for (element, result) in batch.into_iter().zip(results) {
-            match (result, &self.failed) {
+            let is_inference = result.is_ok();
+            well += i64::from(is_inference);
+            let result = result.and_then(|inference| Ok(plan.postprocess.run(inference)?));
+            let failed = match is_inference {
+                true => &plan.failed_postprocessing,
+                false => &plan.failed,
+            };
+            match (result, failed) {
                 (Ok(inference), _) => {
-                    self.metrics.inferences.inc(1);
-                    ctx.output(S::result(element, inference, &self.model_id));
+                    let (key, example) = S::split::<H::Example>(element);
+                    let result = PredictionResult {
+                        example,
+                        inference,
+                        model_id: model_id(),
+                        model_version: loaded.and_then(|loaded| loaded.version.clone()),
+                        model_hash: loaded.and_then(|loaded| loaded.hash.clone()),
+                    };
+                    ctx.output(S::join(key, result));
                 }
                 (Err(error), Some(failed)) => {
-                    ctx.output_to(
-                        failed,
-                        FailedExample {
-                            example: element,
-                            error: error.to_string(),
-                        },
-                    );
+                    let error = error.to_string();
+                    if plan.rate.is_some() {
+                        errors.push(error.clone());
+                    }
+                    let failure = FailedExample {
+                        example: element,
+                        error,
+                        model_id: model_id(),
+                    };
+                    ctx.output_to(failed, failure);
                 }
                 (Err(error), None) => return Err(error),
             }
         }
+        if P::ANY {
+            self.metrics.postprocess.update(micros(start));
+        }
+        self.count(|metrics| metrics.inferences.inc(well));
+        if let Some(rate) = &plan.rate {
+            let new = if plan.counts { size } else { 0 };
+            rate.record(new, errors.iter().map(String::as_str))?;
+        }
         Ok(())
+    }
+
+    fn process_batch_of_examples(
+        &mut self,
+        batch: Vec<S::Of<H::Example>>,
+        ctx: &mut Context<'_, S::Of<PredictionResult<H::Example, P::Out>>>,
+    ) -> DoFnResult {
+        let Some(first) = batch.first() else { return Ok(()) };
+        let Some(loaded) = self.model(first, ctx)? else {
+            if self.plan.failed.is_none() {
+                return Err(InferenceError::NoHandler.into());
+            }
+            let results = batch.iter().map(|_| Err(InferenceError::NoHandler.into()));
+            let results = results.collect();
+            return self.emit(None, batch, results, ctx);
+        };
+        let start = Instant::now();
+        let (batch, results) = self.run(&loaded, batch)?;
+        let elapsed = micros(start);
+        let examples: Vec<&H::Example> = batch.iter().map(S::value).collect();
+        let bytes = crate::metrics::bytes(loaded.handler.num_bytes(&examples));
+        self.count(|metrics| {
+            metrics.batch_micros.update(elapsed);
+            metrics.batch_size.update(count(examples.len()));
+            metrics.batch_bytes.update(bytes);
+        });
+        self.compare(&examples, &results)?;
+        drop(examples);
+        self.emit(Some(&loaded), batch, results, ctx)
+    }
+}
+
+impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> DoFn for Infer<H, S, P> {
+    type In = Vec<S::Of<H::Example>>;
+    type Out = S::Of<PredictionResult<H::Example, P::Out>>;
+
+    fn setup(&mut self) -> DoFnResult {
+        let plan = self.plan.clone();
+        let slot = {
+            let mut shared = self.shared.lock();
+            match shared.upgrade() {
+                Some(slot) => slot,
+                None => {
+                    let shadow = plan.shadow.as_ref().map(|shadow| shadow.load()).transpose()?;
+                    let slot = Arc::new(Slot {
+                        models: Models::new(plan.limits),
+                        serving: Mutex::default(),
+                        rejected: Mutex::default(),
+                        shadow,
+                    });
+                    *shared = Arc::downgrade(&slot);
+                    slot
+                }
+            }
+        };
+        self.slot = Some(slot.clone());
+        if let [handler] = &plan.handlers.all[..]
+            && plan.handlers.find.is_none()
+            && plan.updates.is_none()
+        {
+            let (loaded, loading) = slot.models.get(handler, &mut self.helper)?;
+            self.fixed = Some(loaded);
+            self.loading = loading;
+        }
+        Ok(())
+    }
+
+    fn start_bundle(&mut self) -> DoFnResult {
+        self.idle_since = Instant::now();
+        Ok(())
+    }
+
+    fn process(&mut self, batch: Self::In, ctx: &mut Context<'_, Self::Out>) -> DoFnResult {
+        self.metrics.wait.update(micros(self.idle_since));
+        if let (Some(loaded), loading @ Some(_)) = (&self.fixed, self.loading.take()) {
+            // Not in setup, which belongs to no bundle that could tell it.
+            self.loaded(loaded, loading);
+        }
+        let done = self.process_batch_of_examples(batch, ctx);
+        self.idle_since = Instant::now();
+        done
+    }
+
+    fn teardown(&mut self) {
+        self.fixed = None;
+        self.slot = None;
     }
 }

@@ -156,6 +156,7 @@ impl PTransform<PCollection<String>> for ClassifyImages {
             move |FailedExample {
                       example: (path, _),
                       error,
+                      ..
                   }: FailedExample<(String, Pixels)>| {
                 rejected.inc(1);
                 reject(path, &error, fail_on_error)

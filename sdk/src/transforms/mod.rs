@@ -6,7 +6,8 @@
 //! | totals | [`Count`], [`Sum`], [`Mean`], [`Min`], [`Max`], [`Top`], [`Latest`], [`ApproximateQuantiles`] |
 //! | whole collections | [`ToList`], [`ToSet`], [`Sample`], [`Distinct`] |
 //! | fields of rows | [`Select`], [`GroupByFields`], [`GroupByRow`], [`Join`] |
-//! | other | [`Partition`], [`BatchElements`], [`ToString`] |
+//! | batches | [`BatchElements`], [`GroupIntoBatches`] |
+//! | other | [`Partition`], [`ToString`] |
 //!
 //! The combiners are [`CombineFn`](crate::CombineFn)s, for `combine_globally` and `combine_per_key`, and have transforms
 //! of their own: `Sum::globally()`, `Sum::per_key()`.
@@ -20,7 +21,9 @@ mod partition;
 mod schemas;
 mod to_string;
 
-pub use batch::{BatchElements, ElementSize, OneEach, SizeFn};
+pub use batch::{
+    BatchElements, ElementGroup, ElementSize, GroupFn, GroupIntoBatches, OneEach, OneGroup, SizeFn,
+};
 pub use co_group_by_key::CoGroupByKey;
 pub use combiners::{
     ApproximateQuantiles, Count, Globally, GloballyIfAny, Latest, LatestGlobally, LatestPerKey, Max, Mean,

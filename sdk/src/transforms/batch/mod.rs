@@ -1,8 +1,11 @@
 //! Batches for work whose cost per call is high.
 
 mod estimator;
+mod group_into;
+mod open;
 
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +13,11 @@ use parking_lot::{Mutex, MutexGuard};
 use purlin_model::{Element, PaneInfo, Window};
 
 use self::estimator::{Estimator, Limits, Turn};
+pub use self::group_into::GroupIntoBatches;
+use self::open::{Open, Opens};
 use crate::dofn::{Context, DoFn, FinishContext};
 use crate::error::DoFnResult;
-use crate::metrics::{Distribution, Metrics};
+use crate::metrics::{Counter, Distribution, Metrics};
 use crate::pipeline::{PCollection, PTransform};
 use crate::primitives::ParDo;
 
@@ -24,7 +29,11 @@ use crate::primitives::ParDo;
 /// small share (5 % unless told) while a batch takes no longer than it should (10 s unless told). All threads of a
 /// process learn together. The distributions `batch_size` and `msec_per_batch` of the namespace `BatchElements` show it.
 ///
-/// A batch holds elements of one window and has the timestamp of the window's end. Batches do not outlast their bundle.
+/// A batch holds elements of one window and has the timestamp of the window's end. Batches do not outlast their bundle:
+/// [`GroupIntoBatches`] fills them across bundles.
+///
+/// Batches can also be limited in [weight](BatchElements::max_weight), and hold elements of one [group](BatchElements::group_by)
+/// only: of one key, or of about one length.
 ///
 /// ```
 /// use purlin::prelude::*;
@@ -38,9 +47,13 @@ use crate::primitives::ParDo;
 /// p.run();
 /// ```
 #[derive(Clone)]
-pub struct BatchElements<S = OneEach> {
+pub struct BatchElements<S = OneEach, W = OneEach, G = OneGroup> {
     limits: Limits,
     size: S,
+    max_weight: usize,
+    weight: W,
+    group: G,
+    drops: bool,
     clock: Clock,
     record_metrics: bool,
 }
@@ -74,6 +87,47 @@ impl<T, F: Fn(&T) -> usize + Clone + Send + 'static> ElementSize<T> for SizeFn<F
     }
 }
 
+/// Which elements may share a batch.
+pub trait ElementGroup<T>: Clone + Send + 'static {
+    /// What those elements have in common.
+    type Group: Clone + Eq + Hash + Send + 'static;
+    /// So many batches may be open in a bundle; then the fullest goes out.
+    #[doc(hidden)]
+    const MAX_OPEN: usize = 1000;
+
+    /// The group of an element.
+    fn group(&self, element: &T) -> Self::Group;
+}
+
+/// All elements may share a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OneGroup;
+
+impl<T> ElementGroup<T> for OneGroup {
+    type Group = ();
+    /// That is, in as many windows.
+    const MAX_OPEN: usize = 10;
+
+    #[inline]
+    fn group(&self, _element: &T) {}
+}
+
+/// The group that a closure gives.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupFn<F>(F);
+
+impl<T, G, F> ElementGroup<T> for GroupFn<F>
+where
+    G: Clone + Eq + Hash + Send + 'static,
+    F: Fn(&T) -> G + Clone + Send + 'static,
+{
+    type Group = G;
+
+    fn group(&self, element: &T) -> G {
+        (self.0)(element)
+    }
+}
+
 impl BatchElements {
     /// Batches of at least `min` and at most `max` elements; the last of a bundle may be smaller. Beam's defaults are 1
     /// and 10,000.
@@ -82,6 +136,10 @@ impl BatchElements {
         BatchElements {
             limits: Limits::new(min, max),
             size: OneEach,
+            max_weight: usize::MAX,
+            weight: OneEach,
+            group: OneGroup,
+            drops: false,
             clock: Arc::new(move || started.elapsed()),
             record_metrics: true,
         }
@@ -94,7 +152,7 @@ impl Default for BatchElements {
     }
 }
 
-impl<S> BatchElements<S> {
+impl<S, W, G> BatchElements<S, W, G> {
     /// The share of a batch's time that its fixed cost should have, above 0 and up to 1. `None`: any.
     #[must_use]
     pub fn target_batch_overhead(mut self, share: impl Into<Option<f64>>) -> Self {
@@ -128,22 +186,90 @@ impl<S> BatchElements<S> {
 
     /// Sizes are sums of what this closure gives for each element, such as its bytes.
     #[must_use]
-    pub fn element_size<T, F>(self, size: F) -> BatchElements<SizeFn<F>>
+    pub fn element_size<T, F>(self, size: F) -> BatchElements<SizeFn<F>, W, G>
     where
         F: Fn(&T) -> usize + Clone + Send + 'static,
     {
-        let BatchElements {
-            limits,
-            clock,
-            record_metrics,
-            ..
-        } = self;
         BatchElements {
-            limits,
+            limits: self.limits,
             size: SizeFn(size),
-            clock,
-            record_metrics,
+            max_weight: self.max_weight,
+            weight: self.weight,
+            group: self.group,
+            drops: self.drops,
+            clock: self.clock,
+            record_metrics: self.record_metrics,
         }
+    }
+
+    /// Besides its size, the sum of what this closure gives for each element of a batch is limited: of bytes, of tokens. An element
+    /// that is heavier alone is a batch of its own.
+    ///
+    /// ```
+    /// use purlin::prelude::*;
+    ///
+    /// let p = TestPipeline::new();
+    /// let words = p.apply(Create::new(["to", "be", "or", "not", "to", "be"].map(str::to_owned)));
+    /// let batches = words.apply(BatchElements::new(100, 100).max_weight(5, |word: &String| word.len()));
+    /// PAssert::that(&batches).satisfies(|batches: &[Vec<String>]| {
+    ///     assert!(batches.iter().all(|batch| batch.concat().len() <= 5));
+    /// });
+    /// p.run();
+    /// ```
+    #[must_use]
+    pub fn max_weight<T, F>(self, max: usize, weight: F) -> BatchElements<S, SizeFn<F>, G>
+    where
+        F: Fn(&T) -> usize + Clone + Send + 'static,
+    {
+        BatchElements {
+            limits: self.limits,
+            size: self.size,
+            max_weight: max,
+            weight: SizeFn(weight),
+            group: self.group,
+            drops: self.drops,
+            clock: self.clock,
+            record_metrics: self.record_metrics,
+        }
+    }
+
+    /// A batch holds elements of one group only, which this closure gives: of one key, or of one bucket of lengths. A bundle has at
+    /// most 1,000 batches open; the fullest then goes out.
+    ///
+    /// ```
+    /// use purlin::prelude::*;
+    ///
+    /// let p = TestPipeline::new();
+    /// let batches = p.apply(Create::new(0i64..10)).apply(BatchElements::new(4, 4).group_by(|n: &i64| n % 2));
+    /// PAssert::that(&batches).satisfies(|batches: &[Vec<i64>]| {
+    ///     assert!(batches.iter().all(|batch| batch.iter().all(|n| n % 2 == batch[0] % 2)));
+    /// });
+    /// p.run();
+    /// ```
+    #[must_use]
+    pub fn group_by<T, K, F>(self, group: F) -> BatchElements<S, W, GroupFn<F>>
+    where
+        K: Clone + Eq + Hash + Send + 'static,
+        F: Fn(&T) -> K + Clone + Send + 'static,
+    {
+        BatchElements {
+            limits: self.limits,
+            size: self.size,
+            max_weight: self.max_weight,
+            weight: self.weight,
+            group: GroupFn(group),
+            drops: self.drops,
+            clock: self.clock,
+            record_metrics: self.record_metrics,
+        }
+    }
+
+    /// Drops what is left at the end of a bundle in batches below the smallest size, for steps that only take full ones. The
+    /// counter `dropped` of the namespace `BatchElements` tells how many elements that were.
+    #[must_use]
+    pub fn drop_partial_batches(mut self) -> Self {
+        self.drops = true;
+        self
     }
 
     /// Measures time with this clock, which gives the time since any fixed moment. For tests.
@@ -161,16 +287,25 @@ impl<S> BatchElements<S> {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for BatchElements<S> {
+impl<S: fmt::Debug, W: fmt::Debug, G: fmt::Debug> fmt::Debug for BatchElements<S, W, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BatchElements")
             .field("limits", &self.limits)
             .field("size", &self.size)
-            .finish()
+            .field("max_weight", &self.max_weight)
+            .field("weight", &self.weight)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
     }
 }
 
-impl<T: Element, S: ElementSize<T>> PTransform<PCollection<T>> for BatchElements<S> {
+impl<T, S, W, G> PTransform<PCollection<T>> for BatchElements<S, W, G>
+where
+    T: Element,
+    S: ElementSize<T>,
+    W: ElementSize<T>,
+    G: ElementGroup<T>,
+{
     type Output = PCollection<Vec<T>>;
 
     fn name(&self) -> String {
@@ -181,19 +316,30 @@ impl<T: Element, S: ElementSize<T>> PTransform<PCollection<T>> for BatchElements
         for problem in self.limits.problems() {
             input.pipeline().problem(problem);
         }
+        if self.max_weight == 0 {
+            input
+                .pipeline()
+                .problem("the largest weight of a batch is 0: give it at least 1");
+        }
         self.limits.make_sane();
         let metrics = self.record_metrics.then(|| BatchMetrics {
             size: Metrics::distribution("BatchElements", "batch_size"),
             millis: Metrics::distribution("BatchElements", "msec_per_batch"),
         });
+        let min = self.limits.min;
         input.apply(ParDo::new(
             "Batch",
             Batch {
                 estimator: Arc::new(Mutex::new(Estimator::new(self.limits))),
                 turn: Turn::default(),
-                open: Vec::new(),
+                open: Opens::default(),
                 target: 1,
                 size: self.size,
+                max_weight: self.max_weight,
+                weight: self.weight,
+                group: self.group,
+                drops_below: if self.drops { min } else { 0 },
+                dropped: Metrics::counter("BatchElements", "dropped"),
                 clock: self.clock,
                 metrics,
                 remainder: 0.0,
@@ -209,9 +355,6 @@ impl<T: Element> PCollection<T> {
     }
 }
 
-/// So many windows may have a batch that is not full.
-const MAX_OPEN: usize = 10;
-
 #[derive(Clone, Copy)]
 struct BatchMetrics {
     size: Distribution,
@@ -219,27 +362,26 @@ struct BatchMetrics {
 }
 
 #[derive(Clone)]
-struct Open<T> {
-    window: Window,
-    elements: Vec<T>,
-    size: usize,
-}
-
-#[derive(Clone)]
-struct Batch<T, S> {
+struct Batch<T, S, W, G: ElementGroup<T>> {
     /// One for all threads.
     estimator: Arc<Mutex<Estimator>>,
     turn: Turn,
-    open: Vec<Open<T>>,
+    open: Opens<T, G::Group>,
     target: usize,
     size: S,
+    max_weight: usize,
+    weight: W,
+    group: G,
+    /// What is smaller at the end of a bundle is dropped.
+    drops_below: usize,
+    dropped: Counter,
     clock: Clock,
     metrics: Option<BatchMetrics>,
     /// Of the milliseconds reported: their fraction, until it adds up to a whole one.
     remainder: f64,
 }
 
-impl<T: Element, S: ElementSize<T>> Batch<T, S> {
+impl<T: Element, S: ElementSize<T>, W: ElementSize<T>, G: ElementGroup<T>> Batch<T, S, W, G> {
     fn estimator(&self) -> MutexGuard<'_, Estimator> {
         self.estimator.lock()
     }
@@ -251,7 +393,7 @@ impl<T: Element, S: ElementSize<T>> Batch<T, S> {
     }
 
     /// Emits a batch and learns from the time that it took.
-    fn emit(&mut self, batch: Open<T>, send: impl FnOnce(Vec<T>, Window)) {
+    fn emit(&mut self, batch: Open<T, G::Group>, send: impl FnOnce(Vec<T>, Window)) {
         let start = (self.clock)();
         let size = batch.size;
         send(batch.elements, batch.window);
@@ -269,7 +411,7 @@ impl<T: Element, S: ElementSize<T>> Batch<T, S> {
     }
 }
 
-impl<T: Element, S: ElementSize<T>> DoFn for Batch<T, S> {
+impl<T: Element, S: ElementSize<T>, W: ElementSize<T>, G: ElementGroup<T>> DoFn for Batch<T, S, W, G> {
     type In = T;
     type Out = Vec<T>;
 
@@ -282,54 +424,40 @@ impl<T: Element, S: ElementSize<T>> DoFn for Batch<T, S> {
     }
 
     fn process(&mut self, element: T, ctx: &mut Context<'_, Vec<T>>) -> DoFnResult {
-        let size = self.size.size(&element);
-        let at = match self.open.iter().position(|open| open.window == *ctx.window()) {
-            Some(at) => at,
-            None => {
-                self.open.push(Open {
-                    window: ctx.window().clone(),
-                    elements: Vec::new(),
-                    size: 0,
-                });
-                self.open.len() - 1
-            }
-        };
+        let (size, weight) = (self.size.size(&element), self.weight.size(&element));
+        let place = self.open.place(ctx.window(), self.group.group(&element));
         let mut send = |batch: Vec<T>, window: Window| {
             let at = window.max_timestamp();
             ctx.output_windowed(batch, at, window.into(), PaneInfo::NO_FIRING);
         };
-        let open = &mut self.open[at];
-        if open.size + size > self.target && !open.elements.is_empty() {
-            let window = open.window.clone();
-            let full = std::mem::replace(
-                open,
-                Open {
-                    window,
-                    elements: Vec::new(),
-                    size: 0,
-                },
-            );
+        let open = self.open.get_mut(place);
+        let exceeds = open.size.saturating_add(size) > self.target
+            || open.weight.saturating_add(weight) > self.max_weight;
+        if exceeds && !open.elements.is_empty() {
+            let full = open.take();
             self.emit(full, &mut send);
         }
-        let open = &mut self.open[at];
-        open.elements.push(element);
-        open.size += size;
-        if open.size >= self.target {
+        let open = self.open.get_mut(place);
+        open.push(element, size, weight);
+        if open.size >= self.target || open.weight >= self.max_weight {
             // It is full: waiting for the next element would only delay it.
-            let full = self.open.swap_remove(at);
+            let full = self.open.remove(place);
             self.emit(full, &mut send);
-        } else if self.open.len() > MAX_OPEN {
-            let fullest = (0..self.open.len())
-                .max_by_key(|i| self.open[*i].size)
-                .unwrap_or(0);
-            let full = self.open.swap_remove(fullest);
+        } else if self.open.len() > G::MAX_OPEN {
+            let fullest = self.open.fullest();
+            let full = self.open.remove(fullest);
             self.emit(full, &mut send);
         }
         Ok(())
     }
 
     fn finish_bundle(&mut self, ctx: &mut FinishContext<'_, Vec<T>>) -> DoFnResult {
-        for open in std::mem::take(&mut self.open) {
+        for open in self.open.take_all() {
+            if open.size < self.drops_below {
+                self.dropped
+                    .inc(i64::try_from(open.elements.len()).unwrap_or(i64::MAX));
+                continue;
+            }
             self.emit(open, |batch, window| {
                 let at = window.max_timestamp();
                 ctx.output(batch, at, window);

@@ -1,4 +1,4 @@
-//! `RunInference` in pipelines, with models that calculate.
+//! Inferences, dead letters and models that are shared.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
