@@ -60,7 +60,7 @@ pub(crate) fn run_parts<I>(
     let mut limit = parts.limit.max(1);
     let mut results = Vec::with_capacity(examples);
     // The parts still to run, the next one last.
-    let mut stack = vec![0..examples];
+    let mut stack: Vec<Range<usize>> = std::iter::once(0..examples).collect();
     while let Some(part) = stack.pop() {
         if part.len() > limit {
             let middle = part.start + limit;

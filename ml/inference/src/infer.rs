@@ -18,6 +18,16 @@ use crate::steps::Postprocessing;
 use crate::update::{LatestView, Update, seen};
 use crate::{FailedExample, InferenceError, LoadError, ModelHandler, PredictionResult};
 
+/// The elements with a handler's examples.
+pub(crate) type Of<H, S> = <S as Shape>::Of<<H as ModelHandler>::Example>;
+/// The results.
+type Out<H, S, P> =
+    <S as Shape>::Of<PredictionResult<<H as ModelHandler>::Example, <P as Postprocessing<H>>::Out>>;
+/// Where elements go that fail, if they go anywhere.
+pub(crate) type Failed<E> = Option<OutputTag<FailedExample<E>>>;
+/// A model, and the update that names it.
+type Serving<H> = (Option<Update>, Arc<Loaded<H>>);
+
 type FindHandler<K> = dyn Fn(&K) -> Option<usize> + Send + Sync;
 
 /// The handlers of a step: one, or one for each key.
@@ -45,9 +55,9 @@ pub(crate) struct Plan<H: ModelHandler, S: Shape, P> {
     pub updates: Option<LatestView>,
     pub postprocess: P,
     /// Where examples go that the model fails on; without it they fail the bundle.
-    pub failed: Option<OutputTag<FailedExample<S::Of<H::Example>>>>,
+    pub failed: Failed<Of<H, S>>,
     /// Where examples go whose inferences fail a step behind the model.
-    pub failed_postprocessing: Option<OutputTag<FailedExample<S::Of<H::Example>>>>,
+    pub failed_postprocessing: Failed<Of<H, S>>,
     pub rate: Option<Arc<FailureRate>>,
     /// Whether examples are counted here, and not before already.
     pub counts: bool,
@@ -60,7 +70,7 @@ pub(crate) struct Plan<H: ModelHandler, S: Shape, P> {
 struct Slot<H: ModelHandler> {
     models: Models<H>,
     /// The model that is used where models change, and the update that names it.
-    serving: Mutex<Option<(Option<Update>, Arc<Loaded<H>>)>>,
+    serving: Mutex<Option<Serving<H>>>,
     /// The update whose model could not be had.
     rejected: Mutex<Option<Update>>,
     shadow: Option<Arc<dyn LoadedShadow<H::Example, H::Inference>>>,
@@ -98,7 +108,10 @@ impl<H: ModelHandler, S: Shape, P> Clone for Infer<H, S, P> {
     }
 }
 
+/// What a model gave for each example of a batch.
 type Results<I> = Vec<Result<I, BoxError>>;
+/// A batch with these.
+type Ran<H, S> = (Vec<Of<H, S>>, Results<<H as ModelHandler>::Inference>);
 
 impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
     pub fn new(plan: Plan<H, S, P>) -> Self {
@@ -134,8 +147,8 @@ impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
     /// The model for a batch of which this is the first element. `None`: its key has no handler.
     fn model(
         &mut self,
-        first: &S::Of<H::Example>,
-        ctx: &mut Context<'_, S::Of<PredictionResult<H::Example, P::Out>>>,
+        first: &Of<H, S>,
+        ctx: &mut Context<'_, Out<H, S, P>>,
     ) -> Result<Option<Arc<Loaded<H>>>, BoxError> {
         if let Some(fixed) = &self.fixed {
             return Ok(Some(fixed.clone()));
@@ -242,11 +255,7 @@ impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
     }
 
     /// Runs a batch, which is given back with what the model gave for each of its elements.
-    fn run(
-        &mut self,
-        loaded: &Arc<Loaded<H>>,
-        batch: Vec<S::Of<H::Example>>,
-    ) -> Result<(Vec<S::Of<H::Example>>, Results<H::Inference>), BoxError> {
+    fn run(&mut self, loaded: &Arc<Loaded<H>>, batch: Vec<Of<H, S>>) -> Result<Ran<H, S>, BoxError> {
         let (plan, metrics, examples) = (self.plan.clone(), self.metrics, batch.len());
         let mut failed = false;
         let parts = Parts {
@@ -342,9 +351,9 @@ impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
     fn emit(
         &self,
         loaded: Option<&Loaded<H>>,
-        batch: Vec<S::Of<H::Example>>,
+        batch: Vec<Of<H, S>>,
         results: Results<H::Inference>,
-        ctx: &mut Context<'_, S::Of<PredictionResult<H::Example, P::Out>>>,
+        ctx: &mut Context<'_, Out<H, S, P>>,
     ) -> DoFnResult {
         let plan = &*self.plan;
         let model_id = || loaded.map_or_else(String::new, |loaded| loaded.id.clone());
@@ -399,8 +408,8 @@ impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
 
     fn process_batch_of_examples(
         &mut self,
-        batch: Vec<S::Of<H::Example>>,
-        ctx: &mut Context<'_, S::Of<PredictionResult<H::Example, P::Out>>>,
+        batch: Vec<Of<H, S>>,
+        ctx: &mut Context<'_, Out<H, S, P>>,
     ) -> DoFnResult {
         let Some(first) = batch.first() else { return Ok(()) };
         let Some(loaded) = self.model(first, ctx)? else {
@@ -428,8 +437,8 @@ impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
 }
 
 impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> DoFn for Infer<H, S, P> {
-    type In = Vec<S::Of<H::Example>>;
-    type Out = S::Of<PredictionResult<H::Example, P::Out>>;
+    type In = Vec<Of<H, S>>;
+    type Out = Out<H, S, P>;
 
     fn setup(&mut self) -> DoFnResult {
         let plan = self.plan.clone();

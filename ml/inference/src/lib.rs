@@ -56,6 +56,7 @@ mod batching;
 mod bisect;
 mod call;
 mod error;
+mod expand;
 mod failures;
 mod handler;
 mod helper;

@@ -9,6 +9,7 @@ use purlin::metrics::Distribution;
 use purlin::prelude::*;
 
 use crate::failures::FailureRate;
+use crate::infer::Failed;
 use crate::metrics::micros;
 use crate::shape::Shape;
 use crate::{FailedExample, ModelHandler, StepError};
@@ -160,9 +161,10 @@ impl<H: ModelHandler, B: Element> Postprocessing<H> for Steps<H::Inference, B> {
 #[derive(Clone)]
 pub struct Preprocess<H: ModelHandler, S: Shape, P: Preprocessing<H>> {
     pub(crate) steps: P,
-    pub(crate) model_id: String,
+    /// The name of the model of a key.
+    pub(crate) model_id: Arc<dyn Fn(&S::Key) -> String + Send + Sync>,
     /// Where elements go on which a step fails; without it they fail the bundle.
-    pub(crate) failed: Option<OutputTag<FailedExample<S::Of<P::In>>>>,
+    pub(crate) failed: Failed<S::Of<P::In>>,
     pub(crate) rate: Option<Arc<FailureRate>>,
     pub(crate) micros: Distribution,
     pub(crate) handler: PhantomData<fn() -> H>,
@@ -190,7 +192,7 @@ impl<H: ModelHandler, S: Shape, P: Preprocessing<H>> DoFn for Preprocess<H, S, P
                 FailedExample {
                     example,
                     error: error.to_string(),
-                    model_id: self.model_id.clone(),
+                    model_id: (self.model_id)(&key),
                 },
             ),
             (Err(error), ..) => return Err(error.into()),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use purlin::prelude::*;
+use purlin::transforms::GroupIntoBatches;
 
 fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
@@ -217,6 +218,110 @@ fn batches_stay_in_their_windows() {
 }
 
 #[test]
+fn batches_hold_a_group_of_a_largest_weight() {
+    let p = TestPipeline::new();
+    // More groups than may be open at the same time.
+    let batches = p.apply(Create::new(0..9000i64)).apply(
+        BatchElements::new(1, 100)
+            .group_by(|n: &i64| n % 3000)
+            .max_weight(3000, |n: &i64| (*n % 3000) as usize),
+    );
+    PAssert::that(&batches).satisfies(|batches: &[Vec<i64>]| {
+        let mut all: Vec<i64> = batches.iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..9000).collect::<Vec<_>>());
+        for batch in batches {
+            assert!(batch.iter().all(|n| n % 3000 == batch[0] % 3000), "{batch:?}");
+            let weight: i64 = batch.iter().map(|n| n % 3000).sum();
+            assert!(batch.len() == 1 || weight <= 3000, "{batch:?}");
+        }
+    });
+    p.run();
+}
+
+#[test]
+fn small_batches_are_dropped_on_demand() {
+    let p = TestPipeline::new();
+    let batches = p
+        .apply(Create::new([0i64]))
+        .flat_map("Numbers", |_| 0..10i64)
+        .apply(BatchElements::new(4, 4).drop_partial_batches());
+    PAssert::that(&batches).contains_in_any_order([vec![0, 1, 2, 3], vec![4, 5, 6, 7]]);
+    let result = p.run();
+    assert_eq!(result.metrics().counter("BatchElements", "dropped"), 2);
+}
+
+#[test]
+fn batches_of_keys_fill_across_bundles_and_go_when_their_time_is_over() {
+    let second = Duration::from_secs(1);
+    let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+    let element = |key: &str, n: i64| ((key.to_owned(), n), at(n));
+    let p = TestPipeline::new();
+    let mut stream = TestStream::new();
+    for (element, timestamp) in [element("a", 1), element("b", 2), element("a", 3), element("a", 4)] {
+        stream = stream.element(element, timestamp);
+    }
+    // What is not full after ten seconds goes: the second batch of a, and that of b.
+    let (element, timestamp) = element("b", 70);
+    let stream = stream
+        .advance_processing_time(11 * second)
+        .element(element, timestamp)
+        .advance_watermark_to(at(100));
+    let batches = p
+        .apply(stream)
+        .window_into("Minutes", Windowing::fixed(60 * second))
+        .apply(GroupIntoBatches::of_size(2).max_buffering_duration(10 * second))
+        .par_do_with(
+            "At",
+            |(key, batch): (String, Vec<i64>), ctx: &mut Context<'_, (String, (Vec<i64>, i64))>| {
+                let at = ctx.timestamp().millis();
+                ctx.output((key, (batch, at)));
+                Ok(())
+            },
+        );
+    let batch = |key: &str, batch: &[i64], at: i64| (key.to_owned(), (batch.to_vec(), at));
+    PAssert::that(&batches).contains_in_any_order([
+        batch("a", &[1, 3], 3000),
+        batch("b", &[2], 2000),
+        batch("a", &[4], 4000),
+        // With ten seconds still to go, its window ended.
+        batch("b", &[70], 119_999),
+    ]);
+    p.run();
+}
+
+#[test]
+fn the_last_batches_of_keys_do_not_wait_and_weigh_no_more_than_they_may() {
+    let p = TestPipeline::new();
+    let hour = Duration::from_secs(3600);
+    let batches = p
+        .apply(Create::new([0i64]))
+        .flat_map("Numbers", |_| (1..=10i64).map(|n| (n % 2, n)))
+        .apply(
+            GroupIntoBatches::of_size(3)
+                .max_weight(8, |n: &i64| *n as usize)
+                .max_buffering_duration(hour),
+        );
+    PAssert::that(&batches).contains_in_any_order([
+        (1, vec![1, 3]),
+        (1, vec![5]),
+        (1, vec![7]),
+        (1, vec![9]),
+        (0, vec![2, 4]),
+        (0, vec![6]),
+        (0, vec![8]),
+        (0, vec![10]),
+    ]);
+    let at_once = p
+        .apply(Create::new([(1i64, 1i64), (1, 2)]))
+        .apply(GroupIntoBatches::of_size(100).max_buffering_duration(Duration::ZERO));
+    PAssert::that(&at_once)
+        .named("AtOnce")
+        .contains_in_any_order([(1, vec![1]), (1, vec![2])]);
+    p.run();
+}
+
+#[test]
 fn batch_limits_that_cannot_be_are_problems() {
     let p = TestPipeline::new();
     p.apply(Create::new([1i64]))
@@ -227,6 +332,20 @@ fn batch_limits_that_cannot_be_are_problems() {
         "{error}"
     );
     assert!(error.contains("target_batch_overhead is 7"), "{error}");
+    let p = TestPipeline::new();
+    let pairs = p.apply(Create::new([(1i64, 1i64)]));
+    pairs.apply(GroupIntoBatches::of_size(0));
+    pairs.apply(GroupIntoBatches::of_size(1).max_weight(0, |_: &i64| 1));
+    pairs.apply(BatchElements::new(1, 1).max_weight(0, |_: &(i64, i64)| 1));
+    let error = p.try_run().unwrap_err().to_string();
+    for part in [
+        "for 3 reasons",
+        "the size of its batches is 0",
+        "the largest weight of its batches is 0",
+        "the largest weight of a batch is 0",
+    ] {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
 }
 
 /// A clock by which each batch takes 10 ms and 1 ms more for each element.

@@ -100,6 +100,29 @@ fn keys_share_a_model_and_a_key_without_one_fails() {
 }
 
 #[test]
+fn what_fails_before_the_model_names_the_model_of_its_key() {
+    let p = TestPipeline::new();
+    let pairs = p.apply(Create::new([
+        (1i64, "x".to_owned()),
+        (2, "x".to_owned()),
+        (3, "x".to_owned()),
+    ]));
+    let inference = RunInference::per_key([(1i64, Times::new("one", 1)), (2, Times::new("two", 2))])
+        .try_with_preprocess("Parse", |text: String| text.parse::<i64>())
+        .with_exception_handling();
+    let (_, failed) = pairs.apply(inference);
+    let names = failed
+        .failed_preprocessing
+        .map("Name", |failed| (failed.example.0, failed.model_id));
+    PAssert::that(&names).contains_in_any_order([
+        (1, "one".to_owned()),
+        (2, "two".to_owned()),
+        (3, String::new()),
+    ]);
+    p.run();
+}
+
+#[test]
 fn handlers_that_contradict_each_other_are_refused() {
     let p = TestPipeline::new();
     let pairs = p.apply(Create::new([(1i64, 10i64)]));
