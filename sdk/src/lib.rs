@@ -144,9 +144,9 @@ pub mod prelude {
     };
     pub use crate::testing::{PAssert, TestPipeline, TestStream};
     pub use crate::transforms::{
-        ApproximateQuantiles, BatchElements, CoGroupByKey, Count, Distinct, GroupByFields, GroupByRow, Join,
-        Keys, KvSwap, Latest, Max, Mean, Min, Partition, Sample, Select, Sum, ToList, ToSet, Top, Values,
-        WithKeys,
+        ApproximateQuantiles, BatchElements, CoGroupByKey, Count, Distinct, GroupByFields, GroupByRow,
+        GroupIntoBatches, Join, Keys, KvSwap, Latest, Max, Mean, Min, Partition, Sample, Select, Sum, ToList,
+        ToSet, Top, Values, WithKeys,
     };
     pub use crate::windowing::{
         CalendarWindows, CustomWindowFn, IntervalWindow, Merged, TimestampCombiner, Trigger, WindowFn,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use purlin::prelude::*;
-use purlin::transforms::GroupIntoBatches;
 
 use crate::ModelHandler;
 use crate::shape::Shape;

@@ -157,12 +157,15 @@ impl<H: ModelHandler, B: Element> Postprocessing<H> for Steps<H::Inference, B> {
     }
 }
 
+/// The name of something of a key.
+pub(crate) type NameOf<K> = dyn Fn(&K) -> String + Send + Sync;
+
 /// Runs the steps before the model.
 #[derive(Clone)]
 pub struct Preprocess<H: ModelHandler, S: Shape, P: Preprocessing<H>> {
     pub(crate) steps: P,
     /// The name of the model of a key.
-    pub(crate) model_id: Arc<dyn Fn(&S::Key) -> String + Send + Sync>,
+    pub(crate) model_id: Arc<NameOf<S::Key>>,
     /// Where elements go on which a step fails; without it they fail the bundle.
     pub(crate) failed: Failed<S::Of<P::In>>,
     pub(crate) rate: Option<Arc<FailureRate>>,

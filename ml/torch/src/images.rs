@@ -65,6 +65,10 @@ impl ModelHandler for ImageClassifierHandler {
     fn batch_sizes(&self) -> BatchSizes {
         self.batch_sizes
     }
+
+    fn num_bytes(&self, batch: &[&Pixels]) -> u64 {
+        batch.iter().map(|pixels| pixels.data.len() as u64).sum()
+    }
 }
 
 /// An image's classes, best first.

@@ -20,7 +20,6 @@ use crate::state::{BagState, FiredTimer, Timer, ValueState};
 ///
 /// ```
 /// use purlin::prelude::*;
-/// use purlin::transforms::GroupIntoBatches;
 ///
 /// let p = TestPipeline::new();
 /// let pairs = p.apply(Create::new((0i64..5).map(|n| ("a".to_string(), n))));
