@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{LoadError, ParseError};
-use crate::forest::{FEATURES, Forest};
+use crate::forest::Forest;
 use crate::parse::{self, Objective};
 
 /// A LightGBM model; see the [crate](crate).
@@ -42,12 +42,6 @@ impl Model {
     pub fn parse(bytes: &[u8]) -> Result<Model, ParseError> {
         let parsed = parse::parse(bytes)?;
         let features = parsed.feature_names.len();
-        if features > FEATURES {
-            return Err(ParseError::TooLarge {
-                tree: 0,
-                limit: FEATURES,
-            });
-        }
         Ok(Model {
             forest: Forest::new(&parsed.trees, features)?,
             objective: parsed.objective,

@@ -8,6 +8,7 @@ mod text;
 mod tree;
 
 use crate::error::{ParseError, Part};
+use crate::forest::FEATURES;
 pub use objective::Objective;
 use text::{Line, Lines, Section, Value, begin};
 pub use tree::{Child, LinearLeaf, Missing, ParsedTree, Rule};
@@ -127,7 +128,7 @@ fn known_version(value: Value<'_>) -> Result<&'static str, ParseError> {
 }
 
 fn feature_names(header: &Section<'_>) -> Result<Vec<String>, ParseError> {
-    let features = header.get("max_feature_idx")?.within(0, i32::MAX as usize)? + 1;
+    let features = header.get("max_feature_idx")?.within(0, FEATURES - 1)? + 1;
     let names = header.get("feature_names")?;
     names.list(
         features,

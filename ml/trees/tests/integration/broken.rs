@@ -88,7 +88,11 @@ fn lies_are_told_with_their_tree_line_and_key() {
         ),
         (
             with("binary", "max_feature_idx", |_| "2000000000".into()),
-            "the header, line 8: `feature_names` has 6 values: expected 2000000001, `max_feature_idx` and one more",
+            "the header, line 6: a value of `max_feature_idx` is `2000000000`: expected a whole number from 0 to 536870910",
+        ),
+        (
+            with("binary", "max_feature_idx", |_| "500000000".into()),
+            "the header, line 8: `feature_names` has 6 values: expected 500000001, `max_feature_idx` and one more",
         ),
         (
             with("binary", "num_tree_per_iteration", |_| "3".into()),
