@@ -229,42 +229,51 @@ fn a_removed_line_is_an_error_or_a_model() {
     }
 }
 
-#[test]
-fn a_tree_as_deep_as_it_has_leaves() {
-    let depth = 20_000;
+/// A tree in which each right child is a split, down to this depth.
+fn deep(depth: usize) -> Model {
     let list = |value: &dyn Fn(usize) -> String, count| (0..count).map(value).collect::<Vec<_>>().join(" ");
+    let last = |node: usize| match node + 1 == depth {
+        true => format!("-{}", depth + 1),
+        false => (node + 1).to_string(),
+    };
     let text = format!(
         "tree\nversion=v4\nnum_class=1\nlabel_index=0\nmax_feature_idx=0\nfeature_names=a\n\nTree=0\nnum_leaves={}\nnum_cat=0\n\
          split_feature={}\nthreshold={}\nleft_child={}\nright_child={}\nleaf_value={}\nleaf_count={}\ninternal_count={}\n\nend of trees\n",
         depth + 1,
         list(&|_| "0".into(), depth),
-        list(&|node| format!("-{node}"), depth),
-        list(
-            &|node| if node + 1 == depth {
-                format!("-{}", depth + 1)
-            } else {
-                (node + 1).to_string()
-            },
-            depth
-        ),
+        list(&|node| node.to_string(), depth),
         list(&|node| format!("-{}", node + 1), depth),
+        list(&last, depth),
         list(&|leaf| leaf.to_string(), depth + 1),
         list(&|_| "1".into(), depth + 1),
         list(&|node| (depth + 1 - node).to_string(), depth),
     );
-    let model = Model::parse(text.as_bytes()).unwrap();
+    Model::parse(text.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_tree_as_deep_as_it_has_leaves() {
     let mut options = PredictOptions::default();
-    let rows = [[0.5], [-0.5], [-12_345.5], [-1e9]];
+    let rows = [[-0.5], [0.5], [12_345.5], [1e9]];
     assert_eq!(
-        model.predict(&rows, &options).unwrap(),
+        deep(20_000).predict(&rows, &options).unwrap(),
         [0.0, 1.0, 12_346.0, 20_000.0]
     );
     options.output = Output::Contributions;
-    let error = model.predict(&rows, &options).unwrap_err();
+    let error = deep(20_000).predict(&rows, &options).unwrap_err();
     assert_eq!(
         error.to_string(),
         "tree 0 is 20000 splits deep: contributions are there up to 1000"
     );
+    for (parts, score) in deep(1000)
+        .predict(&rows, &options)
+        .unwrap()
+        .chunks(2)
+        .zip([0.0, 1.0, 1000.0, 1000.0])
+    {
+        assert!((parts[0] + parts[1] - score).abs() < 1e-6, "{parts:?} {score}");
+        assert!((parts[1] - 500.0).abs() < 1e-6, "{parts:?}");
+    }
 }
 
 #[test]
