@@ -194,8 +194,8 @@ impl<H: ModelHandler> RunInference<H> {
         let (mut all, mut models) = (Vec::<H>::new(), HashMap::<String, usize>::new());
         let (mut numbers, mut problems) = (HashMap::<K, usize>::new(), Vec::new());
         for (key, handler) in handlers {
-            let model = handler.model_key();
-            let number = *models.entry(model.clone()).or_insert_with(|| {
+            let model = handler.model_id();
+            let number = *models.entry(handler.model_key()).or_insert_with(|| {
                 all.push(handler);
                 all.len() - 1
             });

@@ -70,9 +70,9 @@ fn the_last_batch_is_emitted_padded_or_dropped() {
     }
 }
 
-#[test]
-fn a_result_leaves_when_its_time_is_over() {
-    let (p, handler) = (TestPipeline::new(), Times::new("duration", 2));
+#[purlin::test]
+fn a_result_leaves_when_its_time_is_over(p: TestPipeline) {
+    let handler = Times::new("duration", 2);
     let at = Timestamp::from_millis;
     let second = Duration::from_secs(1);
     // The third waits for no fourth; the watermark does not move before the end.

@@ -10,9 +10,8 @@ use purlin_inference::{BatchSizes, Batching, MemoryEstimate, ModelHandler, RunIn
 
 use crate::{Times, failure};
 
-#[test]
-fn what_fails_goes_where_its_kind_goes() {
-    let p = TestPipeline::new();
+#[purlin::test]
+fn what_fails_goes_where_its_kind_goes(p: TestPipeline) {
     let handler = Times {
         bad: vec![13],
         ..Times::new("kinds", 10)

@@ -82,10 +82,9 @@ fn models_make_room_for_others() {
     );
 }
 
-#[test]
-fn keys_share_a_model_and_a_key_without_one_fails() {
+#[purlin::test]
+fn keys_share_a_model_and_a_key_without_one_fails(p: TestPipeline) {
     let shared = Times::new("shared by keys", 2);
-    let p = TestPipeline::new();
     let pairs = p.apply(Create::new([(1i64, 10i64), (2, 20), (3, 30)]));
     let inference = RunInference::per_key([(1i64, shared.clone()), (2, shared.clone())]);
     let (results, failed) = pairs.apply(inference.with_dead_letters());

@@ -19,6 +19,8 @@ use purlin_inference::{BatchSizes, InferenceError, MemoryEstimate, ModelHandler}
 #[derive(Clone)]
 struct Times {
     id: String,
+    /// Tells it from those of other tests, with which it would share models.
+    number: usize,
     by: i64,
     sizes: BatchSizes,
     /// Of batches that have run.
@@ -47,8 +49,10 @@ impl Drop for Factor {
 
 impl Times {
     fn new(id: &str, by: i64) -> Times {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
         Times {
             id: id.to_owned(),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             by,
             sizes: BatchSizes { min: 8, max: 8 },
             batches: Arc::default(),
@@ -72,6 +76,10 @@ impl ModelHandler for Times {
 
     fn model_id(&self) -> String {
         self.id.clone()
+    }
+
+    fn model_key(&self) -> String {
+        format!("{} of {}", self.id, self.number)
     }
 
     fn load(&self) -> Result<Factor, BoxError> {

@@ -25,9 +25,8 @@ fn apart(stream: &PCollection<i64>) -> (PCollection<i64>, PCollection<ModelMetad
     (examples, models)
 }
 
-#[test]
-fn the_latest_model_serves_and_results_name_it() {
-    let p = TestPipeline::new();
+#[purlin::test]
+fn the_latest_model_serves_and_results_name_it(p: TestPipeline) {
     let stream = TestStream::new()
         .element(1i64, at(1))
         .element(-3, at(2))
@@ -63,9 +62,8 @@ fn the_latest_model_serves_and_results_name_it() {
     );
 }
 
-#[test]
-fn updates_that_are_all_there_come_before_the_elements() {
-    let p = TestPipeline::new();
+#[purlin::test]
+fn updates_that_are_all_there_come_before_the_elements(p: TestPipeline) {
     let models = p.apply(Create::new([ModelMetadata::at("models/times-7.bin")]));
     let examples = p.apply_named("Examples", Create::new([1i64, 2]));
     let windows = Windowing::fixed(Duration::from_secs(1));
@@ -127,11 +125,10 @@ fn a_watched_pattern_gives_the_file_that_was_changed_last() {
     p.run();
 }
 
-#[test]
-fn a_hundred_swaps_under_load_lose_and_double_nothing_and_memory_stays_flat() {
+#[purlin::test]
+fn a_hundred_swaps_under_load_lose_and_double_nothing_and_memory_stays_flat(p: TestPipeline) {
     const SWAPS: i64 = 100;
     const EACH: i64 = 20;
-    let p = TestPipeline::new();
     let mut stream = TestStream::new();
     for swap in 0..SWAPS {
         let examples = (1..=EACH).map(|n| swap * EACH + n);
