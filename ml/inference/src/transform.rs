@@ -19,7 +19,8 @@ use crate::{Batching, MemoryPlan, ModelHandler, ModelMetadata};
 
 /// Applies a model to each element; see the [crate](crate).
 ///
-/// Output: a [`PredictionResult`](crate::PredictionResult) for each element. Metrics, in the namespace `RunInference`, are Beam's: `num_inferences`,
+/// Output: a [`PredictionResult`](crate::PredictionResult) for each element. Metrics, in the namespace `RunInference`, are Beam's:
+/// `num_inferences`,
 /// `failed_batches_counter`, `inference_request_batch_size`, `inference_request_batch_byte_size`,
 /// `inference_batch_latency_micro_secs`, `load_model_latency_milli_secs` and `model_byte_size`. Where the time goes besides, by
 /// thread, is told by `preprocess_micro_secs` of each element, `postprocess_micro_secs` of each batch, and `wait_micro_secs`, for
@@ -229,7 +230,8 @@ impl<H: ModelHandler, S: Shape, Dead, Pre, Post> RunInference<H, S, Dead, Pre, P
         }
     }
 
-    /// Adds a second output, of [`FailedExample`](crate::FailedExample)s: the examples that the model fails on, each with its error. When a batch fails, it
+    /// Adds a second output, of [`FailedExample`](crate::FailedExample)s: the examples that the model fails on, each with its
+    /// error. When a batch fails, it
     /// is halved until the examples at fault stand alone; the rest goes on. What fails in steps before and behind the model fails the
     /// bundle: [`RunInference::with_exception_handling`] keeps that, too.
     #[must_use]
@@ -237,7 +239,8 @@ impl<H: ModelHandler, S: Shape, Dead, Pre, Post> RunInference<H, S, Dead, Pre, P
         self.with(|pre| pre, |post| post)
     }
 
-    /// Adds outputs for what fails: before the model, in it, and behind it; see [`RunInferenceDlq`](crate::RunInferenceDlq). When a batch fails, it is halved
+    /// Adds outputs for what fails: before the model, in it, and behind it; see [`RunInferenceDlq`](crate::RunInferenceDlq). When
+    /// a batch fails, it is halved
     /// until the examples at fault stand alone; the rest goes on.
     #[must_use]
     pub fn with_exception_handling(self) -> RunInference<H, S, AllDeadLetters, Pre, Post> {
