@@ -186,6 +186,13 @@ fn it_waits_where_file_descriptors_are_short() {
     let silent: Vec<TcpStream> = (0..100)
         .map(|_| TcpStream::connect(&addresses[0]).unwrap())
         .collect();
+    // They are connected before they are accepted, which takes a busy machine a while.
+    let descriptors = format!("/proc/{}/fd", child.id());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_dir(&descriptors).unwrap().count() < 64 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(300));
     drop(silent);
     let mut stream = TcpStream::connect(&addresses[4]).unwrap();
     stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
