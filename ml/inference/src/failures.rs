@@ -3,6 +3,8 @@
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use crate::share::ShareLimit;
+
 /// So many errors are quoted.
 const QUOTED: usize = 5;
 
@@ -19,39 +21,26 @@ pub struct TooManyFailures {
     quotes: String,
 }
 
-/// Counts examples of this process. A bundle that is tried again counts again, but once too many have failed, that stays so.
+/// Counts examples and those of them that failed.
 #[derive(Debug)]
-pub(crate) struct FailureRate {
-    allowed: f64,
-    after: u64,
-    seen: Mutex<Seen>,
-}
+pub(crate) struct FailureRate(Mutex<Seen>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
-    all: u64,
-    failed: u64,
+    limit: ShareLimit,
     first: Vec<String>,
-    /// There were too many.
-    ended: bool,
 }
 
 impl FailureRate {
     pub fn new(allowed: f64, after: u64) -> FailureRate {
-        FailureRate {
-            allowed,
-            after,
-            seen: Mutex::default(),
-        }
+        FailureRate(Mutex::new(Seen {
+            limit: ShareLimit::new(allowed, after),
+            first: Vec::new(),
+        }))
     }
 
     pub fn problem(&self) -> Option<String> {
-        (!(0.0..=1.0).contains(&self.allowed)).then(|| {
-            format!(
-                "max_failure_rate is {}, but must be from 0, for none, to 1, for all",
-                self.allowed
-            )
-        })
+        self.0.lock().limit.problem("max_failure_rate")
     }
 
     /// Counts examples that are new, and errors of these or earlier ones.
@@ -60,27 +49,21 @@ impl FailureRate {
         new: usize,
         errors: impl Iterator<Item = &'a str>,
     ) -> Result<(), TooManyFailures> {
-        let mut seen = self.seen.lock();
-        if !seen.ended {
-            seen.all += new as u64;
-            for error in errors {
-                seen.failed += 1;
-                if seen.first.len() < QUOTED {
-                    seen.first.push(error.to_owned());
-                }
+        let mut seen = self.0.lock();
+        let Seen { limit, first } = &mut *seen;
+        let mut failed = 0;
+        for error in errors {
+            failed += 1;
+            if first.len() < QUOTED && !limit.is_exceeded() {
+                first.push(error.to_owned());
             }
         }
-        let share = seen.failed as f64 / seen.all.max(1) as f64;
-        if seen.all < self.after.max(1) || share <= self.allowed {
-            return Ok(());
-        }
-        seen.ended = true;
-        Err(TooManyFailures {
-            failed: seen.failed,
-            all: seen.all,
-            percent: share * 100.0,
-            allowed: self.allowed * 100.0,
-            quotes: seen.first.iter().map(|error| format!("\n- {error}")).collect(),
+        limit.record(new, failed).map_err(|exceeded| TooManyFailures {
+            failed: exceeded.of_the_kind,
+            all: exceeded.all,
+            percent: exceeded.percent,
+            allowed: exceeded.allowed_percent,
+            quotes: first.iter().map(|error| format!("\n- {error}")).collect(),
         })
     }
 }

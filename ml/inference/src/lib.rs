@@ -67,6 +67,7 @@ mod models;
 mod result;
 mod shadow;
 mod shape;
+mod share;
 mod shared;
 mod steps;
 mod transform;

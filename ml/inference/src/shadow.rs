@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use purlin::BoxError;
 use thiserror::Error;
 
+use crate::share::ShareLimit;
 use crate::{InferenceError, LoadError, ModelHandler, shared_model};
 
 /// The shadow model disagrees more often than it may.
@@ -90,37 +91,17 @@ where
     }
 }
 
-/// Counts what was compared in this process. A bundle that is tried again counts again, but once too many disagree, that stays so.
+/// Counts what was compared, and disagreements.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    allowed: f64,
-    after: u64,
-    seen: Mutex<Compared>,
-}
-
-#[derive(Debug, Default)]
-struct Compared {
-    all: u64,
-    disagreed: u64,
-    ended: bool,
-}
+pub(crate) struct Gate(Mutex<ShareLimit>);
 
 impl Gate {
     pub fn new(allowed: f64, after: u64) -> Gate {
-        Gate {
-            allowed,
-            after,
-            seen: Mutex::default(),
-        }
+        Gate(Mutex::new(ShareLimit::new(allowed, after)))
     }
 
     pub fn problem(&self) -> Option<String> {
-        (!(0.0..=1.0).contains(&self.allowed)).then(|| {
-            format!(
-                "max_disagreement is {}, but must be from 0, for none, to 1, for all",
-                self.allowed
-            )
-        })
+        self.0.lock().problem("max_disagreement")
     }
 
     pub fn record(
@@ -129,23 +110,13 @@ impl Gate {
         compared: usize,
         disagreed: usize,
     ) -> Result<(), TooManyDisagreements> {
-        let mut seen = self.seen.lock();
-        if !seen.ended {
-            seen.all += compared as u64;
-            seen.disagreed += disagreed as u64;
-        }
-        let (compared, disagreed) = (seen.all, seen.disagreed);
-        let share = disagreed as f64 / compared.max(1) as f64;
-        if compared < self.after.max(1) || share <= self.allowed {
-            return Ok(());
-        }
-        seen.ended = true;
-        Err(TooManyDisagreements {
+        let recorded = self.0.lock().record(compared, disagreed);
+        recorded.map_err(|exceeded| TooManyDisagreements {
             shadow: shadow.to_owned(),
-            disagreed,
-            compared,
-            percent: share * 100.0,
-            allowed: self.allowed * 100.0,
+            disagreed: exceeded.of_the_kind,
+            compared: exceeded.all,
+            percent: exceeded.percent,
+            allowed: exceeded.allowed_percent,
         })
     }
 }
