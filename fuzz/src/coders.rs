@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use purlin_model::spec::no_schemas;
 use purlin_model::{
-    Coder, CoderSpec, Field, FieldKind, FieldType, PaneInfo, Schema, TimerCoder, Value, Walker, WindowCoder,
-    urns, walk,
+    Coder, CoderError, CoderSpec, Field, FieldKind, FieldType, PaneInfo, Schema, TimerCoder, Value, Walker,
+    WindowCoder, urns, walk,
 };
 
 use crate::input::Input;
@@ -39,7 +39,7 @@ const URNS: &[&str] = &[
 pub fn coders(data: &[u8]) -> usize {
     let mut input = Input(data);
     let spec = spec(&mut input, 0);
-    let schemas = |payload: &Bytes| schema(&mut Input(payload), 0).ok_or_else(|| "no schema".to_owned());
+    let schemas = |payload: &Bytes| schema(&mut Input(payload), 0).ok_or_else(|| CoderError::schema("none"));
     // As the runner does, which reads no rows, and as others might.
     let _ = Coder::from_spec(&spec, &no_schemas);
     let Ok(coder) = Coder::from_spec(&spec, &schemas) else {

@@ -1,7 +1,7 @@
 //! What can go wrong with an encoding, one enum per operation.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use thiserror::Error;
 
@@ -157,6 +157,16 @@ pub enum CoderError {
         /// Why.
         reason: String,
     },
+}
+
+impl CoderError {
+    /// The payload of a row coder is no schema.
+    pub fn schema(reason: impl core::fmt::Display) -> CoderError {
+        CoderError::Payload {
+            urn: crate::urns::ROW.into(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// A schema that no row can follow.

@@ -2,7 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -49,15 +49,15 @@ impl CoderSpec {
 }
 
 /// Reads the payload of `beam:coder:row:v1`, a serialized `Schema`. This crate knows no protobuf, so the caller
-/// brings it; the error says what is wrong with the payload.
-pub type ParseSchema<'a> = &'a dyn Fn(&Bytes) -> Result<Schema, String>;
+/// brings it; the error says what is wrong with the payload (see [`CoderError::schema`]).
+pub type ParseSchema<'a> = &'a dyn Fn(&Bytes) -> Result<Schema, CoderError>;
 
 /// The [`ParseSchema`] of callers that know no schemas: every row coder is an error.
 ///
 /// # Errors
 /// Always.
-pub fn no_schemas(_payload: &Bytes) -> Result<Schema, String> {
-    Err("row schemas are not read here".into())
+pub fn no_schemas(_payload: &Bytes) -> Result<Schema, CoderError> {
+    Err(CoderError::schema("row schemas are not read here"))
 }
 
 impl Coder {
@@ -73,10 +73,6 @@ impl Coder {
         parse_schema: ParseSchema<'_>,
     ) -> Result<Coder, CoderError> {
         check_size(urn, &components)?;
-        let payload_error = |reason: String| CoderError::Payload {
-            urn: urn.into(),
-            reason,
-        };
         Ok(match urn {
             urns::BYTES => atom(urn, components, Coder::Bytes)?,
             urns::STRING_UTF8 => atom(urn, components, Coder::Utf8)?,
@@ -128,11 +124,15 @@ impl Coder {
                 let [value, window] = exactly(urn, components)?;
                 let window = WindowCoder::from_coder(window);
                 let coder = ParamWindowedValueCoder::new(value, window, payload.clone());
-                Coder::ParamWindowedValue(Box::new(coder.map_err(|e| payload_error(e.to_string()))?))
+                let coder = coder.map_err(|e| CoderError::Payload {
+                    urn: urn.into(),
+                    reason: e.to_string(),
+                })?;
+                Coder::ParamWindowedValue(Box::new(coder))
             }
             urns::ROW => {
                 let [] = exactly(urn, components)?;
-                let mut schema = parse_schema(payload).map_err(payload_error)?;
+                let mut schema = parse_schema(payload)?;
                 schema.set_payload(payload.clone());
                 Coder::Row(Arc::new(schema))
             }

@@ -261,7 +261,7 @@ impl Service {
                 "the runner names none, and the worker has artifacts".into(),
             ));
         }
-        let worker_id = metadata(worker_id).map_err(failed)?;
+        let worker_id = metadata(worker_id).map_err(|e| failed(e.to_string()))?;
         let endpoint = endpoint(address, Purpose::Calls, CONNECT).map_err(|e| failed(e.to_string()))?;
         let channel = endpoint.connect().await.map_err(|e| failed(root_cause(&e)))?;
         Ok(Self {

@@ -126,9 +126,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         artifact: args.artifact_endpoint.clone(),
         provision: args.provision_endpoint.clone(),
     };
-    let info = provision::fetch(&endpoints.provision, &args.id)
-        .await
-        .map_err(|e| anyhow!(e))?;
+    let info = provision::fetch(&endpoints.provision, &args.id).await?;
     endpoints.complete(&info);
     let staged_program = info
         .dependencies

@@ -3,10 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use purlin_net::{Contract, MAX_MESSAGE_BYTES, Purpose, endpoint, root_cause};
+use purlin_net::{AddressError, Contract, MAX_MESSAGE_BYTES, Purpose, endpoint, root_cause};
 use purlin_proto::fn_execution as api;
 use purlin_proto::fn_execution::provision_service_client::ProvisionServiceClient;
 use purlin_proto::pipeline::ApiServiceDescriptor;
+use thiserror::Error;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 
@@ -59,30 +60,64 @@ pub(crate) fn url(endpoint: &ApiServiceDescriptor) -> String {
     endpoint.url.clone()
 }
 
-/// A worker's id, as calls bear it.
-pub(crate) fn metadata(worker_id: &str) -> Result<MetadataValue<Ascii>, String> {
-    worker_id
-        .parse()
-        .map_err(|_| format!("worker id {worker_id:?} is no plain text"))
+/// Why a worker's provision info was not had.
+#[derive(Debug, Error)]
+pub enum ProvisionError {
+    /// The worker's id cannot be sent.
+    #[error(transparent)]
+    WorkerId(#[from] WorkerIdError),
+    /// The address is none.
+    #[error("the runner's provision service: {0}")]
+    Address(AddressError),
+    /// Nothing answers there.
+    #[error(
+        "the runner's provision service at {address} cannot be reached from here ({reason}); the runner must tell an \
+         address that can be (of purlin-job-service: --advertised_host)"
+    )]
+    Unreachable {
+        /// Where it was told to be.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// It answers with an error.
+    #[error("the provision service at {address} refused: {reason}")]
+    Refused {
+        /// Where it is.
+        address: String,
+        /// Its words.
+        reason: String,
+    },
 }
 
-/// Asks for a worker's provision info. The error is in words, with what to do.
-pub async fn fetch(address: &str, worker_id: &str) -> Result<api::ProvisionInfo, String> {
-    let endpoint = endpoint(address, Purpose::Calls, PROVISION);
-    let endpoint = endpoint.map_err(|e| format!("the runner's provision service: {e}"))?;
-    let channel = endpoint.connect().await.map_err(|e| {
-        format!(
-            "the runner's provision service at {address} cannot be reached from here ({}); the runner must tell an \
-             address that can be (of purlin-job-service: --advertised_host)",
-            root_cause(&e)
-        )
-    })?;
+/// A worker's id that calls cannot bear.
+#[derive(Debug, Error)]
+#[error("worker id {0:?} is no plain text")]
+pub struct WorkerIdError(String);
+
+/// A worker's id, as calls bear it.
+pub(crate) fn metadata(worker_id: &str) -> Result<MetadataValue<Ascii>, WorkerIdError> {
+    worker_id.parse().map_err(|_| WorkerIdError(worker_id.to_owned()))
+}
+
+/// Asks for a worker's provision info.
+pub async fn fetch(address: &str, worker_id: &str) -> Result<api::ProvisionInfo, ProvisionError> {
+    let endpoint = endpoint(address, Purpose::Calls, PROVISION).map_err(ProvisionError::Address)?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|e| ProvisionError::Unreachable {
+            address: address.to_owned(),
+            reason: root_cause(&e),
+        })?;
     let mut request = Request::new(api::GetProvisionInfoRequest {});
     request.set_timeout(PROVISION);
     request.metadata_mut().insert("worker_id", metadata(worker_id)?);
     let mut client = ProvisionServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let info = client.get_provision_info(request).await;
-    let info =
-        info.map_err(|status| format!("the provision service at {address} refused: {}", status.message()))?;
+    let info = info.map_err(|status| ProvisionError::Refused {
+        address: address.to_owned(),
+        reason: status.message().to_owned(),
+    })?;
     Ok(info.into_inner().info.unwrap_or_default())
 }

@@ -143,7 +143,9 @@ async fn prepare(
     if endpoints.provision.is_empty() {
         return Ok(None);
     }
-    let info = provision::fetch(&endpoints.provision, id).await?;
+    let info = provision::fetch(&endpoints.provision, id)
+        .await
+        .map_err(|e| e.to_string())?;
     endpoints.complete(&info);
     let is_program = |artifact: &purlin_proto::pipeline::ArtifactInformation| {
         artifact.role_urn == purlin_artifacts::WORKER_BINARY_ROLE

@@ -85,14 +85,33 @@ impl fmt::Display for Device {
 }
 
 impl FromStr for Device {
-    type Err = String;
+    type Err = UnknownChoice;
 
     /// `CPU` or `GPU`, in either case.
-    fn from_str(text: &str) -> Result<Device, String> {
+    fn from_str(text: &str) -> Result<Device, UnknownChoice> {
         match text.to_ascii_uppercase().as_str() {
             "CPU" => Ok(Device::Cpu),
             "GPU" => Ok(Device::Gpu),
-            _ => Err(format!("unknown device {text:?}: use CPU or GPU")),
+            _ => Err(UnknownChoice::new("device", text, "CPU or GPU")),
+        }
+    }
+}
+
+/// A text that is none of the choices.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("unknown {what} {given:?}: use {choices}")]
+pub struct UnknownChoice {
+    what: &'static str,
+    given: String,
+    choices: String,
+}
+
+impl UnknownChoice {
+    pub(crate) fn new(what: &'static str, given: &str, choices: impl Into<String>) -> UnknownChoice {
+        UnknownChoice {
+            what,
+            given: given.to_owned(),
+            choices: choices.into(),
         }
     }
 }
@@ -127,14 +146,14 @@ impl fmt::Display for Precision {
 }
 
 impl FromStr for Precision {
-    type Err = String;
+    type Err = UnknownChoice;
 
     /// `fp32` or `bf16`.
-    fn from_str(text: &str) -> Result<Precision, String> {
+    fn from_str(text: &str) -> Result<Precision, UnknownChoice> {
         match text.to_ascii_lowercase().as_str() {
             "fp32" => Ok(Precision::Fp32),
             "bf16" => Ok(Precision::Bf16),
-            _ => Err(format!("unknown precision {text:?}: use fp32 or bf16")),
+            _ => Err(UnknownChoice::new("precision", text, "fp32 or bf16")),
         }
     }
 }
@@ -151,13 +170,12 @@ mod tests {
         for precision in [Precision::Fp32, Precision::Bf16] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
         }
+        let device = "TPU".parse::<Device>().unwrap_err();
+        assert_eq!(device.to_string(), "unknown device \"TPU\": use CPU or GPU");
+        let precision = "fp8".parse::<Precision>().unwrap_err();
         assert_eq!(
-            "TPU".parse::<Device>(),
-            Err("unknown device \"TPU\": use CPU or GPU".to_owned())
-        );
-        assert_eq!(
-            "fp8".parse::<Precision>(),
-            Err("unknown precision \"fp8\": use fp32 or bf16".to_owned())
+            precision.to_string(),
+            "unknown precision \"fp8\": use fp32 or bf16"
         );
     }
 

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use prost::Message;
 use purlin_model::schema::{Field, FieldKind, FieldType, LogicalType, Schema};
 use purlin_model::{
-    Coder, DecodeError, Header, PaneInfo, Timer, TimerFiring, Timestamp, Timing, Value, Walker, Window,
-    WindowCoder, Windows,
+    Coder, CoderError, DecodeError, Header, PaneInfo, Timer, TimerFiring, Timestamp, Timing, Value, Walker,
+    Window, WindowCoder, Windows,
 };
 use purlin_proto::pipeline as proto;
 use serde::Deserialize;
@@ -162,8 +162,9 @@ fn parse_spec(coder: &Coder) -> Coder {
     Coder::from_spec(&coder.to_spec(), &parse_schema).expect("make the coder of its spec")
 }
 
-fn parse_schema(payload: &Bytes) -> Result<Schema, String> {
-    schema_of(proto::Schema::decode(payload.clone()).map_err(|e| e.to_string())?)
+fn parse_schema(payload: &Bytes) -> Result<Schema, CoderError> {
+    let schema = proto::Schema::decode(payload.clone()).map_err(CoderError::schema)?;
+    schema_of(schema).map_err(CoderError::schema)
 }
 
 fn schema_of(schema: proto::Schema) -> Result<Schema, String> {

@@ -202,7 +202,7 @@ impl<P: Element, C: Element> RestrictionTracker for CheckpointTracker<P, C> {
         }
     }
 
-    fn check_done(&self) -> Result<(), String> {
+    fn check_done(&self) -> Result<(), BoxError> {
         if self.rest.2 {
             Ok(())
         } else {

@@ -89,7 +89,7 @@ pub trait RestrictionTracker: Send + 'static {
     ///
     /// # Errors
     /// What is left.
-    fn check_done(&self) -> Result<(), String>;
+    fn check_done(&self) -> Result<(), BoxError>;
 }
 
 /// What comes after [`SplittableDoFn::process`].

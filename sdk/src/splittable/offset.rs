@@ -5,6 +5,7 @@ use std::fmt;
 use purlin_model::{CoderSpec, DecodeError, Element};
 
 use super::{Progress, RestrictionTracker};
+use crate::error::BoxError;
 
 /// The numbers from `start` to before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,16 +160,14 @@ impl RestrictionTracker for OffsetTracker {
         }
     }
 
-    fn check_done(&self) -> Result<(), String> {
+    fn check_done(&self) -> Result<(), BoxError> {
         let last = self.attempted.map_or(i128::MIN, i128::from);
         if self.range.is_empty() || last >= i128::from(self.range.end) - 1 {
             return Ok(());
         }
-        Err(format!(
-            "offsets from {} of {} were not claimed",
-            self.attempted
-                .map_or(self.range.start, |last| last.saturating_add(1)),
-            self.range
-        ))
+        let first = self
+            .attempted
+            .map_or(self.range.start, |last| last.saturating_add(1));
+        Err(format!("offsets from {first} of {} were not claimed", self.range).into())
     }
 }

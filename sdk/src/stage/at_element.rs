@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use purlin_model::value::Value;
-use purlin_model::{Coder, Element, Header, Timestamp};
+use purlin_model::{Coder, CoderError, Element, Header, Timestamp};
 
 use crate::schema::parse_schema;
 
@@ -59,7 +59,7 @@ impl AtElement {
 
 /// What the coder of the type says that the bytes are, else the bytes.
 fn tell<T: Element>(encoded: &[u8]) -> String {
-    let schemas = |payload: &Bytes| parse_schema(payload).map_err(|e| e.to_string());
+    let schemas = |payload: &Bytes| parse_schema(payload).map_err(CoderError::schema);
     let decoded = Coder::from_spec(&T::coder(), &schemas)
         .ok()
         .filter(|_| encoded.len() <= MAX_DECODED)

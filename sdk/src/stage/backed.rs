@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use purlin_model::{Coder, DecodeError, Element, wire};
+use purlin_model::{Coder, CoderError, DecodeError, Element, wire};
 
 use super::bundle::BundleCell;
 use super::pages::Pages;
@@ -57,7 +57,7 @@ pub(crate) fn decode<T: Element>(input: &mut &[u8], nested: bool) -> Result<T, D
 /// Reads a key and its values, of which some stayed with the runner, as a type that holds all of them.
 #[cold]
 fn decode_whole<T: Element>(pair: &mut &[u8], nested: bool) -> Result<T, DecodeError> {
-    let schemas = |payload: &Bytes| parse_schema(payload).map_err(|e| e.to_string());
+    let schemas = |payload: &Bytes| parse_schema(payload).map_err(CoderError::schema);
     let coder = Coder::from_spec(&T::coder(), &schemas).map_err(|e| DecodeError::Rest {
         reason: e.to_string().into(),
     })?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
-use purlin::coders::{Coder, Value, spec};
+use purlin::coders::{Coder, CoderError, Value, spec};
 use purlin::prelude::*;
 use purlin::schema::{Date, Decimal, FieldKind, MicrosInstant, RowSchema, parse_schema};
 
@@ -295,7 +295,7 @@ proptest! {
         prop_assert_eq!(&Many::from_row(&row).unwrap(), &value);
         prop_assert_eq!(&Many::from_bytes(&value.to_bytes()).unwrap(), &value);
         // The coder that reads any schema reads these rows, and writes them back the same.
-        let parse = |payload: &bytes::Bytes| parse_schema(payload).map_err(|e| e.to_string());
+        let parse = |payload: &bytes::Bytes| parse_schema(payload).map_err(CoderError::schema);
         let coder = Coder::from_spec(&Many::coder(), &parse).unwrap();
         let bytes = value.to_bytes();
         let dynamic = Value::decode(&coder, &mut &bytes[..], false).unwrap();

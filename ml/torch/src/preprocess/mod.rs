@@ -19,6 +19,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
+use crate::tuning::UnknownChoice;
+
 pub use decode::{DecodeError, Decoded, ImageFormat, MAX_PIXELS};
 pub use resize::ResizeError;
 
@@ -62,17 +64,12 @@ impl fmt::Display for Fit {
 }
 
 impl FromStr for Fit {
-    type Err = String;
+    type Err = UnknownChoice;
 
     /// `resize` or `center_crop`.
-    fn from_str(text: &str) -> Result<Fit, String> {
+    fn from_str(text: &str) -> Result<Fit, UnknownChoice> {
         let found = Fit::ALL.into_iter().find(|fit| fit.name() == text);
-        found.ok_or_else(|| {
-            format!(
-                "unknown preprocessing {text:?}: use {}",
-                Fit::ALL.map(Fit::name).join(" or ")
-            )
-        })
+        found.ok_or_else(|| UnknownChoice::new("preprocessing", text, Fit::ALL.map(Fit::name).join(" or ")))
     }
 }
 
@@ -134,6 +131,11 @@ impl Preprocess {
             mean: vec![0.5],
             std: vec![0.5],
         }
+    }
+
+    /// Channels, height and width of an image as the network takes it.
+    pub fn shape(&self) -> [i64; 3] {
+        [self.channels(), self.height, self.width].map(|size| i64::try_from(size).unwrap_or(i64::MAX))
     }
 
     /// The number of channels.
