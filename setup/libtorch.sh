@@ -22,8 +22,17 @@ kind=cpu
 [ "${1:-}" = --cuda ] && kind=cuda
 here=
 [ -f "$marker" ] && [ "$(cat "$marker")" = "$version" ] && here=$(cat $target/kind 2>/dev/null || echo cpu)
+# libtorch.so holds nothing and names the parts of libtorch. Models that PyTorch compiled ahead of time ask for it, and it asks for
+# the CUDA part, which is not here: one that does not takes its place.
+without_cuda() {
+    if grep -q libtorch_cuda.so "$1/libtorch.so" && [ ! -e "$1/libtorch_cuda.so" ]; then
+        c++ -shared -o "$1/libtorch.so.new" -Wl,-soname,libtorch.so -Wl,--no-as-needed -L"$1" -ltorch_cpu -Wl,--unresolved-symbols=ignore-in-shared-libs
+        mv "$1/libtorch.so.new" "$1/libtorch.so"
+    fi
+}
 # The one with CUDA has all that the other has.
 if [ "$here" = $kind ] || [ "$here" = cuda ]; then
+    without_cuda $target/torch/lib
     exit 0
 fi
 if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
@@ -50,6 +59,7 @@ else
         "$partial"/nvidia/cu13/lib/libnvperf* "$partial"/nvidia/cu13/lib/libcheckpoint.so "$partial"/nvidia/cu13/lib/libpcsampling*
 fi
 rm -f "$partial"/torch/lib/libtorch_python.so
+without_cuda "$partial/torch/lib"
 # What Python alone uses.
 find "$partial" -mindepth 1 -maxdepth 1 ! -name torch ! -name nvidia ! -name '*.libs' -exec rm -rf {} +
 find "$partial/torch" -mindepth 1 -maxdepth 1 ! -name lib ! -name include -exec rm -rf {} +

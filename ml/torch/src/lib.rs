@@ -4,6 +4,7 @@
 //! - [`models`]: networks by torchvision's names, and any TorchScript file;
 //! - [`weights`]: safetensors, `torch.save(model.state_dict(), path)` and TorchScript files;
 //! - [`preprocess`]: image files to tensors, with torchvision's and PIL's numbers;
+//! - `text` (with the feature of this name): sentences to embeddings, by encoders of the BERT family;
 //! - [`classify`]: batches of images to labels and scores;
 //! - [`tuning`]: allocator, threads, device and precision.
 //!
@@ -45,8 +46,16 @@ mod frozen;
 pub mod images;
 pub mod models;
 pub mod preprocess;
+mod shim;
+#[cfg(feature = "text")]
+pub mod text;
 pub mod tuning;
 pub mod weights;
+
+/// The code of the guide's page.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/torch.md")]
+mod guide {}
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,9 @@ import json
 import os
 import pathlib
 import struct
+import subprocess
 import sys
+import tempfile
 import zipfile
 import zlib
 from collections import Counter, OrderedDict, defaultdict
@@ -109,6 +111,32 @@ def weights():
     beside(out, state)
     torch.jit.save(torch.jit.script(TinyClassifier().eval()), out / "scripted.pt")
     torch.jit.save(torch.jit.freeze(torch.jit.script(TinyClassifier().eval())), out / "frozen.pt")
+
+
+def packages():
+    """Compiled networks: for batches of any size from two on, and for one image. Their libraries want AVX2."""
+    model = TinyClassifier().eval()
+    batch = torch.export.Dim("batch", min=2, max=1024)
+    for name, count, shapes in [("compiled", 4, {"x": {0: batch}}), ("compiled_for_one", 1, None)]:
+        with torch.no_grad():
+            program = torch.export.export(model, (torch.zeros(count, 3, 224, 224),), dynamic_shapes=shapes)
+        made = torch._inductor.aoti_compile_and_package(program, package_path=str(HERE / "weights" / f"{name}.pt2"))
+        without_sources(pathlib.Path(made))
+
+
+def without_sources(package):
+    """The package with what is loaded alone, stripped and compressed. Of the sources the names are looked at."""
+    with zipfile.ZipFile(package) as archive:
+        members = {name: b"" if name.endswith(".cpp") else archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in members.items():
+            if name.endswith(".so"):
+                with tempfile.NamedTemporaryFile() as library:
+                    library.write(content)
+                    library.flush()
+                    subprocess.run(["strip", library.name], check=True)
+                    content = pathlib.Path(library.name).read_bytes()
+            archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
 
 
 def marked(out):
@@ -403,5 +431,5 @@ RESIZED = {"rgb_420_large.jpg", "rgb_444.jpg", "progressive.jpg", "low_quality.j
            "one_bit.png", "offset_frame.gif"}
 
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ["weights", "models", "images", "noise"]:
+    for part in sys.argv[1:] or ["weights", "packages", "models", "images", "noise"]:
         globals()[part]()

@@ -49,12 +49,12 @@ pub struct Options {
     pub images_dir: Option<PathBuf>,
 
     /// The network: mobilenet_v2, resnet18, resnet34, resnet50, resnet101, resnet152, digits_cnn, or torchscript for a
-    /// TorchScript file of any network
+    /// TorchScript file or a compiled package (.pt2) of any network
     #[arg(long = "model_name", value_name = "NAME", default_value = "digits_cnn")]
     pub model_name: String,
 
-    /// Its weights: safetensors, torch.save(model.state_dict(), path), or TorchScript; the shipped ones by default, for
-    /// digits_cnn
+    /// Its weights: safetensors, torch.save(model.state_dict(), path), TorchScript, or a package of AOTInductor; the
+    /// shipped ones by default, for digits_cnn
     #[arg(long = "model_state_dict_path", value_name = "FILE")]
     pub model_state_dict_path: Option<PathBuf>,
 

@@ -7,6 +7,7 @@ use tch::{CModule, Kind, TchError, Tensor};
 use thiserror::Error;
 
 use super::network::{BuildError, Network};
+use super::package::{Compiled, Takes};
 use super::{Architecture, Model, UnknownModel};
 use crate::preprocess::{Fit, Preprocess};
 use crate::tuning::{Device, DeviceError, Precision};
@@ -15,7 +16,7 @@ use crate::weights::{Mismatch, OpenWeightsError, ReadTensorError, WeightsFile};
 /// What to load, and where it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// The network; `None` for a TorchScript file that brings its own.
+    /// The network; `None` for a TorchScript file or a compiled package, which bring their own.
     pub architecture: Option<Architecture>,
     /// Where it runs.
     pub device: Device,
@@ -101,6 +102,52 @@ pub enum LoadModelError {
         /// libtorch's answer.
         source: TchError,
     },
+    /// libtorch refused a compiled package.
+    #[error("cannot load the compiled package {}: {}", path.display(), first_line(source))]
+    Package {
+        /// The file.
+        path: PathBuf,
+        /// libtorch's answer.
+        source: TchError,
+    },
+    /// The package was compiled for another device.
+    #[error("the package {} was compiled for {made_for}, not for {wanted}: try the other --device, or compile it again", path.display())]
+    PackageDevice {
+        /// The file.
+        path: PathBuf,
+        /// What it was compiled for.
+        made_for: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// The package was compiled for another processor.
+    #[error(
+        "the package {} was compiled for a processor with {instructions}, which this one lacks: compile it on a machine like this one",
+        path.display()
+    )]
+    PackageProcessor {
+        /// The file.
+        path: PathBuf,
+        /// PyTorch's name of the instructions.
+        instructions: String,
+    },
+    /// The compiled network takes neither one blank image nor two.
+    #[error(
+        "the compiled network in {} takes no batches of {precision} images of {}x{}x{} (standard error has libtorch's reason): compile it \
+         in the number format that it is to run in, with a first dimension of any size \
+         (dynamic_shapes={{\"x\": {{0: torch.export.Dim(\"batch\")}}}})",
+        path.display(), preprocess.channels(), preprocess.height, preprocess.width
+    )]
+    PackageProbe {
+        /// The file.
+        path: PathBuf,
+        /// The number format tried.
+        precision: Precision,
+        /// The image size tried.
+        preprocess: Box<Preprocess>,
+        /// libtorch's answer.
+        source: TchError,
+    },
     /// The TorchScript network fails on one blank image.
     #[error(
         "the TorchScript network in {} does not take {precision} images of shape [1, {}, {}, {}]: {}; \
@@ -117,8 +164,8 @@ pub enum LoadModelError {
         /// libtorch's answer.
         source: TchError,
     },
-    /// The TorchScript network gives something else than one row of logits per image.
-    #[error("the TorchScript network in {} gives a tensor of shape {shape:?} for one image, not [1, classes]", path.display())]
+    /// The network gives something else than one row of logits per image.
+    #[error("the network in {} gives a tensor of shape {shape:?} for one image, not [1, classes]", path.display())]
     NotAClassifier {
         /// The file.
         path: PathBuf,
@@ -161,8 +208,8 @@ pub(crate) fn first_line(error: &TchError) -> String {
 
 /// Loads a model from a weights file of any known format; the format is told by the content, not by the name.
 ///
-/// A TorchScript network is tried on one blank image, so that a file that does not fit is an error here, not in the first batch. It
-/// does not say how images are prepared for it: where no architecture is named, the first of ImageNet's way and the digits
+/// A TorchScript or compiled network is tried on blank images, so that a file that does not fit is an error here, not in the first
+/// batch. It does not say how images are prepared for it: where no architecture is named, the first of ImageNet's way and the digits
 /// network's that the network takes is used.
 pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadModelError> {
     let device = options.device.open()?;
@@ -170,6 +217,7 @@ pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, 
     let _no_grad = tch::no_grad_guard();
     let weights = match WeightsFile::open(path, options.state_dict_key.as_deref())? {
         WeightsFile::TorchScript(bytes) => return load_torchscript(path, &bytes, options, device, kind),
+        WeightsFile::Package => return load_package(path, options, device, kind),
         WeightsFile::StateDict(weights) => weights,
     };
     let Some(architecture) = options.architecture else {
@@ -193,19 +241,21 @@ pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, 
             num_classes,
             mismatch: Box::new(mismatch),
         })?;
-    let network = Network::build(&plan, &weights, device, kind).map_err(|error| match error {
-        BuildError::Read(source) => LoadModelError::Tensor {
-            path: path.to_owned(),
-            source,
-        },
-        BuildError::Torch(source) => LoadModelError::Torch {
-            path: path.to_owned(),
-            source,
-        },
-    })?;
+    let preprocess = options.fitted(architecture.preprocess());
+    let network =
+        Network::build(&plan, &weights, device, kind, preprocess.shape()).map_err(|error| match error {
+            BuildError::Read(source) => LoadModelError::Tensor {
+                path: path.to_owned(),
+                source,
+            },
+            BuildError::Torch(source) => LoadModelError::Torch {
+                path: path.to_owned(),
+                source,
+            },
+        })?;
     Ok(Arc::new(Loaded {
         net: Net::Named(network),
-        preprocess: options.fitted(architecture.preprocess()),
+        preprocess,
         num_classes,
         device,
         kind,
@@ -229,58 +279,17 @@ fn load_torchscript(
     if kind != Kind::Float {
         module.to(device, kind, false);
     }
-    let candidates = match options.architecture {
-        Some(architecture) => vec![architecture.preprocess()],
-        None => vec![Preprocess::imagenet(), Preprocess::digits()],
-    };
-    let mut refused = None;
-    let mut taken = None;
-    for preprocess in candidates {
-        let shape = [
-            1,
-            preprocess.channels() as i64,
-            preprocess.height as i64,
-            preprocess.width as i64,
-        ];
-        let probe = Tensor::f_zeros(shape, (kind, device)).and_then(|blank| module.forward_ts(&[blank]));
-        match probe {
-            Ok(logits) => {
-                taken = Some((preprocess, logits));
-                break;
-            }
-            // The first refusal is the one that a user of ImageNet's networks expects.
-            Err(source) => {
-                let (path, precision) = (path.to_owned(), options.precision);
-                refused.get_or_insert(LoadModelError::Probe {
-                    path,
-                    precision,
-                    preprocess: Box::new(preprocess),
-                    source,
-                });
-            }
-        }
-    }
-    let Some((preprocess, logits)) = taken else {
-        return Err(refused.unwrap_or(LoadModelError::NotAClassifier {
+    let (preprocess, logits) = probe(
+        options,
+        |preprocess| blank(1, preprocess, kind, device).and_then(|blank| module.forward_ts(&[blank])),
+        |preprocess, source| LoadModelError::Probe {
             path: path.to_owned(),
-            shape: Vec::new(),
-        }));
-    };
-    let &[1, num_classes] = logits.size().as_slice() else {
-        return Err(LoadModelError::NotAClassifier {
-            path: path.to_owned(),
-            shape: logits.size(),
-        });
-    };
-    if let Some(expected) = options.num_classes
-        && expected != num_classes
-    {
-        return Err(LoadModelError::Classes {
-            path: path.to_owned(),
-            expected,
-            found: num_classes,
-        });
-    }
+            precision: options.precision,
+            preprocess: Box::new(preprocess),
+            source,
+        },
+    )?;
+    let num_classes = classes_of(path, options, &logits, 1)?;
     Ok(Arc::new(Loaded {
         net: Net::Script(module),
         preprocess: options.fitted(preprocess),
@@ -290,6 +299,106 @@ fn load_torchscript(
     }))
 }
 
+fn load_package(
+    path: &Path,
+    options: &LoadOptions,
+    device: tch::Device,
+    kind: Kind,
+) -> Result<Arc<dyn Model>, LoadModelError> {
+    let compiled = Compiled::open(path, device)?;
+    let refused = |preprocess: Preprocess, source| LoadModelError::PackageProbe {
+        path: path.to_owned(),
+        precision: options.precision,
+        preprocess: Box::new(preprocess),
+        source,
+    };
+    let attempt = |takes: Takes| {
+        let forward = |preprocess: &Preprocess| {
+            compiled.forward(&blank(takes.least(), preprocess, kind, device)?, takes)
+        };
+        probe(options, forward, refused).map(|found| (takes, found))
+    };
+    // The first refusal is of the usual way to compile.
+    let [usual, others @ ..] = Takes::ALL;
+    let found = attempt(usual);
+    let found = found.or_else(|error| {
+        others
+            .into_iter()
+            .find_map(|takes| attempt(takes).ok())
+            .ok_or(error)
+    });
+    let (takes, (preprocess, logits)) = found?;
+    let num_classes = classes_of(path, options, &logits, takes.least())?;
+    Ok(Arc::new(Loaded {
+        net: Net::Compiled(compiled, takes),
+        preprocess: options.fitted(preprocess),
+        num_classes,
+        device,
+        kind,
+    }))
+}
+
+/// So many images of zeros.
+fn blank(count: i64, preprocess: &Preprocess, kind: Kind, device: tch::Device) -> Result<Tensor, TchError> {
+    let [channels, height, width] = preprocess.shape();
+    Tensor::f_zeros([count, channels, height, width], (kind, device))
+}
+
+/// The first of the ways to prepare images that a network takes, and what it gives for blank ones.
+fn probe(
+    options: &LoadOptions,
+    forward: impl Fn(&Preprocess) -> Result<Tensor, TchError>,
+    refused: impl Fn(Preprocess, TchError) -> LoadModelError,
+) -> Result<(Preprocess, Tensor), LoadModelError> {
+    let (first, other) = match options.architecture {
+        Some(architecture) => (architecture.preprocess(), None),
+        None => (Preprocess::imagenet(), Some(Preprocess::digits())),
+    };
+    // The first refusal is the one that a user of ImageNet's networks expects.
+    let error = match forward(&first) {
+        Ok(logits) => return Ok((first, logits)),
+        Err(error) => error,
+    };
+    if let Some(other) = other
+        && let Ok(logits) = forward(&other)
+    {
+        return Ok((other, logits));
+    }
+    Err(refused(first, error))
+}
+
+/// How many classes a network has, by the logits that it gave for so many images.
+fn classes_of(
+    path: &Path,
+    options: &LoadOptions,
+    logits: &Tensor,
+    count: i64,
+) -> Result<i64, LoadModelError> {
+    let size = logits.size();
+    let &[rows, num_classes] = size.as_slice() else {
+        return Err(LoadModelError::NotAClassifier {
+            path: path.to_owned(),
+            shape: size,
+        });
+    };
+    if rows != count {
+        return Err(LoadModelError::NotAClassifier {
+            path: path.to_owned(),
+            shape: size,
+        });
+    }
+    if let Some(expected) = options.num_classes
+        && expected != num_classes
+    {
+        return Err(LoadModelError::Classes {
+            path: path.to_owned(),
+            expected,
+            found: num_classes,
+        });
+    }
+    Ok(num_classes)
+}
+
 /// What computes the logits.
 #[derive(Debug)]
 enum Net {
@@ -297,6 +406,8 @@ enum Net {
     Named(Network),
     /// A TorchScript file that brings its own.
     Script(CModule),
+    /// A package that brings its own.
+    Compiled(Compiled, Takes),
 }
 
 #[derive(Debug)]
@@ -314,6 +425,7 @@ impl Model for Loaded {
         match &self.net {
             Net::Named(network) => network.forward(images),
             Net::Script(module) => module.forward_ts(&[images]),
+            Net::Compiled(compiled, takes) => compiled.forward(images, *takes),
         }
     }
 

@@ -1,10 +1,11 @@
-//! Models by torchvision's names, and any TorchScript file.
+//! Models by torchvision's names, and any TorchScript file or compiled package.
 //!
 //! A model is loaded once and shared by all threads (`Arc<dyn Model>`). Parameter names are torchvision's, so the files that
 //! `torch.save(model.state_dict(), path)` writes fit as they are.
 
 mod load;
 mod network;
+mod package;
 mod plan;
 
 use std::fmt;
@@ -17,6 +18,7 @@ pub use load::{LoadModelError, LoadOptions, load_model};
 pub use plan::TensorSpec;
 
 use crate::preprocess::Preprocess;
+pub(crate) use plan::Activation;
 use plan::Plan;
 
 /// A network in evaluation mode; any number of threads may call it at once.

@@ -4,6 +4,7 @@ use tch::{Kind, TchError, Tensor};
 
 use super::plan::{Activation, Conv, Layer, Plan};
 use crate::frozen::Frozen;
+use crate::shim::{self, Moves};
 use crate::weights::{ReadTensorError, StateDict};
 
 /// Added to the variance by torchvision's batch normalizations.
@@ -11,8 +12,9 @@ const NORM_EPSILON: f64 = 1e-5;
 
 /// A network ready for inference.
 ///
-/// Batch normalizations are folded into the convolutions before them, and weights lie in channels-last order: both are faster and
-/// change logits by rounding only.
+/// Batch normalizations are folded into the convolutions before them. On the processor, weights lie in the order that oneDNN computes
+/// in, and activations and sums are part of the convolutions before them; elsewhere weights lie in channels-last order. All of it is
+/// faster and changes logits by rounding only.
 #[derive(Debug)]
 pub(crate) struct Network {
     steps: Vec<Step>,
@@ -43,10 +45,10 @@ enum Step {
 #[derive(Debug)]
 struct Convolution {
     weight: Frozen,
+    /// The weight lies in oneDNN's own order.
+    packed: bool,
     bias: Frozen,
-    stride: i64,
-    padding: i64,
-    groups: i64,
+    moves: Moves,
     activation: Activation,
 }
 
@@ -60,22 +62,26 @@ pub(crate) enum BuildError {
 }
 
 impl Network {
-    /// Reads the plan's tensors, folds and lays them out. The caller has checked names and shapes.
+    /// Reads the plan's tensors, folds and lays them out, for images of `[C, H, W]` first of all. The caller has checked names and
+    /// shapes.
     pub fn build(
         plan: &Plan,
         weights: &StateDict,
         device: tch::Device,
         kind: Kind,
+        image: [i64; 3],
     ) -> Result<Network, BuildError> {
         let loader = Loader {
             weights,
             device,
             kind,
+            packs: device == tch::Device::Cpu && shim::has_onednn(),
         };
+        let mut size = image;
         let steps = plan
             .layers
             .iter()
-            .map(|layer| loader.step(layer))
+            .map(|layer| loader.step(layer, &mut size))
             .collect::<Result<_, _>>()?;
         Ok(Network { steps })
     }
@@ -104,16 +110,19 @@ impl Step {
                 shortcut,
                 activation,
             } => {
+                let Some((last, first)) = main.split_last() else {
+                    return activation.apply(x.shallow_clone());
+                };
                 let mut y = x.shallow_clone();
-                for conv in main {
+                for conv in first {
                     y = conv.forward(&y)?;
                 }
-                // `y` is the last convolution's own output, so writing to it in place changes no one's input.
-                let _sum = match shortcut {
-                    Some(conv) => y.f_add_(&conv.forward(x)?)?,
-                    None => y.f_add_(x)?,
+                // Written to below. No network begins with a residual block, so `x` is a layer's own output, and of no more use.
+                let sum = match shortcut {
+                    Some(conv) => conv.forward(x)?,
+                    None => x.shallow_clone(),
                 };
-                activation.apply(y)
+                last.forward_onto(&y, sum, *activation)
             }
             Step::GlobalAveragePool => x.f_adaptive_avg_pool2d([1, 1]),
             Step::Flatten => x.f_flatten(1, -1),
@@ -128,15 +137,30 @@ impl Step {
 
 impl Convolution {
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        self.activation.apply(x.f_conv2d(
+        if self.packed {
+            return shim::conv(x, &self.weight, &self.bias, self.moves, self.activation, None);
+        }
+        self.activation.apply(self.plain(x)?)
+    }
+
+    /// `activation(conv(x) + sum)`; the convolution has no activation of its own. Writes to `sum`.
+    fn forward_onto(&self, x: &Tensor, mut sum: Tensor, activation: Activation) -> Result<Tensor, TchError> {
+        if self.packed {
+            return shim::conv(x, &self.weight, &self.bias, self.moves, activation, Some(&sum));
+        }
+        activation.apply(sum.f_add_(&self.plain(x)?)?)
+    }
+
+    fn plain(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let (stride, padding) = ([self.moves.stride; 2], [self.moves.padding; 2]);
+        x.f_conv2d(
             &self.weight,
             Some(&*self.bias),
             stride,
             padding,
             [1, 1],
-            self.groups,
-        )?)
+            self.moves.groups,
+        )
     }
 }
 
@@ -155,33 +179,56 @@ struct Loader<'a> {
     weights: &'a StateDict,
     device: tch::Device,
     kind: Kind,
+    /// Whether weights may go into oneDNN's order.
+    packs: bool,
+}
+
+/// How many images a batch is taken to have where weights are packed for it.
+const USUAL_BATCH: i64 = 32;
+
+/// The width or height that a kernel leaves.
+fn moved(size: i64, kernel: i64, stride: i64, padding: i64) -> i64 {
+    (size + 2 * padding - kernel) / stride.max(1) + 1
 }
 
 impl Loader<'_> {
-    fn step(&self, layer: &Layer) -> Result<Step, BuildError> {
+    /// Makes a layer into a step. `size` is the `[C, H, W]` of its input, and after the call that of its output.
+    fn step(&self, layer: &Layer, size: &mut [i64; 3]) -> Result<Step, BuildError> {
         Ok(match layer {
-            Layer::Conv(conv) => Step::Conv(self.conv(conv)?),
+            Layer::Conv(conv) => Step::Conv(self.conv(conv, size)?),
             &Layer::MaxPool {
                 kernel,
                 stride,
                 padding,
-            } => Step::MaxPool {
-                kernel,
-                stride,
-                padding,
-            },
+            } => {
+                let [_, height, width] = size;
+                for side in [height, width] {
+                    *side = moved(*side, kernel, stride, padding);
+                }
+                Step::MaxPool {
+                    kernel,
+                    stride,
+                    padding,
+                }
+            }
             Layer::Residual {
                 main,
                 shortcut,
                 activation,
-            } => Step::Residual {
-                main: main
-                    .iter()
-                    .map(|conv| self.conv(conv))
-                    .collect::<Result<_, _>>()?,
-                shortcut: shortcut.as_ref().map(|conv| self.conv(conv)).transpose()?,
-                activation: *activation,
-            },
+            } => {
+                let mut input = *size;
+                Step::Residual {
+                    main: main
+                        .iter()
+                        .map(|conv| self.conv(conv, size))
+                        .collect::<Result<_, _>>()?,
+                    shortcut: shortcut
+                        .as_ref()
+                        .map(|conv| self.conv(conv, &mut input))
+                        .transpose()?,
+                    activation: *activation,
+                }
+            }
             Layer::GlobalAveragePool => Step::GlobalAveragePool,
             Layer::Flatten => Step::Flatten,
             Layer::Linear { name, activation, .. } => Step::Linear {
@@ -192,7 +239,7 @@ impl Loader<'_> {
         })
     }
 
-    fn conv(&self, conv: &Conv) -> Result<Convolution, BuildError> {
+    fn conv(&self, conv: &Conv, size: &mut [i64; 3]) -> Result<Convolution, BuildError> {
         let mut weight = self.read(&conv.name, "weight")?;
         let bias = match &conv.norm {
             None => self.read(&conv.name, "bias")?,
@@ -207,14 +254,39 @@ impl Loader<'_> {
                     .f_sub(&self.read(norm, "running_mean")?.f_mul(&scale)?)?
             }
         };
-        Ok(Convolution {
-            weight: self.freeze(channels_last(&weight.f_to_kind(self.kind)?)?)?,
-            bias: self.freeze(bias)?,
+        let moves = Moves {
             stride: conv.stride,
             padding: conv.kernel / 2,
             groups: conv.groups,
+        };
+        let [channels, height, width] = *size;
+        let side = |size| moved(size, conv.kernel, moves.stride, moves.padding);
+        *size = [conv.outputs, side(height), side(width)];
+        let weight = weight.f_to_kind(self.kind)?;
+        let bias = self.freeze(bias)?;
+        let packed = match self.packs {
+            true => self.pack(&weight, &bias, moves, [USUAL_BATCH, channels, height, width]),
+            false => None,
+        };
+        Ok(Convolution {
+            packed: packed.is_some(),
+            weight: match packed {
+                Some(packed) => Frozen::new(packed),
+                None => self.freeze(channels_last(&weight)?)?,
+            },
+            bias,
+            moves,
             activation: conv.activation,
         })
+    }
+
+    /// The weight in oneDNN's order, if this processor computes in the number format: tried on one blank input.
+    fn pack(&self, weight: &Tensor, bias: &Tensor, moves: Moves, input: [i64; 4]) -> Option<Tensor> {
+        let packed = shim::pack_conv(&weight.f_detach().ok()?, moves, input).ok()?;
+        let [_, channels, height, width] = input;
+        let blank = Tensor::f_zeros([1, channels, height, width], (self.kind, self.device)).ok()?;
+        let tried = shim::conv(&blank, &packed, bias, moves, Activation::None, None);
+        tried.is_ok().then_some(packed)
     }
 
     /// Reads in double precision, so that folding rounds once.

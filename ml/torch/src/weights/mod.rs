@@ -1,8 +1,9 @@
-//! Weights files: safetensors, `torch.save` of a state dict (of any PyTorch since 0.1.10), and TorchScript, told apart by content.
+//! Weights files: safetensors, `torch.save` of a state dict (of any PyTorch since 0.1.10), TorchScript and AOTInductor's packages, told
+//! apart by content.
 //!
 //! Nothing in a file of tensors is executed and nothing is allocated on its say-so alone: tensors are located first, checked against
-//! the network's names and shapes, and only then read. A TorchScript archive is a program: it is not read here, and libtorch runs what
-//! it says. Take one from those alone whose programs you would run.
+//! the network's names and shapes, and only then read. A TorchScript archive and a package are programs: they are not read here, and
+//! libtorch runs what they say. Take one from those alone whose programs you would run.
 
 mod legacy;
 mod pickle;
@@ -26,6 +27,8 @@ pub enum WeightsFile {
     StateDict(StateDict),
     /// A TorchScript archive, as it lies in the file.
     TorchScript(Vec<u8>),
+    /// A network that PyTorch compiled ahead of time, which libtorch loads from the file itself.
+    Package,
 }
 
 /// Why a file is not taken as weights.
@@ -76,7 +79,7 @@ pub enum OpenWeightsError {
     /// Some other format.
     #[error(
         "{} is no weights file that is known (it starts with {start}): known are .safetensors, torch.save(model.state_dict(), path), \
-         and TorchScript",
+         TorchScript and packages of AOTInductor (.pt2)",
         path.display()
     )]
     UnknownFormat {
@@ -135,8 +138,10 @@ impl WeightsFile {
         if bytes.starts_with(b"PK\x03\x04") {
             let opened = torch_zip::open(bytes, key)
                 .map_err(|source| OpenWeightsError::TorchZip { path: path(), source })?;
-            if matches!(opened, WeightsFile::TorchScript(_)) {
-                no_keys("TorchScript")?;
+            match opened {
+                WeightsFile::TorchScript(_) => no_keys("TorchScript")?,
+                WeightsFile::Package => no_keys("AOTInductor")?,
+                WeightsFile::StateDict(_) => {}
             }
             return Ok(opened);
         }

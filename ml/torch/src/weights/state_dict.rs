@@ -159,6 +159,15 @@ impl StateDict {
 
     /// Compares names and shapes with what a network needs.
     pub fn check(&self, needed: &[TensorSpec]) -> Result<(), Mismatch> {
+        self.check_without(needed, |_| false)
+    }
+
+    /// As [`StateDict::check`]; the file may hold tensors of `unused` names besides.
+    pub(crate) fn check_without(
+        &self,
+        needed: &[TensorSpec],
+        unused: impl Fn(&str) -> bool,
+    ) -> Result<(), Mismatch> {
         let mut mismatch = Mismatch::default();
         let mut unreadable = false;
         let names: BTreeSet<&str> = needed.iter().map(|spec| spec.name.as_str()).collect();
@@ -172,7 +181,7 @@ impl StateDict {
             }
         }
         for (name, shape) in self.tensors() {
-            if !names.contains(name) {
+            if !names.contains(name) && !unused(name) {
                 mismatch.unexpected.push(TensorSpec {
                     name: name.to_owned(),
                     shape: shape.to_vec(),

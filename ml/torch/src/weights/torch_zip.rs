@@ -1,7 +1,8 @@
 //! PyTorch's zip archives: `torch.save` since 1.6, and TorchScript.
 //!
 //! `<name>/data.pkl` describes the tensors; `<name>/data/<key>` are the storages, stored without compression; an archive that was
-//! unpacked and packed again is often deflated. A TorchScript archive has `<name>/constants.pkl` and code besides.
+//! unpacked and packed again is often deflated. A TorchScript archive has `<name>/constants.pkl` and code besides. A package of
+//! AOTInductor has a library in `<name>/data/aotinductor/model`; what `torch.export.save` writes has the graph alone.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,6 +24,20 @@ pub enum TorchZipError {
     /// A zip archive of something else.
     #[error("it is a zip archive, but not PyTorch's: it holds no data.pkl")]
     NotTorch,
+    /// A graph that is not compiled.
+    #[error(
+        "it is a program of torch.export, which is not compiled: \
+         torch._inductor.aoti_compile_and_package(torch.export.load(path), package_path=\"model.pt2\") compiles it"
+    )]
+    NotCompiled,
+    /// A package without a part that it is run by.
+    #[error(
+        "it is a package of AOTInductor without its member *{ending}: compile it again, with PyTorch 2.11"
+    )]
+    Incomplete {
+        /// How the member's name ends.
+        ending: &'static str,
+    },
     /// TorchScript of PyTorch 1.0 to 1.3.
     #[error("it is TorchScript of PyTorch 1.3 or before: load and save it with a current PyTorch")]
     OldTorchScript,
@@ -53,6 +68,12 @@ const MAX_DESCRIPTION: usize = 16 << 20;
 
 pub(super) fn open(bytes: Vec<u8>, key: Option<&str>) -> Result<WeightsFile, TorchZipError> {
     let members = members(&bytes)?;
+    if members.keys().any(|name| name.contains(PACKAGE)) {
+        return package(&members).map(|()| WeightsFile::Package);
+    }
+    if members.keys().any(|name| name.ends_with("/models/model.json")) {
+        return Err(TorchZipError::NotCompiled);
+    }
     // All members lie in one folder, named after the file; packed again, they may lie in none.
     let folder_with = |file: &str| {
         members
@@ -120,6 +141,24 @@ pub(super) fn open(bytes: Vec<u8>, key: Option<&str>) -> Result<WeightsFile, Tor
         entries.push((name, entry));
     }
     Ok(WeightsFile::StateDict(StateDict::new(bytes, entries, others)))
+}
+
+/// The folder of a package's model, below the archive's name.
+const PACKAGE: &str = "/data/aotinductor/model/";
+
+/// Whether a package is whole. libtorch takes that for granted.
+fn package(members: &HashMap<String, Option<Stored>>) -> Result<(), TorchZipError> {
+    for ending in [".wrapper.cpp", ".wrapper_metadata.json", ".so"] {
+        let mut found = members
+            .iter()
+            .filter(|(name, _)| name.contains(PACKAGE) && name.ends_with(ending));
+        match found.next() {
+            Some((_, Some(_))) => {}
+            Some((name, None)) => return Err(TorchZipError::Member { name: name.clone() }),
+            None => return Err(TorchZipError::Incomplete { ending }),
+        }
+    }
+    Ok(())
 }
 
 /// Members by name with their place in the file; `None` where they cannot be read or reach beyond the end.

@@ -4,4 +4,7 @@ mod classify_images;
 mod formula;
 mod images;
 mod models;
+mod packages;
+#[cfg(feature = "text")]
+mod text;
 mod weights;
