@@ -8,12 +8,16 @@ use crate::models::Loaded;
 use crate::shape::Shape;
 use crate::{InferenceError, ModelHandler};
 
-/// One call of the model, of examples of a batch that is filled up to a size.
+/// What a model gave for examples, in their order; or the error of all of them.
+pub(crate) type Each<I> = Result<Vec<Result<I, BoxError>>, BoxError>;
+
+/// One call of the model, of examples of a batch that is filled up to a size. Where failures are kept, each example may fail alone.
 pub(crate) fn call<H: ModelHandler, S: Shape>(
     loaded: &Loaded<H>,
     batch: &[S::Of<H::Example>],
     pad_to: usize,
-) -> Result<Vec<H::Inference>, BoxError> {
+    keeps_failures: bool,
+) -> Each<H::Inference> {
     let mut examples: Vec<&H::Example> = batch.iter().map(S::value).collect();
     let padding = (examples.len() < pad_to)
         .then(|| loaded.handler.padding())
@@ -21,7 +25,13 @@ pub(crate) fn call<H: ModelHandler, S: Shape>(
     if let Some(filling) = padding.as_ref().or(examples.last().copied()) {
         examples.resize(examples.len().max(pad_to), filling);
     }
-    let mut inferences = loaded.handler.run(&examples, &loaded.model)?;
+    let mut inferences: Vec<Result<H::Inference, BoxError>> = match keeps_failures {
+        true => loaded.handler.run_each(&examples, &loaded.model)?,
+        false => {
+            let inferences = loaded.handler.run(&examples, &loaded.model)?;
+            inferences.into_iter().map(Ok).collect()
+        }
+    };
     if inferences.len() != examples.len() {
         return Err(InferenceError::Count {
             model: loaded.id.clone(),
@@ -51,12 +61,12 @@ pub(crate) struct Parts<'a> {
 /// Runs parts of a batch: all of it in one call where that goes well. The results come in the order of the examples.
 ///
 /// # Errors
-/// The first error, unless what fails is halved; and when the model does not answer in time.
+/// The first error, unless what fails is halved; and when the model does not answer in time or is not available.
 pub(crate) fn run_parts<I>(
     examples: usize,
     parts: Parts<'_>,
-    run: &mut dyn FnMut(Range<usize>) -> Result<Vec<I>, BoxError>,
-) -> Result<Vec<Result<I, BoxError>>, BoxError> {
+    run: &mut dyn FnMut(Range<usize>) -> Each<I>,
+) -> Each<I> {
     let mut limit = parts.limit.max(1);
     let mut results = Vec::with_capacity(examples);
     // The parts still to run, the next one last.
@@ -72,7 +82,12 @@ pub(crate) fn run_parts<I>(
             continue;
         }
         match run(part.clone()) {
-            Ok(done) => results.extend(done.into_iter().map(Ok)),
+            Ok(done) => {
+                if done.iter().any(Result::is_err) {
+                    (parts.failed)();
+                }
+                results.extend(done);
+            }
             Err(error) if part.len() > 1 && (parts.is_out_of_memory)(&error) => {
                 (parts.out_of_memory)(part.len());
                 limit = limit.min(part.len() / 2);
@@ -80,7 +95,7 @@ pub(crate) fn run_parts<I>(
             }
             Err(error) => {
                 (parts.failed)();
-                if !parts.bisects || hangs(&error) {
+                if !parts.bisects || ends_all(&error) {
                     return Err(error);
                 }
                 if part.len() == 1 {
@@ -96,11 +111,11 @@ pub(crate) fn run_parts<I>(
     Ok(results)
 }
 
-/// The thread that runs the model is still at it: what the model makes of other examples will not be known.
-fn hangs(error: &BoxError) -> bool {
+/// What the model makes of other examples will not be known: the thread that runs it is still at it, or it is not available.
+fn ends_all(error: &BoxError) -> bool {
     matches!(
         error.downcast_ref::<InferenceError>(),
-        Some(InferenceError::Timeout { .. })
+        Some(InferenceError::Timeout { .. } | InferenceError::Unavailable(_))
     )
 }
 
@@ -133,7 +148,7 @@ mod tests {
                 } else if bad[part.clone()].iter().any(|bad| *bad) {
                     Err("bad".into())
                 } else {
-                    Ok(part.collect())
+                    Ok(part.map(Ok).collect())
                 }
             })
             .unwrap();
@@ -147,6 +162,42 @@ mod tests {
             prop_assert!(told == usize::MAX || told >= memory.div_ceil(2));
             prop_assert_eq!(failures == 0, !bad.contains(&true));
         }
+    }
+
+    #[test]
+    fn examples_that_fail_alone_are_not_halved_and_a_model_that_is_away_ends_all() {
+        let (mut calls, mut failures) = (0, 0);
+        let mut run_four = |run: &mut dyn FnMut(Range<usize>) -> Each<usize>| {
+            let parts = Parts {
+                bisects: true,
+                limit: 8,
+                is_out_of_memory: &|_| false,
+                out_of_memory: &mut |_| (),
+                failed: &mut || failures += 1,
+            };
+            run_parts(4, parts, run)
+        };
+        let results = run_four(&mut |part| {
+            calls += 1;
+            Ok(part
+                .map(|n| if n == 2 { Err("two".into()) } else { Ok(n) })
+                .collect())
+        });
+        let shown: Vec<String> = results
+            .unwrap()
+            .iter()
+            .map(|result| format!("{result:?}"))
+            .collect();
+        assert_eq!(shown, ["Ok(0)", "Ok(1)", r#"Err("two")"#, "Ok(3)"]);
+        let error = run_four(&mut |_| {
+            calls += 1;
+            Err(InferenceError::Unavailable("refused".into()).into())
+        });
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "the model is not available: refused"
+        );
+        assert_eq!((calls, failures), (2, 2));
     }
 
     #[test]
@@ -167,7 +218,7 @@ mod tests {
                 if part.len() > 10 {
                     Err("memory".into())
                 } else {
-                    Ok(part.collect())
+                    Ok(part.map(Ok).collect())
                 }
             };
             assert_eq!(run_parts(20, parts, run).unwrap().len(), 20);

@@ -21,6 +21,10 @@ pub enum InferenceError {
     /// Memory does not suffice for the batch: a handler says so by this, and smaller batches are run from then on.
     #[error("out of memory: {0}")]
     OutOfMemory(BoxError),
+    /// The model cannot be asked at present, whatever the examples: a handler says so by this, and the bundle fails, so that it is
+    /// tried again later, also where failures have outputs.
+    #[error("the model is not available: {0}")]
+    Unavailable(BoxError),
     /// The model gave more or fewer inferences than examples.
     #[error("model {model} gave {found} inferences for {wanted} examples")]
     Count {

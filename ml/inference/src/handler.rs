@@ -38,8 +38,23 @@ pub trait ModelHandler: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// An error concerns the whole batch; the transform then runs parts of it to find the examples at fault, if dead letters are
-    /// kept, and fails the bundle otherwise. Of [`InferenceError::OutOfMemory`] the transform runs smaller batches from then on.
+    /// kept, and fails the bundle otherwise. Of [`InferenceError::OutOfMemory`] the transform runs smaller batches from then on;
+    /// [`InferenceError::Unavailable`] fails the bundle in any case.
     fn run(&self, batch: &[&Self::Example], model: &Self::Model) -> Result<Vec<Self::Inference>, BoxError>;
+
+    /// As [`run`](ModelHandler::run), but an example that the model fails on costs its own result alone. Called in the place of `run`
+    /// where failures have outputs. Unless told, a batch fails as a whole, and the transform finds the examples at fault; a handler
+    /// whose examples are costly, such as requests to a server, spares those that went well.
+    ///
+    /// # Errors
+    /// As [`run`](ModelHandler::run).
+    fn run_each(
+        &self,
+        batch: &[&Self::Example],
+        model: &Self::Model,
+    ) -> Result<Vec<Result<Self::Inference, BoxError>>, BoxError> {
+        Ok(self.run(batch, model)?.into_iter().map(Ok).collect())
+    }
 
     /// The smallest and largest batch. Sizes between them adapt to what the model's time is best spent on.
     fn batch_sizes(&self) -> BatchSizes {

@@ -257,9 +257,10 @@ impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
     /// Runs a batch, which is given back with what the model gave for each of its elements.
     fn run(&mut self, loaded: &Arc<Loaded<H>>, batch: Vec<Of<H, S>>) -> Result<Ran<H, S>, BoxError> {
         let (plan, metrics, examples) = (self.plan.clone(), self.metrics, batch.len());
+        let keeps_failures = plan.failed.is_some();
         let mut failed = false;
         let parts = Parts {
-            bisects: plan.failed.is_some(),
+            bisects: keeps_failures,
             limit: loaded.place.batch_limit(),
             is_out_of_memory: &|error| loaded.handler.is_out_of_memory(error),
             out_of_memory: &mut |size| {
@@ -270,7 +271,14 @@ impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
             failed: &mut || failed = true,
         };
         let named = |error: BoxError| match error.downcast::<InferenceError>() {
-            Ok(error) if !matches!(*error, InferenceError::OutOfMemory(_)) => error as BoxError,
+            Ok(error)
+                if !matches!(
+                    *error,
+                    InferenceError::OutOfMemory(_) | InferenceError::Unavailable(_)
+                ) =>
+            {
+                error as BoxError
+            }
             other => InferenceError::Batch {
                 model: loaded.id.clone(),
                 examples,
@@ -280,7 +288,8 @@ impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
         };
         let outcome = match plan.inference_timeout {
             None => {
-                let run = &mut |part: Range<usize>| call::<H, S>(loaded, &batch[part], plan.pad_to);
+                let run =
+                    &mut |part: Range<usize>| call::<H, S>(loaded, &batch[part], plan.pad_to, keeps_failures);
                 run_parts(examples, parts, run).map(|results| (batch, results))
             }
             Some(limit) => {
@@ -288,7 +297,7 @@ impl<H: ModelHandler, S: Shape, P: Postprocessing<H>> Infer<H, S, P> {
                 let run = &mut |part: Range<usize>| {
                     let examples = part.len();
                     let (batch, model, pad_to) = (batch.clone(), loaded.clone(), plan.pad_to);
-                    let work = move || call::<H, S>(&model, &batch.lock()[part], pad_to);
+                    let work = move || call::<H, S>(&model, &batch.lock()[part], pad_to, keeps_failures);
                     self.helper.within(limit, work)?.unwrap_or_else(|| {
                         Err(InferenceError::Timeout {
                             model: loaded.id.clone(),
