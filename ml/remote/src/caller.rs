@@ -1,0 +1,261 @@
+//! Requests, tried until they succeed or may not be tried any more.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::breaker::{Breaker, CircuitBreaker, WhenOpen};
+use crate::failure::{Failure, FailureKind, RemoteError};
+use crate::retries::Retries;
+use crate::throttle::{Throttle, Throttling};
+
+/// How a server is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Policy {
+    pub retries: Retries,
+    pub throttling: Option<Throttling>,
+    pub breaker: Option<CircuitBreaker>,
+    /// Of one try.
+    pub try_timeout: Duration,
+    /// Of all tries of a request, with what lies between them.
+    pub total_timeout: Duration,
+    /// So many requests are in the works at a time, those that pause between two tries among them.
+    pub concurrency: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            retries: Retries::default(),
+            throttling: Some(Throttling::default()),
+            breaker: Some(CircuitBreaker::default()),
+            try_timeout: Duration::from_secs(60),
+            total_timeout: Duration::from_secs(600),
+            concurrency: 8,
+        }
+    }
+}
+
+/// What was counted since the last time that somebody asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub requests: u64,
+    pub retries: u64,
+    pub throttled_millis: u64,
+    pub circuit_opens: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    requests: AtomicU64,
+    retries: AtomicU64,
+    throttled_millis: AtomicU64,
+    circuit_opens: AtomicU64,
+}
+
+type Random = dyn Fn() -> f64 + Send + Sync;
+
+/// All requests of a process to one model, with what is known of how its server copes with them. The clock is tokio's.
+pub(crate) struct Caller {
+    model: String,
+    url: String,
+    policy: Policy,
+    permits: Semaphore,
+    throttle: Option<Mutex<Throttle>>,
+    breaker: Option<Mutex<Breaker>>,
+    /// The server wants to be left alone until then.
+    quiet_until: Mutex<Option<Instant>>,
+    /// Gives numbers from 0 to 1.
+    random: Box<Random>,
+    counters: Counters,
+}
+
+impl Caller {
+    pub fn new(model: String, url: String, policy: Policy, random: Box<Random>) -> Caller {
+        Caller {
+            permits: Semaphore::new(policy.concurrency.max(1)),
+            throttle: policy.throttling.clone().map(Throttle::new).map(Mutex::new),
+            breaker: policy.breaker.clone().map(Breaker::new).map(Mutex::new),
+            quiet_until: Mutex::default(),
+            counters: Counters::default(),
+            model,
+            url,
+            policy,
+            random,
+        }
+    }
+
+    /// What was counted since the last call.
+    pub fn take_counted(&self) -> Counted {
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        Counted {
+            requests: take(&self.counters.requests),
+            retries: take(&self.counters.retries),
+            throttled_millis: take(&self.counters.throttled_millis),
+            circuit_opens: take(&self.counters.circuit_opens),
+        }
+    }
+
+    /// Tries it until it succeeds or may not be tried any more, once it is this request's turn.
+    pub async fn call<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, RemoteError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        // Never closed.
+        let _turn = self.permits.acquire().await;
+        let begin = Instant::now();
+        let end = begin + self.policy.total_timeout;
+        let mut tries = 0;
+        let mut last: Option<Failure> = None;
+        let error = |failure: Failure, tries: u32| RemoteError {
+            model: self.model.clone(),
+            url: self.url.clone(),
+            failure,
+            tries,
+            elapsed: begin.elapsed(),
+        };
+        loop {
+            if let Err(mut failure) = self.admitted(end).await {
+                // What the server last said tells more.
+                if let Some(last) = last {
+                    failure.text = format!("{}; {}", last.text, failure.text);
+                    failure.status = last.status;
+                }
+                return Err(error(failure, tries));
+            }
+            tries += 1;
+            self.counters.requests.fetch_add(1, Ordering::Relaxed);
+            let failure = match self.attempt(&attempt, end).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            let Some(pause) = self.policy.retries.pause(tries, &failure, (self.random)()) else {
+                return Err(error(failure, tries));
+            };
+            let next = Instant::now() + pause;
+            if next >= end {
+                let mut failure = failure;
+                failure.text = format!(
+                    "{}; the next try is due in {:.1} s, after its time limit of {:?} for all tries",
+                    failure.text,
+                    pause.as_secs_f64(),
+                    self.policy.total_timeout
+                );
+                return Err(error(failure, tries));
+            }
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
+            last = Some(failure);
+            sleep_until(next).await;
+        }
+    }
+
+    /// One try, within its time.
+    async fn attempt<T, F>(&self, attempt: &impl Fn() -> F, end: Instant) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let limit = end.min(Instant::now() + self.policy.try_timeout);
+        let result = timeout_at(limit, attempt()).await.unwrap_or_else(|_| {
+            let text = format!("no answer within {:?}", self.policy.try_timeout);
+            Err(Failure::new(FailureKind::Unavailable, text))
+        });
+        self.learn(&result);
+        result
+    }
+
+    /// What an answer says of the server.
+    fn learn<T>(&self, result: &Result<T, Failure>) {
+        let now = Instant::now();
+        let kind = result.as_ref().err().map(|failure| failure.kind);
+        if let Some(throttle) = &self.throttle
+            && !kind.is_some_and(FailureKind::is_overload)
+        {
+            throttle.lock().accepted(now);
+        }
+        if let Some(breaker) = &self.breaker {
+            let mut breaker = breaker.lock();
+            if kind != Some(FailureKind::Unavailable) {
+                breaker.answered();
+            } else if breaker.unavailable(now) {
+                self.counters.circuit_opens.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if let Err(Failure {
+            retry_after: Some(pause),
+            ..
+        }) = result
+        {
+            let mut quiet = self.quiet_until.lock();
+            *quiet = (*quiet).max(now.checked_add(*pause));
+        }
+    }
+
+    /// Waits until the server may be asked.
+    async fn admitted(&self, end: Instant) -> Result<(), Failure> {
+        let begin = Instant::now();
+        let mut throttled = Duration::ZERO;
+        loop {
+            let now = Instant::now();
+            let (until, why) = if let Some(until) = self.quiet(now) {
+                throttled += until.min(end) - now;
+                (until, "the server wants to be left alone for longer than")
+            } else if let Err(until) = self.circuit(now)? {
+                (until, "the circuit to the server stayed open for")
+            } else if let Some(pause) = self.held_back(now) {
+                throttled += pause.min(end - now);
+                (now + pause, "requests were held back for")
+            } else {
+                break;
+            };
+            if until >= end {
+                self.count_throttled(throttled);
+                let (waited, limit) = (begin.elapsed().as_secs_f64(), self.policy.total_timeout);
+                let text = format!("{why} its time limit of {limit:?} for all tries (waited {waited:.1} s)");
+                return Err(Failure::new(FailureKind::Unavailable, text));
+            }
+            sleep_until(until).await;
+        }
+        self.count_throttled(throttled);
+        Ok(())
+    }
+
+    fn quiet(&self, now: Instant) -> Option<Instant> {
+        (*self.quiet_until.lock()).filter(|until| *until > now)
+    }
+
+    fn circuit(&self, now: Instant) -> Result<Result<(), Instant>, Failure> {
+        let Some(breaker) = &self.breaker else {
+            return Ok(Ok(()));
+        };
+        let mut breaker = breaker.lock();
+        match (breaker.admit(now), breaker.when_open()) {
+            (Err(until), WhenOpen::Fail) => {
+                let seconds = (until - now).as_secs_f64();
+                let text = format!(
+                    "its circuit is open after failures in a row: the server is asked again in {seconds:.1} s"
+                );
+                Err(Failure::new(FailureKind::Unavailable, text))
+            }
+            (admitted, _) => Ok(admitted),
+        }
+    }
+
+    fn held_back(&self, now: Instant) -> Option<Duration> {
+        let throttle = self.throttle.as_ref()?;
+        throttle.lock().holds_back(now, (self.random)())
+    }
+
+    fn count_throttled(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.counters
+            .throttled_millis
+            .fetch_add(millis, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

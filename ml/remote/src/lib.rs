@@ -1,0 +1,66 @@
+//! Models behind servers, for [`RunInference`](purlin_inference::RunInference).
+//!
+//! [`Remote`] asks a [`Server`] by a [`Protocol`]: [`KServe`]'s (of Triton, MLServer, KServe; over HTTP or gRPC), [`BentoMl`]'s,
+//! [`OpenAiEmbeddings`] and [`OpenAiChat`] (of vLLM, SGLang, OpenAI and many others), or [`JsonEndpoint`] for what else speaks JSON. The
+//! guide's page, `docs/guide/remote.md`, shows each.
+//!
+//! ```no_run
+//! use purlin::prelude::*;
+//! use purlin_inference::RunInference;
+//! use purlin_remote::{KServe, Remote, Server};
+//!
+//! let server = Server::at("https://models.example.org").bearer_from_env("MODELS_TOKEN");
+//! let model = Remote::new(server, KServe::<Vec<f32>, Vec<f32>>::model("iris"));
+//! let p = Pipeline::new();
+//! let rows = p.apply(Create::new([vec![5.1f32, 3.5, 1.4, 0.2]]));
+//! rows.apply(RunInference::new(model)).map("Show", |result| println!("{:?}", result.inference));
+//! p.run(&PipelineOptions::default())?;
+//! # Ok::<(), RunError>(())
+//! ```
+//!
+//! A batch of `RunInference` becomes requests that run side by side:
+//!
+//! ```text
+//! batch ──▶ rows of one request ──▶ wait for its turn ──▶ circuit closed? held back? ──▶ try ──▶ answers, in order
+//!               (Protocol)         (Server::concurrency)  (CircuitBreaker, Throttling)    │
+//!                   ▲                        ▲ └────────────── pause, once more ◀─────────┤ transient (Retries)
+//!                   └── halves, where failures have outputs ◀───── the rows' fault ───────┤
+//!                                            the bundle fails ◀──── the server is away ───┘
+//! ```
+
+#![forbid(unsafe_code)]
+// What a client, a worker or a file says is answered with an error, never with a panic; and programs say what they have to say in
+// their logs.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
+mod breaker;
+mod caller;
+mod client;
+mod endpoint;
+mod failure;
+mod protocol;
+mod remote;
+mod retries;
+mod runtime;
+mod server;
+mod throttle;
+
+pub use breaker::{CircuitBreaker, WhenOpen};
+pub use client::Http;
+pub use endpoint::JsonEndpoint;
+pub use failure::{Failure, FailureKind, RemoteError};
+pub use protocol::Protocol;
+pub use remote::{Connected, Remote};
+pub use retries::Retries;
+pub use server::{Server, ServerError};
+pub use throttle::Throttling;
