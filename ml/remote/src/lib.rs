@@ -48,19 +48,29 @@ mod caller;
 mod client;
 mod endpoint;
 mod failure;
+mod kserve;
 mod protocol;
 mod remote;
 mod retries;
 mod runtime;
 mod server;
+mod tensor;
 mod throttle;
+
+/// KServe's protocol v2 over gRPC: messages, client and service, generated from `proto/kserve_v2.proto`.
+#[allow(missing_docs, rustdoc::all, clippy::all, clippy::pedantic, clippy::nursery)]
+pub mod proto {
+    tonic::include_proto!("inference");
+}
 
 pub use breaker::{CircuitBreaker, WhenOpen};
 pub use client::Http;
 pub use endpoint::JsonEndpoint;
 pub use failure::{Failure, FailureKind, RemoteError};
+pub use kserve::{KServe, KServeGrpc, ServedModel};
 pub use protocol::Protocol;
 pub use remote::{Connected, Remote};
 pub use retries::Retries;
 pub use server::{Server, ServerError};
+pub use tensor::{Datatype, Tensor, TensorRow, Values};
 pub use throttle::Throttling;

@@ -1,0 +1,121 @@
+//! The Open Inference Protocol, which is KServe's v2: of Triton, MLServer, KServe and others.
+
+mod batch;
+mod grpc;
+mod http;
+mod json;
+mod raw;
+mod spec;
+
+use std::marker::PhantomData;
+
+pub use grpc::KServeGrpc;
+pub use spec::ServedModel;
+
+use crate::tensor::TensorRow;
+
+/// KServe's protocol v2 (the Open Inference Protocol) over HTTP with JSON: Triton, MLServer, KServe, OpenVINO's server and others.
+/// [`KServe::grpc`] is the same over gRPC, which is faster for many numbers, and has forms for NaN and for bytes that are no text.
+///
+/// An example is a row of the model's input, and an inference that of its output: a number, a `Vec` of numbers, a `String`, or
+/// [`Tensor`](crate::Tensor)s with names and shapes; see [`TensorRow`]. Rows are put together along the first dimension of the model's
+/// tensors. When the model is loaded the server is asked whether it is ready, and what it takes and gives: names, datatypes and shapes that do
+/// not fit are errors, as far as the server tells them.
+///
+/// ```no_run
+/// use purlin::prelude::*;
+/// use purlin_inference::RunInference;
+/// use purlin_remote::{KServe, Remote, Server};
+///
+/// let server = Server::at("http://localhost:8080");
+/// let model = Remote::new(server, KServe::<Vec<f32>, Vec<f32>>::model("iris").version("2"));
+/// let p = Pipeline::new();
+/// let rows = p.apply(Create::new([vec![5.1f32, 3.5, 1.4, 0.2]]));
+/// rows.apply(RunInference::new(model)).map("Show", |result| println!("{:?}", result.inference));
+/// p.run(&PipelineOptions::default())?;
+/// # Ok::<(), RunError>(())
+/// ```
+pub struct KServe<E, I> {
+    pub(crate) names: Names,
+    types: PhantomData<fn(E) -> I>,
+}
+
+/// The names by which a model is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub model: String,
+    pub version: Option<String>,
+    pub input: Option<String>,
+    pub output: Option<String>,
+    pub rows: usize,
+}
+
+impl<E, I> Clone for KServe<E, I> {
+    fn clone(&self) -> Self {
+        KServe {
+            names: self.names.clone(),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<E, I> std::fmt::Debug for KServe<E, I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("KServe").field(&self.names).finish()
+    }
+}
+
+impl<E: TensorRow, I: TensorRow> KServe<E, I> {
+    /// A model by its name on the server.
+    pub fn model(name: impl Into<String>) -> Self {
+        KServe {
+            names: Names {
+                model: name.into(),
+                version: None,
+                input: None,
+                output: None,
+                rows: 32,
+            },
+            types: PhantomData,
+        }
+    }
+
+    /// Asks for this version. Which one it is, the server chooses unless told.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.names.version = Some(version.into());
+        self
+    }
+
+    /// The name of the input, for rows without names. What the server says, unless told; or `input-0`, where it says nothing.
+    #[must_use]
+    pub fn input(mut self, name: impl Into<String>) -> Self {
+        self.names.input = Some(name.into());
+        self
+    }
+
+    /// The output that is wanted. All of them, unless told.
+    #[must_use]
+    pub fn output(mut self, name: impl Into<String>) -> Self {
+        self.names.output = Some(name.into());
+        self
+    }
+
+    /// So many rows go into a request at most: what the server takes as a batch. 32 unless told.
+    #[must_use]
+    pub fn rows(mut self, rows: usize) -> Self {
+        self.names.rows = rows.max(1);
+        self
+    }
+
+    /// The same over gRPC. The server's URL is then that of its gRPC port, such as `http://HOST:8081`.
+    #[must_use]
+    pub fn grpc(self) -> KServeGrpc<E, I> {
+        KServeGrpc(self)
+    }
+}
+
+/// The key of a model's rows.
+pub(crate) fn key<E, I>(kind: &str, names: &Names) -> String {
+    format!("{kind} {names:?} {}", std::any::type_name::<fn(E) -> I>())
+}
