@@ -43,12 +43,14 @@
     )
 )]
 
+mod bento;
 mod breaker;
 mod caller;
 mod client;
 mod endpoint;
 mod failure;
 mod kserve;
+mod openai;
 mod protocol;
 mod remote;
 mod retries;
@@ -63,11 +65,13 @@ pub mod proto {
     tonic::include_proto!("inference");
 }
 
+pub use bento::BentoMl;
 pub use breaker::{CircuitBreaker, WhenOpen};
 pub use client::Http;
 pub use endpoint::JsonEndpoint;
 pub use failure::{Failure, FailureKind, RemoteError};
 pub use kserve::{KServe, KServeGrpc, ServedModel};
+pub use openai::{ChatAnswer, ChatPrompt, Message, OpenAiChat, OpenAiEmbeddings};
 pub use protocol::Protocol;
 pub use remote::{Connected, Remote};
 pub use retries::Retries;
