@@ -78,3 +78,8 @@ pub use retries::Retries;
 pub use server::{Server, ServerError};
 pub use tensor::{Datatype, Tensor, TensorRow, Values};
 pub use throttle::Throttling;
+
+/// The code in the guide is tested with that of the reference.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/remote.md")]
+mod guide {}
