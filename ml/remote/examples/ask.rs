@@ -68,7 +68,10 @@ where
     Ok(())
 }
 
-fn read_rows(input: impl BufRead) -> Result<Vec<(u64, Vec<f64>)>, Box<dyn Error>> {
+/// Rows with their numbers.
+type Rows = Vec<(u64, Vec<f64>)>;
+
+fn read_rows(input: impl BufRead) -> Result<Rows, Box<dyn Error>> {
     let mut rows = Vec::new();
     for (number, line) in (0..).zip(input.lines()) {
         let line = line?;

@@ -148,6 +148,9 @@ where
     type Connected = Found;
     type Request = Bytes;
 
+    /// By APIs that are `batchable`.
+    const MERGES: bool = true;
+
     fn model(&self) -> String {
         self.api.clone()
     }

@@ -57,6 +57,9 @@ struct Counters {
     circuit_opens: AtomicU64,
 }
 
+/// More requests at a time are none.
+const MOST: usize = 1 << 20;
+
 type Random = dyn Fn() -> f64 + Send + Sync;
 
 /// All requests of a process to one model, with what is known of how its server copes with them. The clock is tokio's.
@@ -77,7 +80,7 @@ pub(crate) struct Caller {
 impl Caller {
     pub fn new(model: String, url: String, policy: Policy, random: Box<Random>) -> Caller {
         Caller {
-            permits: Semaphore::new(policy.concurrency.max(1)),
+            permits: Semaphore::new(policy.concurrency.clamp(1, MOST)),
             throttle: policy.throttling.clone().map(Throttle::new).map(Mutex::new),
             breaker: policy.breaker.clone().map(Breaker::new).map(Mutex::new),
             quiet_until: Mutex::default(),
@@ -105,8 +108,27 @@ impl Caller {
     where
         F: Future<Output = Result<T, Failure>>,
     {
+        self.call_with(1, attempt).await
+    }
+
+    /// As [`Caller::call`], while this process asks nothing else of the server.
+    pub async fn call_alone<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, RemoteError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.call_with(self.policy.concurrency.clamp(1, MOST), attempt)
+            .await
+    }
+
+    async fn call_with<T, F>(&self, turns: usize, attempt: impl Fn() -> F) -> Result<T, RemoteError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         // Never closed.
-        let _turn = self.permits.acquire().await;
+        let _turns = self
+            .permits
+            .acquire_many(u32::try_from(turns).unwrap_or(u32::MAX))
+            .await;
         let begin = Instant::now();
         let end = begin + self.policy.total_timeout;
         let mut tries = 0;

@@ -26,6 +26,10 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     /// Whether the server speaks HTTP/2 from the first byte on, as servers of gRPC do.
     const HTTP2: bool = false;
 
+    /// Whether the server puts requests together that come at a time, so that one row fails other requests, too. A row that has failed is
+    /// then asked for once more while nothing else is asked of the server.
+    const MERGES: bool = false;
+
     /// The model's name.
     fn model(&self) -> String;
 

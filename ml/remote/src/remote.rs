@@ -119,7 +119,9 @@ impl<P: Protocol> Remote<P> {
     ) -> Result<Vec<Result<P::Inference, BoxError>>, BoxError> {
         let mut results: Vec<Option<Result<P::Inference, BoxError>>> = rows.iter().map(|_| None).collect();
         let mut parts = self.cut(&model.known, rows);
+        let mut suspects = VecDeque::new();
         // Each round sends what is left, all at once.
+        let mut exclusive = false;
         while !parts.is_empty() {
             let mut requests = Vec::new();
             let mut halves = VecDeque::new();
@@ -131,7 +133,7 @@ impl<P: Protocol> Remote<P> {
                     Err(_) => halve(part, &mut halves),
                 }
             }
-            let outcomes = wait(send_all(model.clone(), requests))?;
+            let outcomes = wait(send_all(model.clone(), requests, exclusive))?;
             for (part, outcome) in outcomes? {
                 match outcome {
                     Ok(inferences) => {
@@ -143,11 +145,18 @@ impl<P: Protocol> Remote<P> {
                         return Err(InferenceError::Unavailable(error.into()).into());
                     }
                     Err(error) if !alone => return Err(error.into()),
-                    Err(error) if part.len() == 1 => results[part.start] = Some(Err(error.into())),
+                    Err(error) if part.len() == 1 => {
+                        results[part.start] = Some(Err(error.into()));
+                        suspects.push_back(part);
+                    }
                     Err(_) => halve(part, &mut halves),
                 }
             }
             parts = halves;
+            if parts.is_empty() && P::MERGES && !exclusive {
+                exclusive = true;
+                parts = std::mem::take(&mut suspects);
+            }
         }
         let missing = || Err("no request was made of a row".into());
         Ok(results
@@ -180,16 +189,21 @@ fn halve(part: Range<usize>, halves: &mut VecDeque<Range<usize>>) {
 
 type Outcome<I> = (Range<usize>, Result<Vec<I>, RemoteError>);
 
-/// Sends requests side by side. The first that fails for a reason that is not the rows' ends the others.
+/// Sends requests side by side, or where each is to be the only one, one after the other. The first that fails for a reason that is not the rows' ends the others.
 async fn send_all<P: Protocol>(
     model: Arc<Connected<P>>,
     requests: Vec<(Range<usize>, P::Request)>,
+    exclusive: bool,
 ) -> Result<Vec<Outcome<P::Inference>>, BoxError> {
     let mut tasks = JoinSet::new();
     for (part, request) in requests {
         let model = model.clone();
         tasks.spawn(async move {
-            let outcome = model.caller.call(|| model.send(&request, part.len())).await;
+            let send = || model.send(&request, part.len());
+            let outcome = match exclusive {
+                true => model.caller.call_alone(send).await,
+                false => model.caller.call(send).await,
+            };
             (part, outcome)
         });
     }

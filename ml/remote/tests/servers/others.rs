@@ -1,5 +1,8 @@
 //! BentoML, OpenAI's API, and JSON of one's own.
 
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
 use purlin::prelude::*;
 use purlin_inference::{ModelHandler, RunInference};
 use purlin_remote::{BentoMl, JsonEndpoint, OpenAiChat, OpenAiEmbeddings, Remote};
@@ -44,6 +47,46 @@ fn bentoml_takes_lists_and_gives_lists() {
         .named("Told")
         .equals(1);
     p.run();
+}
+
+#[test]
+fn a_row_that_failed_with_others_is_asked_for_alone() {
+    // Until a row was asked for the second time, all rows of the begin fail with it.
+    let seen: Mutex<HashMap<u64, usize>> = Mutex::default();
+    let stand = StandIn::new(move |asked| match asked.path.as_str() {
+        "/schema.json" => Reply::Json(json!({"routes": [{"name": "predict", "route": "/predict"}]})),
+        "/predict" => {
+            let rows: Vec<u64> = serde_json::from_value(asked.body["rows"].clone()).unwrap();
+            let mut seen = seen.lock();
+            let times: Vec<usize> = rows
+                .iter()
+                .map(|row| {
+                    let times = seen.entry(*row).or_default();
+                    *times += 1;
+                    *times
+                })
+                .collect();
+            match rows[..] {
+                [7] => Reply::status(400, "7 is bad"),
+                [row] if row < 4 && times == [1] => Reply::status(400, "its neighbour is bad"),
+                _ => Reply::Json(json!(rows)),
+            }
+        }
+        _ => Reply::Json(json!({})),
+    });
+    let api = BentoMl::<u64, u64>::api("predict", "rows").rows(1);
+    let handler = Remote::new(server(&stand.url), api);
+    let loaded = handler.load().unwrap();
+    let rows: Vec<u64> = (0..10).collect();
+    let batch: Vec<&u64> = rows.iter().collect();
+    for (row, result) in rows.iter().zip(handler.run_each(&batch, &loaded).unwrap()) {
+        match result {
+            Ok(inference) => assert!(inference == *row && inference != 7),
+            Err(error) => assert!(*row == 7 && error.to_string().contains("7 is bad")),
+        }
+    }
+    // The five that failed once more.
+    assert_eq!(stand.inferences().len(), 15);
 }
 
 #[test]
