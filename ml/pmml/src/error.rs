@@ -135,7 +135,7 @@ pub enum LoadError {
         /// The file.
         path: String,
         /// What is wrong.
-        source: ParseError,
+        source: Box<ParseError>,
     },
 }
 

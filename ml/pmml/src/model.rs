@@ -35,7 +35,7 @@ impl Model {
         })?;
         Model::parse(&bytes).map_err(|source| LoadError::Parse {
             path: shown(),
-            source,
+            source: Box::new(source),
         })
     }
 

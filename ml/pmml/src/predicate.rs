@@ -96,25 +96,30 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// Goes on until the result cannot change any more.
+    /// What all parts make. Each is looked at, as an invalid value is an error wherever it stands; but surrogates are for when it is
+    /// their turn.
     pub fn of<E>(self, parts: impl IntoIterator<Item = Result<Option<bool>, E>>) -> Result<Option<bool>, E> {
-        let mut found = match self {
-            Operator::And => Some(true),
-            Operator::Or | Operator::Xor => Some(false),
-            Operator::Surrogate => None,
-        };
+        let (mut some_true, mut some_false, mut unknown, mut odd) = (false, false, false, false);
         for part in parts {
-            match (self, part?) {
-                (Operator::And, Some(false)) => return Ok(Some(false)),
-                (Operator::Or, Some(true)) => return Ok(Some(true)),
-                (Operator::Surrogate, Some(value)) => return Ok(Some(value)),
-                (Operator::Xor, None) => return Ok(None),
-                (Operator::Xor, Some(value)) => found = found.map(|found| found != value),
-                (Operator::And | Operator::Or, None) => found = None,
-                (Operator::And | Operator::Or, Some(_)) | (Operator::Surrogate, None) => {}
+            match part? {
+                Some(value) if self == Operator::Surrogate => return Ok(Some(value)),
+                Some(true) => {
+                    some_true = true;
+                    odd = !odd;
+                }
+                Some(false) => some_false = true,
+                None => unknown = true,
             }
         }
-        Ok(found)
+        Ok(match self {
+            Operator::And if some_false => Some(false),
+            Operator::Or if some_true => Some(true),
+            _ if unknown => None,
+            Operator::And => Some(true),
+            Operator::Or => Some(false),
+            Operator::Xor => Some(odd),
+            Operator::Surrogate => None,
+        })
     }
 }
 

@@ -193,7 +193,7 @@ impl Call {
         let found = FUNCTIONS.iter().find(|(known, ..)| *known == name);
         found.map(|(name, function, ..)| Call {
             function: *function,
-            name: *name,
+            name,
             line,
             invalid,
         })

@@ -169,7 +169,7 @@ impl Expression {
                 otherwise,
                 when_missing,
             } => match call.evaluate(arguments, frame) {
-                Ok(None) => Ok(when_missing.clone()),
+                Ok(None) => Ok(or(when_missing.clone(), otherwise)),
                 Ok(Some(value)) => Ok(or(value, otherwise)),
                 Err(failure) => call.failed(failure, otherwise),
             },

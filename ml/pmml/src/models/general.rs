@@ -213,6 +213,13 @@ fn given<'d>(
     what: &str,
     usual: f64,
 ) -> Result<Given, ParseError> {
+    // PMML has offsets and trials for the other types.
+    if element
+        .get("modelType")
+        .is_some_and(|kind| kind == "regression" || kind == "generalLinear")
+    {
+        return Ok(Given::Number(usual));
+    }
     if let Some(name) = element.get(&format!("{what}Variable")) {
         return Ok(Given::Field(compiler.field(context.scope, name, element)?));
     }

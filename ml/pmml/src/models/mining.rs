@@ -253,7 +253,11 @@ impl Mining {
         match self.method {
             Method::SelectAll => return Outcome::default(),
             Method::SelectFirst => return asked.next().map_or_else(Outcome::default, |one| self.of(one)),
-            Method::Chain => return asked.last().map_or_else(Outcome::default, |one| self.of(one)),
+            Method::Chain => {
+                return asked
+                    .next_back()
+                    .map_or_else(Outcome::default, |one| self.of(one));
+            }
             _ => {}
         }
         let all: Vec<(&Segment, &Outcome)> = asked.collect();
@@ -348,19 +352,27 @@ impl Mining {
         Outcome::of(Value::Double(round(number)))
     }
 
-    /// Each segment has a vote for its class; those against have one for none.
+    /// Each segment has a vote for its class; those against have one for none. Of classes with as many votes the first that got one wins.
     fn votes(&self, known: &[(&Segment, &Outcome)], against: f64) -> Outcome {
         let mut votes = vec![0.0; self.classes.len()];
+        let mut order = Vec::new();
         for (segment, outcome) in known {
             if let Some(place) = self.classes.iter().position(|class| class.same(&outcome.value)) {
                 votes[place] += self.weight(segment);
+                order.push(place);
             }
         }
-        if best(&votes).is_some_and(|best| votes[best] < against) {
-            return Outcome::default();
-        }
+        let in_order: Vec<f64> = order.iter().map(|place| votes[*place]).collect();
+        let winner = match best(&in_order) {
+            Some(first) if in_order[first] >= against => order[first],
+            _ => return Outcome::default(),
+        };
         simplemax(&mut votes);
-        Outcome::most_probable(&self.classes, votes)
+        Outcome {
+            value: self.classes[winner].clone(),
+            probabilities: votes,
+            ..Outcome::default()
+        }
     }
 
     fn probabilities(&self, known: &[(&Segment, &Outcome)]) -> Outcome {
@@ -381,16 +393,17 @@ impl Mining {
             Method::Median => classes.map(|class| median(of(class).collect())).collect(),
             _ => return Outcome::most_probable(&self.classes, average(self.classes.len(), all.iter())),
         };
-        // The models that gave the winner what it has say what the others have.
+        // The models that gave the winner what it has, or what is nearest to it, say what all classes have.
         let Some(winner) = best(&chosen) else {
             return Outcome::default();
         };
-        let by = all.iter().filter(|(_, shares)| shares[winner] == chosen[winner]);
-        let shares = match by.clone().next() {
-            Some(_) => average(self.classes.len(), by),
-            None => chosen,
-        };
-        Outcome::most_probable(&self.classes, shares)
+        let distance = |shares: &[f64]| (shares[winner] - chosen[winner]).abs();
+        let nearest = all
+            .iter()
+            .map(|(_, shares)| distance(shares))
+            .fold(f64::INFINITY, f64::min);
+        let by = all.iter().filter(|(_, shares)| distance(shares) == nearest);
+        Outcome::most_probable(&self.classes, average(self.classes.len(), by))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `NeuralNetwork`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::links::{simplemax, softmax};
 use super::{Context, Function, Precision, check};
@@ -8,7 +9,7 @@ use crate::compiler::{Compiler, derived_kind};
 use crate::error::{EvaluateError, ParseError};
 use crate::expression::Norm;
 use crate::frame::{Frame, Slot};
-use crate::outcome::{Outcome, class};
+use crate::outcome::{Outcome, best, class};
 use crate::value::Value;
 use crate::xml::Element;
 
@@ -111,6 +112,8 @@ pub struct Network {
     inputs: Vec<Slot>,
     layers: Vec<Layer>,
     outputs: Vec<(usize, Meaning)>,
+    /// By class: the id of its neuron.
+    ids: Vec<Arc<str>>,
     classes: Vec<Value>,
     precision: Precision,
 }
@@ -140,6 +143,7 @@ pub fn parse<'d>(
         inputs: Vec::new(),
         layers: Vec::new(),
         outputs: Vec::new(),
+        ids: Vec::new(),
         classes: Vec::new(),
         precision: context.precision,
     };
@@ -162,6 +166,10 @@ pub fn parse<'d>(
         output.check(&["outputNeuron"], &["DerivedField"])?;
         let neuron = neuron(&neurons, output, "outputNeuron")?;
         let meaning = network.meaning(output.need_child("DerivedField")?, context)?;
+        if let Meaning::Class(place) = meaning {
+            network.ids.resize(network.classes.len(), "".into());
+            network.ids[place] = output.need("outputNeuron")?.into();
+        }
         network.outputs.push((neuron, meaning));
     }
     if network.outputs.is_empty() {
@@ -289,7 +297,9 @@ impl Network {
                 Meaning::Class(place) => probabilities[*place] = value,
             }
         }
-        Ok(Outcome::most_probable(&self.classes, probabilities))
+        let mut outcome = Outcome::most_probable(&self.classes, probabilities);
+        outcome.entity = best(&outcome.probabilities).map(|winner| Arc::clone(&self.ids[winner]));
+        Ok(outcome)
     }
 
     fn neuron(&self, layer: &Layer, neuron: &Neuron, values: &[f64]) -> f64 {

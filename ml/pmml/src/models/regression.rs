@@ -237,6 +237,9 @@ impl Regression {
             }
         }
         if scores.len() < self.tables.len() {
+            if self.normalization == Normalization::None && self.tables.len() == 2 {
+                scores[0] = scores[0].clamp(0.0, 1.0);
+            }
             scores.push(1.0 - scores.iter().sum::<f64>());
         } else {
             simplemax(scores);

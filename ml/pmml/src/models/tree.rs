@@ -52,6 +52,8 @@ struct Shares {
     counts: Vec<f64>,
     probabilities: Vec<f64>,
     confidences: Vec<f64>,
+    /// Whether the document tells confidences; else they are 0.
+    confident: bool,
 }
 
 /// Compiles a `TreeModel`; its classes are those that its nodes tell of.
@@ -178,6 +180,7 @@ impl Builder<'_> {
             counts: Vec::new(),
             probabilities: Vec::new(),
             confidences: Vec::new(),
+            confident: false,
         };
         let (mut told, mut confident) = (false, false);
         for entry in element.all("ScoreDistribution") {
@@ -208,9 +211,7 @@ impl Builder<'_> {
             let sum: f64 = shares.counts.iter().sum();
             shares.probabilities = shares.counts.iter().map(|count| count / sum).collect();
         }
-        if !confident && self.tree.missing == Missing::WeightedConfidence {
-            shares.confidences.clone_from(&shares.probabilities);
-        }
+        shares.confident = confident;
         Ok(Some(shares))
     }
 }
@@ -327,11 +328,14 @@ impl Tree {
     fn add(&self, node: &Node, weight: f64, totals: &mut [f64]) {
         let Some(shares) = &node.shares else { return };
         let aggregate = self.missing == Missing::AggregateNodes;
-        for (class, total) in totals.iter_mut().enumerate() {
-            *total += match aggregate {
-                true => shares.counts[class],
-                false => weight * shares.confidences[class],
-            };
+        let own = match (aggregate, shares.confident) {
+            (true, _) => &shares.counts,
+            (false, true) => &shares.confidences,
+            (false, false) => &shares.probabilities,
+        };
+        let weight = if aggregate { 1.0 } else { weight };
+        for (total, own) in totals.iter_mut().zip(own) {
+            *total += weight * own;
         }
     }
 }
