@@ -6,7 +6,7 @@ Run it by hand when a kind is added (the files are committed); it takes Java 11 
     python ml/pmml/tests/make_golden.py [evaluate | NAME ...]
 
 jpmml_evaluator brings org.jpmml:pmml-evaluator 1.7.7. Models whose names begin with `sk_` or `lgb_` are trained here and converted by
-sklearn2pmml; the others are written by hand, for what converters do not write. `evaluate` trains none again; with
+sklearn2pmml; the others are written by hand (most by write_models.py), for what converters do not write. `evaluate` trains none again; with
 names, only these are made again.
 """
 import json
