@@ -18,15 +18,15 @@ if [ "${PURLIN_FUZZ_RUSTC:-}" = 1 ]; then
     -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares)
   case "$crate:$kind" in
-    purlin_model:lib | purlin_engine:lib | purlin_runner:lib | purlin_trees:lib | purlin_fuzz:lib) exec "$@" "${coverage[@]}" ;;
+    purlin_model:lib | purlin_engine:lib | purlin_runner:lib | purlin_pmml:lib | purlin_trees:lib | purlin_fuzz:lib) exec "$@" "${coverage[@]}" ;;
     *) exec "$@" ;;
   esac
 fi
-target=${1:?name a target: coders, pipelines, fn_api or trees, or all}
+target=${1:?name a target: coders, pipelines, fn_api, pmml or trees, or all}
 shift
 cd "$(dirname "$0")/.."
 if [ "$target" = all ]; then
-  for each in coders pipelines fn_api trees; do
+  for each in coders pipelines fn_api pmml trees; do
     # Small inputs reach as much here as large ones do.
     fuzz/run.sh $each -verbosity=0 -print_funcs=0 -print_final_stats=1 -len_control=0 -max_len=160 -timeout=120 "$@"
   done

@@ -7,12 +7,14 @@ mod coders;
 mod fn_api;
 mod input;
 mod pipelines;
+mod pmml;
 mod trees;
 
 pub use coders::coders;
 pub use fn_api::fn_api;
 pub use input::Random;
 pub use pipelines::pipeline;
+pub use pmml::pmml;
 pub use trees::trees;
 
 /// Pipelines as Beam's Python SDK submits them.
