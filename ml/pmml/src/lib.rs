@@ -1,7 +1,7 @@
 //! PMML models in pipelines: [`Pmml`] runs them by [`RunInference`](purlin_inference::RunInference), without Java.
 //!
-//! A [`Model`] is a document of PMML 4.0 to 4.4: regressions, general regressions, trees, ensembles and chains of models, and neural
-//! networks, with derived fields, functions, targets and outputs. It gives what the JPMML evaluator gives. The document is read and
+//! A [`Model`] is a document of PMML 4.0 to 4.4: regressions, general regressions, trees, ensembles and chains of models, and
+//! neural networks, with derived fields, functions, targets and outputs. It gives what the JPMML evaluator gives. The document is read and
 //! checked once: an element that is not known is an [error](ParseError) that names it and its line.
 //!
 //! ```

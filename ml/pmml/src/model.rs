@@ -108,7 +108,15 @@ impl Model {
 
     /// The values of a row in the order of [`Model::inputs`].
     pub fn values(&self, record: &Record) -> Vec<Value> {
-        let value = |name: &Arc<str>| record.get(name).cloned().unwrap_or_default();
+        // Rows that have the fields in the model's order, as most have, are gone through once.
+        let mut next = 0;
+        let value = |name: &Arc<str>| match record.find(name, next) {
+            Some((place, value)) => {
+                next = place + 1;
+                value.clone()
+            }
+            None => Value::Missing,
+        };
         self.inputs.iter().map(value).collect()
     }
 

@@ -96,8 +96,8 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// What all parts make. Each is looked at, as an invalid value is an error wherever it stands; but surrogates are for when it is
-    /// their turn.
+    /// What all parts make. Each is looked at, as an invalid value is an error wherever it stands; but surrogates wait for their
+    /// turn.
     pub fn of<E>(self, parts: impl IntoIterator<Item = Result<Option<bool>, E>>) -> Result<Option<bool>, E> {
         let (mut some_true, mut some_false, mut unknown, mut odd) = (false, false, false, false);
         for part in parts {

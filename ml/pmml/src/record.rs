@@ -45,8 +45,15 @@ impl Record {
 
     /// The value of a field. None when the row does not have it.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        let mut fields = self.fields.iter();
-        fields.find(|(known, _)| **known == *name).map(|(_, value)| value)
+        self.find(name, 0).map(|(_, value)| value)
+    }
+
+    /// A field with its place, which is looked for from a place on first.
+    pub(crate) fn find(&self, name: &str, from: usize) -> Option<(usize, &Value)> {
+        let from = from.min(self.fields.len());
+        let mut places = (from..self.fields.len()).chain(0..from);
+        let place = places.find(|place| *self.fields[*place].0 == *name)?;
+        Some((place, &self.fields[place].1))
     }
 
     /// The fields in the order in which they were added.

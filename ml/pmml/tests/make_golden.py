@@ -2,10 +2,11 @@
 
 Run it by hand when a kind is added (the files are committed); it takes Java 11 or newer and
 
-    pip install jpmml_evaluator==0.16.0 jpype1 sklearn2pmml==0.133.1 scikit-learn==1.9.0 lightgbm==4.7.0 pandas numpy
+    pip install jpmml_evaluator==0.16.0 jpype1 sklearn2pmml==0.133.1 scikit-learn==1.9.0 lightgbm==4.7.0 \
+        xgboost-cpu==3.2.0 pandas numpy
     python ml/pmml/tests/make_golden.py [evaluate | NAME ...]
 
-jpmml_evaluator brings org.jpmml:pmml-evaluator 1.7.7. Models whose names begin with `sk_` or `lgb_` are trained here and converted by
+jpmml_evaluator brings org.jpmml:pmml-evaluator 1.7.7. Models whose names begin with `sk_`, `lgb_` or `xgb_` are trained here and converted by
 sklearn2pmml; the others are written by hand (most by write_models.py), for what converters do not write. `evaluate` trains none again; with
 names, only these are made again.
 """
@@ -26,6 +27,7 @@ def trained():
   import lightgbm as lgb
   import numpy as np
   import pandas as pd
+  import xgboost as xgb
   from sklearn.compose import ColumnTransformer
   from sklearn.ensemble import (AdaBoostRegressor, BaggingClassifier, ExtraTreesClassifier, GradientBoostingClassifier,
                                 GradientBoostingRegressor, HistGradientBoostingClassifier, HistGradientBoostingRegressor,
@@ -67,6 +69,7 @@ def trained():
     return model(max_depth=3, random_state=1, **more)
 
   codes = ColumnTransformer([('numbers', 'passthrough', numbers), ('colour', OrdinalEncoder(), ['colour'])])
+  xgb_small = dict(n_estimators=4, max_depth=3, random_state=1)
   lgb_small = dict(n_estimators=4, num_leaves=6, verbose=-1, random_state=1)
   imputed = ColumnTransformer([
       ('acidity', make_pipeline(ContinuousDomain(invalid_value_treatment='as_is'), SimpleImputer(strategy='median'),
@@ -119,6 +122,11 @@ def trained():
       'lgb_two': (make_pipeline(codes, lgb.LGBMClassifier(**lgb_small)), x, two),
       'lgb_three': (make_pipeline(codes, lgb.LGBMClassifier(**lgb_small)), x, three),
       'lgb_poisson': (make_pipeline(codes, lgb.LGBMRegressor(objective='poisson', **lgb_small)), x,
+                      np.round(np.exp(number / 4)).rename('bottles')),
+      'xgb_number': (make_pipeline(codes, xgb.XGBRegressor(**xgb_small)), x, number),
+      'xgb_two': (make_pipeline(codes, xgb.XGBClassifier(**xgb_small)), x, two.eq('good').astype(int).rename('good')),
+      'xgb_three': (make_pipeline(codes, xgb.XGBClassifier(**xgb_small)), x, three),
+      'xgb_poisson': (make_pipeline(codes, xgb.XGBRegressor(objective='count:poisson', **xgb_small)), x,
                       np.round(np.exp(number / 4)).rename('bottles')),
   }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::links::{Link, softmax};
-use super::{Context, Function, check};
+use super::{Context, Function, Precision, check};
 use crate::compiler::Compiler;
 use crate::error::{EvaluateError, ParseError};
 use crate::frame::{Frame, Slot};
@@ -317,7 +317,7 @@ impl General {
                 return Ok(Outcome::default());
             };
             let number = match self.kind {
-                Kind::GeneralizedLinear => self.link.invert(sum(&self.sums[0])) * trials,
+                Kind::GeneralizedLinear => self.link.invert(sum(&self.sums[0]), Precision::Double) * trials,
                 _ => sum(&self.sums[0]),
             };
             return Ok(Outcome::number(Some(number)));
@@ -326,14 +326,14 @@ impl General {
         match self.kind {
             Kind::Multinomial => {
                 shares[self.reference] = 0.0;
-                softmax(&mut shares);
+                softmax(&mut shares, Precision::Double);
             }
             Kind::Ordinal => {
                 let mut before = 0.0;
                 for (class, share) in shares.iter_mut().enumerate() {
                     let below = match class == self.reference {
                         true => 1.0,
-                        false => self.link.invert(*share),
+                        false => self.link.invert(*share, Precision::Double),
                     };
                     *share = below - before;
                     before = below;
@@ -344,7 +344,7 @@ impl General {
                 let mut left = 1.0;
                 for (class, share) in shares.iter_mut().enumerate() {
                     if class != self.reference {
-                        *share = self.link.invert(*share);
+                        *share = self.link.invert(*share, Precision::Double);
                         left -= *share;
                     }
                 }

@@ -352,7 +352,8 @@ impl Mining {
         Outcome::of(Value::Double(round(number)))
     }
 
-    /// Each segment has a vote for its class; those against have one for none. Of classes with as many votes the first that got one wins.
+    /// Each segment has a vote for its class; those against have one for none. Of classes with as many votes the first that got one
+    /// wins.
     fn votes(&self, known: &[(&Segment, &Outcome)], against: f64) -> Outcome {
         let mut votes = vec![0.0; self.classes.len()];
         let mut order = Vec::new();
@@ -367,7 +368,7 @@ impl Mining {
             Some(first) if in_order[first] >= against => order[first],
             _ => return Outcome::default(),
         };
-        simplemax(&mut votes);
+        simplemax(&mut votes, Precision::Double);
         Outcome {
             value: self.classes[winner].clone(),
             probabilities: votes,

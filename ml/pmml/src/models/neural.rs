@@ -282,8 +282,8 @@ impl Network {
             }
             match layer.normalization {
                 Normalization::None => {}
-                Normalization::Softmax => softmax(&mut values[first..]),
-                Normalization::Simplemax => simplemax(&mut values[first..]),
+                Normalization::Softmax => softmax(&mut values[first..], self.precision),
+                Normalization::Simplemax => simplemax(&mut values[first..], self.precision),
             }
         }
         let mut probabilities = vec![0.0; self.classes.len()];

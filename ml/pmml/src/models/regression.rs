@@ -193,9 +193,7 @@ impl Regression {
                 Normalization::Of(link) => link,
                 Normalization::None | Normalization::Simplemax => Link::Identity,
             };
-            return Ok(Outcome::number(
-                sum.map(|sum| self.precision.round(link.invert(sum))),
-            ));
+            return Ok(Outcome::number(sum.map(|sum| link.invert(sum, self.precision))));
         }
         let mut scores = Vec::with_capacity(self.tables.len());
         // The last of two, of an ordinal target or of numbers as they are is what the others leave.
@@ -214,8 +212,8 @@ impl Regression {
             }
         }
         match self.normalization {
-            Normalization::Softmax => softmax(&mut scores),
-            Normalization::Simplemax => simplemax(&mut scores),
+            Normalization::Softmax => softmax(&mut scores, self.precision),
+            Normalization::Simplemax => simplemax(&mut scores, self.precision),
             Normalization::None => self.complete(&mut scores, Link::Identity),
             Normalization::Of(link) => self.complete(&mut scores, link),
         }
@@ -228,7 +226,7 @@ impl Regression {
     /// Makes probabilities of scores, one by one, and adds the last one.
     fn complete(&self, scores: &mut Vec<f64>, link: Link) {
         for score in scores.iter_mut() {
-            *score = self.precision.round(link.invert(*score));
+            *score = link.invert(*score, self.precision);
         }
         if self.ordinal {
             // So far they are of this class and all before it.
@@ -242,7 +240,7 @@ impl Regression {
             }
             scores.push(1.0 - scores.iter().sum::<f64>());
         } else {
-            simplemax(scores);
+            simplemax(scores, self.precision);
         }
     }
 }

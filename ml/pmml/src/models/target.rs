@@ -1,6 +1,6 @@
 //! `Targets`: what is made of a model's prediction before anyone sees it.
 
-use super::{Context, Function};
+use super::{Context, Function, Precision};
 use crate::compiler::Compiler;
 use crate::error::ParseError;
 use crate::outcome::Outcome;
@@ -18,6 +18,7 @@ enum Whole {
 #[derive(Debug)]
 pub struct Target {
     regression: bool,
+    precision: Precision,
     data: DataType,
     min: f64,
     max: f64,
@@ -42,6 +43,7 @@ impl Target {
         let field = name.and_then(|name| compiler.data_field(name));
         let mut target = Target {
             regression: context.function == Function::Regression,
+            precision: context.precision,
             data: context.data,
             min: f64::NEG_INFINITY,
             max: f64::INFINITY,
@@ -77,8 +79,12 @@ impl Target {
         ];
         target.min = element.number_of("min")?.unwrap_or(target.min);
         target.max = element.number_of("max")?.unwrap_or(target.max);
-        target.factor = element.number_of("rescaleFactor")?.unwrap_or(1.0);
-        target.constant = element.number_of("rescaleConstant")?.unwrap_or(0.0);
+        target.factor = target
+            .precision
+            .round(element.number_of("rescaleFactor")?.unwrap_or(1.0));
+        target.constant = target
+            .precision
+            .round(element.number_of("rescaleConstant")?.unwrap_or(0.0));
         target.whole = element.one_of("castInteger", &whole)?;
         for entry in element.all("TargetValue") {
             entry.check(
@@ -119,7 +125,9 @@ impl Target {
             return outcome;
         };
         // Not `clamp`: the ends may be the wrong way round.
-        let number = number.max(self.min).min(self.max) * self.factor + self.constant;
+        let number = number.max(self.min).min(self.max);
+        let number = self.precision.round(number * self.factor);
+        let number = self.precision.round(number + self.constant);
         let number = Value::Double(match self.whole {
             None => number,
             Some(Whole::Round) => (number + 0.5).floor(),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Context, Function, check};
+use super::{Context, Function, Precision, check};
 use crate::compiler::Compiler;
 use crate::error::{EvaluateError, ParseError};
 use crate::frame::Frame;
@@ -320,7 +320,7 @@ impl Tree {
             }
         }
         if self.missing == Missing::AggregateNodes {
-            super::links::simplemax(&mut totals);
+            super::links::simplemax(&mut totals, Precision::Double);
         }
         Ok(Outcome::most_probable(&self.classes, totals))
     }

@@ -40,7 +40,16 @@ pub fn record(json: &Json) -> Record {
     fields.map(|(name, json)| (name.as_str(), value(json))).collect()
 }
 
-fn same(found: &Value, expected: &Json) -> bool {
+/// How far from the evaluator's numbers ours may be. Of what is computed in single precision, as XGBoost's models are, exponentials
+/// are known to so many digits.
+fn tolerance(document: &str) -> f64 {
+    match document.contains("x-mathContext=\"float\"") {
+        true => 2.0 * f64::from(f32::EPSILON),
+        false => 1e-9,
+    }
+}
+
+fn same(found: &Value, expected: &Json, tolerance: f64) -> bool {
     match (found, expected) {
         (Value::Double(number), Json::String(text)) => match text.as_str() {
             "inf" => *number == f64::INFINITY,
@@ -50,7 +59,7 @@ fn same(found: &Value, expected: &Json) -> bool {
         },
         (found, Json::Number(number)) => {
             let expected = number.as_f64().unwrap();
-            let near = |found: f64| (found - expected).abs() <= 1e-9 * expected.abs().max(1.0);
+            let near = |found: f64| (found - expected).abs() <= tolerance * expected.abs().max(1.0);
             found.as_f64().is_some_and(near)
         }
         (found, expected) => *found == value(expected),
@@ -75,6 +84,7 @@ fn all_kinds_give_what_the_evaluator_gives() {
                 continue;
             }
         };
+        let tolerance = tolerance(&text(name));
         let target = golden["target"][0].as_str();
         let rows = golden["rows"].as_array().unwrap();
         for (number, (row, result)) in rows.iter().zip(golden["results"].as_array().unwrap()).enumerate() {
@@ -107,7 +117,7 @@ fn all_kinds_give_what_the_evaluator_gives() {
                     }
                 };
                 compared += 1;
-                if !same(found, expected) {
+                if !same(found, expected, tolerance) {
                     wrong.push(format!(
                         "{name}, {field} of row {number} {row}: {found:?}, not {expected}"
                     ));
@@ -116,7 +126,7 @@ fn all_kinds_give_what_the_evaluator_gives() {
         }
     }
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(answers.len() >= 110, "{}", answers.len());
+    assert!(answers.len() >= 120, "{}", answers.len());
     assert!(compared > 8_000 && refused > 80, "{compared} {refused}");
 }
 
