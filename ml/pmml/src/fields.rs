@@ -250,10 +250,7 @@ impl Treatment {
             data: kind.data,
             missing: field.map_or_else(Arc::default, |field| Arc::clone(&field.missing)),
             invalid: field.map_or_else(Arc::default, |field| Arc::clone(&field.invalid)),
-            valid: match kind.op {
-                OpType::Continuous => Arc::default(),
-                _ => field.map_or_else(Arc::default, |field| Arc::clone(&field.valid)),
-            },
+            valid: field.map_or_else(Arc::default, |field| Arc::clone(&field.valid)),
             intervals: field.map_or_else(|| Vec::new().into(), |field| Arc::clone(&field.intervals)),
             on_invalid,
             outliers: outliers(element)?,
@@ -295,12 +292,11 @@ impl Treatment {
         if self.invalid.contains(raw) || self.invalid.contains(value) {
             return false;
         }
-        let listed = self.valid.is_empty() || self.valid.contains(value);
-        let within = || {
-            let number = value.as_f64().unwrap_or(f64::NAN);
-            self.intervals.iter().any(|interval| interval.contains(number))
-        };
-        listed && (self.intervals.is_empty() || within())
+        if !self.valid.is_empty() {
+            return self.valid.contains(value);
+        }
+        let number = value.as_f64().unwrap_or(f64::NAN);
+        self.intervals.is_empty() || self.intervals.iter().any(|interval| interval.contains(number))
     }
 
     fn missing(&self) -> Result<Value, EvaluateError> {
@@ -316,10 +312,13 @@ impl Treatment {
         EvaluateError::Invalid {
             field: self.name.to_string(),
             found: begin(&raw.to_string()),
-            expected: match (self.data.cast(raw), self.intervals.is_empty()) {
+            expected: match (
+                self.data.cast(raw),
+                self.valid.is_empty() && !self.intervals.is_empty(),
+            ) {
                 (None, _) => format!("a value of the type {}", self.data),
-                (Some(_), false) => "a number within the intervals of its DataField".to_owned(),
-                (Some(_), true) => "one of the values of its DataField".to_owned(),
+                (Some(_), true) => "a number within the intervals of its DataField".to_owned(),
+                (Some(_), false) => "one of the values of its DataField".to_owned(),
             },
         }
     }

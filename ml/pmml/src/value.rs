@@ -240,9 +240,9 @@ pub fn single(number: f64) -> f64 {
     f64::from(number as f32)
 }
 
-/// Rust's words for numbers, less those that are none in PMML.
+/// A text as a number, which NaN is not.
 fn number(text: &str) -> Option<f64> {
-    text.parse().ok()
+    text.parse().ok().filter(|number: &f64| !number.is_nan())
 }
 
 fn integer(number: f64) -> Option<Value> {

@@ -736,6 +736,33 @@ save('fields', NS + '''  <DataDictionary>
   </RegressionModel>
 </PMML>
 ''')
+save('fields_listed', NS + '''  <DataDictionary>
+    <DataField name="a" optype="continuous" dataType="double">
+      <Interval closure="closedClosed" leftMargin="5" rightMargin="9"/>
+      <Value value="1"/>
+      <Value value="2.5"/>
+    </DataField>
+    <DataField name="b" optype="categorical" dataType="double">
+      <Value value="1"/>
+      <Value value="2"/>
+      <Value value="3"/>
+    </DataField>
+    <DataField name="t" optype="continuous" dataType="double"/>
+  </DataDictionary>
+  <RegressionModel functionName="regression">
+    <MiningSchema>
+      <MiningField name="a"/>
+      <MiningField name="b" invalidValueTreatment="asMissing"/>
+      <MiningField name="t" usageType="target"/>
+    </MiningSchema>
+    <RegressionTable intercept="0">
+      <NumericPredictor name="a" coefficient="1"/>
+      <CategoricalPredictor name="b" value="1" coefficient="10"/>
+      <CategoricalPredictor name="b" value="2.0" coefficient="20"/>
+    </RegressionTable>
+  </RegressionModel>
+</PMML>
+''')
 # Targets
 for name, cast in (('round', 'round'), ('ceiling', 'ceiling'), ('floor', 'floor')):
   save('target_' + name, NS + f'''  <DataDictionary>
