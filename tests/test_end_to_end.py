@@ -132,6 +132,15 @@ def test_prism_runner_starts_its_own_service(tmp_path, expected):
   assert rows(output) == expected
 
 
+def test_memory_is_explained_before_anything_runs(tmp_path):
+  output = tmp_path / 'rows.csv'
+  result = classify(output, '--explain_memory', '--max_batch_size=16')
+  assert result.returncode == 0, result.stderr
+  assert 'digits_cnn' in result.stdout and 'weights 185.7 KiB' in result.stdout, result.stdout
+  assert 'batches: 16 examples' in result.stdout and 'in all: ' in result.stdout
+  assert not output.exists()
+
+
 def test_torchscript_gives_the_same_rows(tmp_path, expected):
   output = tmp_path / 'o'
   result = classify(output, '--model_name=torchscript', '--model_state_dict_path=%s/digits_cnn.pt' % DATA)

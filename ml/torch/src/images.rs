@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::classify::{Class, Classifier};
 use crate::models::LoadOptions;
 use crate::preprocess::Pixels;
-use purlin_inference::{BatchSizes, FailedExample, ModelHandler, RunInference, shared_model};
+use purlin_inference::{
+    BatchSizes, FailedExample, MemoryEstimate, MemoryPlan, ModelHandler, RunInference, shared_model,
+};
 
 /// The namespace of the metrics of [`ClassifyImages`].
 pub const METRICS: &str = "ClassifyImages";
@@ -69,6 +71,25 @@ impl ModelHandler for ImageClassifierHandler {
     fn num_bytes(&self, batch: &[&Pixels]) -> u64 {
         batch.iter().map(|pixels| pixels.data.len() as u64).sum()
     }
+
+    /// Of a network by name. Of another, nothing is known before it runs.
+    fn estimate(&self) -> Option<MemoryEstimate> {
+        let architecture = self.options.architecture?;
+        let classes = self.options.num_classes.unwrap_or(architecture.default_classes());
+        let (weights, activations) = architecture.numbers(classes);
+        let bytes = self.options.precision.kind().elt_size_in_bytes() as u64;
+        // Prepared images are bytes, and floats on their way into the network.
+        let image = architecture
+            .preprocess()
+            .shape()
+            .iter()
+            .product::<i64>()
+            .unsigned_abs();
+        Some(MemoryEstimate {
+            weights: weights.unsigned_abs() * bytes,
+            per_example: activations.unsigned_abs() * bytes + image * 5,
+        })
+    }
 }
 
 /// An image's classes, best first.
@@ -116,6 +137,11 @@ impl ClassifyImages {
     pub fn images_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.images_dir = Some(folder.into());
         self
+    }
+
+    /// What memory the network and its batches take at most in a process: see [`RunInference::memory_plan`].
+    pub fn memory_plan(&self) -> MemoryPlan {
+        RunInference::keyed::<String>(self.handler.clone()).memory_plan()
     }
 
     /// Makes an image that cannot be classified fail the pipeline.

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use purlin_inference::shared_model;
+use purlin_torch::images::ClassifyImages;
 use purlin_torch::tuning;
 
 use crate::options::Options;
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     let handler = options.handler()?;
+    if options.explain_memory {
+        println!("{}", ClassifyImages::new(handler).memory_plan());
+        return Ok(());
+    }
     let Some(files) = options.files()? else {
         return report::one_image(&handler, options.images_dir.as_deref());
     };

@@ -96,6 +96,10 @@ pub struct Options {
     #[arg(long = "top_k", value_name = "N", default_value_t = 1)]
     pub top_k: usize,
 
+    /// Print what memory the network and its batches take at most, and do nothing else
+    #[arg(long = "explain_memory")]
+    pub explain_memory: bool,
+
     /// Fail when an image cannot be classified
     #[arg(long = "fail_on_error")]
     pub fail_on_error: bool,

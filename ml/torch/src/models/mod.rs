@@ -91,6 +91,17 @@ impl Architecture {
         }
     }
 
+    /// How many numbers its weights are, and how many are in memory at a time while one image goes through.
+    pub(crate) fn numbers(self, num_classes: i64) -> (i64, i64) {
+        let plan = self.plan(num_classes);
+        let weights = plan
+            .tensors()
+            .iter()
+            .map(|spec| spec.shape.iter().product::<i64>())
+            .sum();
+        (weights, plan.activations(self.preprocess().shape()))
+    }
+
     /// The number of classes where nothing says otherwise.
     pub fn default_classes(self) -> i64 {
         match self {

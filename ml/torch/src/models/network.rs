@@ -2,7 +2,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::plan::{Activation, Conv, Layer, Plan};
+use super::plan::{Activation, Conv, Layer, Plan, Size};
 use crate::frozen::Frozen;
 use crate::shim::{self, Moves};
 use crate::weights::{ReadTensorError, StateDict};
@@ -77,7 +77,7 @@ impl Network {
             kind,
             packs: device == tch::Device::Cpu && shim::has_onednn(),
         };
-        let mut size = image;
+        let mut size = Size(image);
         let steps = plan
             .layers
             .iter()
@@ -186,14 +186,9 @@ struct Loader<'a> {
 /// How many images a batch is taken to have where weights are packed for it.
 const USUAL_BATCH: i64 = 32;
 
-/// The width or height that a kernel leaves.
-fn moved(size: i64, kernel: i64, stride: i64, padding: i64) -> i64 {
-    (size + 2 * padding - kernel) / stride.max(1) + 1
-}
-
 impl Loader<'_> {
-    /// Makes a layer into a step. `size` is the `[C, H, W]` of its input, and after the call that of its output.
-    fn step(&self, layer: &Layer, size: &mut [i64; 3]) -> Result<Step, BuildError> {
+    /// Makes a layer into a step. `size` is that of its input, and after the call that of its output.
+    fn step(&self, layer: &Layer, size: &mut Size) -> Result<Step, BuildError> {
         Ok(match layer {
             Layer::Conv(conv) => Step::Conv(self.conv(conv, size)?),
             &Layer::MaxPool {
@@ -201,10 +196,7 @@ impl Loader<'_> {
                 stride,
                 padding,
             } => {
-                let [_, height, width] = size;
-                for side in [height, width] {
-                    *side = moved(*side, kernel, stride, padding);
-                }
+                *size = size.moved(size.0[0], kernel, stride, padding);
                 Step::MaxPool {
                     kernel,
                     stride,
@@ -239,7 +231,7 @@ impl Loader<'_> {
         })
     }
 
-    fn conv(&self, conv: &Conv, size: &mut [i64; 3]) -> Result<Convolution, BuildError> {
+    fn conv(&self, conv: &Conv, size: &mut Size) -> Result<Convolution, BuildError> {
         let mut weight = self.read(&conv.name, "weight")?;
         let bias = match &conv.norm {
             None => self.read(&conv.name, "bias")?,
@@ -256,12 +248,11 @@ impl Loader<'_> {
         };
         let moves = Moves {
             stride: conv.stride,
-            padding: conv.kernel / 2,
+            padding: conv.padding(),
             groups: conv.groups,
         };
-        let [channels, height, width] = *size;
-        let side = |size| moved(size, conv.kernel, moves.stride, moves.padding);
-        *size = [conv.outputs, side(height), side(width)];
+        let [channels, height, width] = size.0;
+        *size = size.convolved(conv);
         let weight = weight.f_to_kind(self.kind)?;
         let bias = self.freeze(bias)?;
         let packed = match self.packs {

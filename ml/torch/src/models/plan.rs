@@ -101,7 +101,70 @@ impl Plan {
     }
 }
 
+/// The `[C, H, W]` that layers take and give, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size(pub [i64; 3]);
+
+impl Size {
+    /// What a square kernel leaves of it, of so many channels.
+    pub(crate) fn moved(self, channels: i64, kernel: i64, stride: i64, padding: i64) -> Size {
+        let Size([_, height, width]) = self;
+        let side = |side: i64| (side + 2 * padding - kernel) / stride.max(1) + 1;
+        Size([channels, side(height), side(width)])
+    }
+
+    /// What a convolution makes of it.
+    pub(crate) fn convolved(self, conv: &Conv) -> Size {
+        self.moved(conv.outputs, conv.kernel, conv.stride, conv.padding())
+    }
+
+    fn numbers(self) -> i64 {
+        self.0.iter().product()
+    }
+}
+
+impl Plan {
+    /// How many numbers are in memory at a time while one image goes through, at most: what a layer takes and what it gives.
+    pub(crate) fn activations(&self, image: [i64; 3]) -> i64 {
+        let mut size = Size(image);
+        let mut most = size.numbers();
+        for layer in &self.layers {
+            let input = size.numbers();
+            match layer {
+                Layer::Conv(conv) => {
+                    size = size.convolved(conv);
+                    most = most.max(input + size.numbers());
+                }
+                &Layer::MaxPool {
+                    kernel,
+                    stride,
+                    padding,
+                } => {
+                    size = size.moved(size.0[0], kernel, stride, padding);
+                    most = most.max(input + size.numbers());
+                }
+                // The input stays for the shortcut.
+                Layer::Residual { main, .. } => {
+                    for conv in main {
+                        let before = size.numbers();
+                        size = size.convolved(conv);
+                        most = most.max(input + before + size.numbers());
+                    }
+                }
+                Layer::GlobalAveragePool => size.0 = [size.0[0], 1, 1],
+                Layer::Flatten | Layer::Linear { .. } => {}
+            }
+        }
+        most
+    }
+}
+
 impl Conv {
+    /// So many zeros go around the input.
+    pub(crate) fn padding(&self) -> i64 {
+        self.kernel / 2
+    }
+
     fn tensors(&self, specs: &mut Vec<TensorSpec>) {
         let mut push = |name: String, shape: Vec<i64>| specs.push(TensorSpec { name, shape });
         let Conv {
@@ -334,6 +397,21 @@ mod tests {
             .iter()
             .map(|spec| spec.shape.iter().product::<i64>())
             .sum()
+    }
+
+    /// The widest point of each network, by hand: a layer's input and output, and what waits for the shortcut.
+    #[test]
+    fn activations_are_those_of_the_widest_point() {
+        let resnet18 = resnet([2, 2, 2, 2], false, 1000);
+        assert_eq!(resnet18.activations([3, 224, 224]), 64 * 112 * 112 + 64 * 56 * 56);
+        // The second block widens 16 channels of 112x112 to 96, and takes them to 56x56.
+        let mobilenet = mobilenet_v2(1000);
+        assert_eq!(
+            mobilenet.activations([3, 224, 224]),
+            96 * 112 * 112 + 96 * 56 * 56
+        );
+        let digits = digits_cnn(10);
+        assert_eq!(digits.activations([1, 32, 32]), 16 * 32 * 32 + 16 * 16 * 16);
     }
 
     #[test]
