@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 
 use super::{BadModel, Inspected, Kind};
 
@@ -45,7 +45,7 @@ pub(super) fn inspect(mut file: File, bytes: u64) -> Result<Inspected, BadModel>
     Read::by_ref(&mut file)
         .take(end - begin.len() as u64)
         .read_to_end(&mut begin)?;
-    let (_, metadata) = SafeTensors::read_metadata(&begin)
+    let metadata: Metadata = serde_json::from_slice(&begin[LENGTH..])
         .map_err(|error| unusable(format!("its header cannot be read ({error})")))?;
     let all = end + metadata.data_len() as u64;
     if bytes < all {
