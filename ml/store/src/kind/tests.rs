@@ -140,6 +140,11 @@ fn files_that_are_cut_off_are_told_as_what_they_were() {
             "{last}"
         );
     }
+    let number = found(br#"{"learner": {"a": 5E"#);
+    assert!(
+        number.starts_with("it is a JSON file that was cut off: "),
+        "{number}"
+    );
 }
 
 #[test]

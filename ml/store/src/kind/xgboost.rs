@@ -1,7 +1,6 @@
 //! XGBoost's models.
 
 use std::fs::File;
-use std::io::BufReader;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -36,14 +35,16 @@ fn unusable(reason: String) -> BadModel {
 }
 
 pub(super) fn inspect_json(file: File) -> Result<Inspected, BadModel> {
-    let model: Model =
-        serde_json::from_reader(BufReader::new(file)).map_err(|error| match error.is_eof() {
-            true => BadModel::CutOff {
-                kind: "JSON",
-                expected: format!("expected the end of XGBoost's JSON ({error})"),
-            },
-            false => unusable(format!("expected XGBoost's JSON ({error})")),
-        })?;
+    let bytes = read_all(file)?;
+    // A number that is cut is wrong for JSON, too.
+    let ends = bytes.trim_ascii_end().ends_with(b"}");
+    let model: Model = serde_json::from_slice(&bytes).map_err(|error| match error.is_eof() || !ends {
+        true => BadModel::CutOff {
+            kind: "JSON",
+            expected: format!("expected the end of XGBoost's JSON ({error})"),
+        },
+        false => unusable(format!("expected XGBoost's JSON ({error})")),
+    })?;
     let features = model
         .learner
         .and_then(|learner| learner.learner_model_param)
