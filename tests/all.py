@@ -27,9 +27,8 @@ VENV = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
 
 # How all that is tested is compiled: third-party crates once, with what is built only when asked for.
 COMPILED = ['--release', '--config', 'tests/cargo.toml', '--workspace', '--features',
-            'purlin/avro,purlin/parquet,purlin/object-store,purlin-job-service/object-store,purlin-torch/text']
-            'purlin/avro,purlin/parquet,purlin/object-store,purlin-job-service/object-store,'
-            'purlin-models/object-store']
+            'purlin/avro,purlin/parquet,purlin/object-store,purlin-job-service/object-store,purlin-models/object-store,'
+            'purlin-torch/text']
 PYTEST = [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rfEs', 'tests']
 # Of Beam's suites: pipelines in batch and streaming, the rules of the model and what goes over the wire.
 CORE = ['batch', 'streaming', 'model', 'wire']
