@@ -13,6 +13,9 @@ use crate::xml::Element;
 /// So deep may fields, functions, expressions, predicates and models stand within each other.
 const DEEPEST: usize = 128;
 
+/// So many expressions a call of a function may evaluate: functions that call others twice would else soon take for ever.
+const LONGEST: u64 = 100_000;
+
 /// The names that elements of a model can ask for.
 #[derive(Debug)]
 struct Scope<'d> {
@@ -40,6 +43,8 @@ enum Function<'d> {
 pub struct Defined {
     pub number: usize,
     pub parameters: usize,
+    /// How many expressions a call evaluates.
+    cost: u64,
 }
 
 /// The scope of a model, by its number.
@@ -58,6 +63,8 @@ pub struct Compiler<'d> {
     shared: HashMap<&'d str, Element<'d>>,
     scopes: Vec<Scope<'d>>,
     depth: usize,
+    /// How many expressions the function that is being compiled evaluates.
+    cost: u64,
 }
 
 impl<'d> Compiler<'d> {
@@ -71,6 +78,7 @@ impl<'d> Compiler<'d> {
             shared: HashMap::new(),
             scopes: Vec::new(),
             depth: 0,
+            cost: 0,
         };
         let dictionary = root.need_child("DataDictionary")?;
         dictionary.check(&["numberOfFields"], &["DataField", "Taxonomy"])?;
@@ -292,15 +300,31 @@ impl<'d> Compiler<'d> {
         let data = DataType::of(element)?;
         // A function knows its parameters alone: no field is in this scope.
         let nothing = self.nothing();
+        let before = std::mem::take(&mut self.cost);
         let body = expression::parse(self, nothing, inside, data.unwrap_or(DataType::Text), &parameters)?;
         self.program.functions.push(match data {
             Some(data) => Expression::cast(body, data, element.need("name")?),
             None => body,
         });
+        let cost = std::mem::replace(&mut self.cost, before);
+        if cost > LONGEST {
+            return Err(element.wrong(format!("evaluates more than {LONGEST} expressions in a call")));
+        }
         Ok(Defined {
+            cost,
             number: self.program.functions.len() - 1,
             parameters: parameters.len(),
         })
+    }
+
+    /// Counts an expression.
+    pub fn count(&mut self) {
+        self.cost = self.cost.saturating_add(1);
+    }
+
+    /// Counts what a call evaluates.
+    pub fn count_call(&mut self, function: Defined) {
+        self.cost = self.cost.saturating_add(function.cost);
     }
 
     /// A scope without names.

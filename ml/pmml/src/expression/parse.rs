@@ -43,6 +43,7 @@ pub fn parse<'d>(
     data: DataType,
     parameters: Parameters<'_>,
 ) -> Result<Expression, ParseError> {
+    compiler.count();
     compiler.deeper(element, |compiler| {
         let mut parser = Parser {
             compiler,
@@ -266,6 +267,7 @@ impl<'d> Parser<'_, 'd, '_> {
             });
         }
         let function = self.compiler.function(name, element)?;
+        self.compiler.count_call(function);
         if function.parameters != arguments.len() {
             return Err(element.wrong(format!(
                 "gives the function `{name}` {} arguments: expected {}",
