@@ -13,7 +13,8 @@ use crate::client::{Http, to_json};
 use crate::failure::{Failure, FailureKind};
 use crate::protocol::Protocol;
 
-/// An API of a [BentoML](https://docs.bentoml.com) service (1.2 or newer) that takes a list in one of its arguments, and gives a list with
+/// An API of a [BentoML](https://docs.bentoml.com) service (1.2 or newer) that takes a list in one of its arguments, and gives a
+/// list with
 /// one answer for each: in Python such as
 ///
 /// ```python
@@ -23,7 +24,8 @@ use crate::protocol::Protocol;
 ///     def predict(self, rows: list[list[float]]) -> list[float]: ...
 /// ```
 ///
-/// Examples and inferences are what serde writes and reads as the items of these lists. When the model is loaded the service is asked
+/// Examples and inferences are what serde writes and reads as the items of these lists. When the model is loaded the service is
+/// asked
 /// whether it is ready, and whether it has such an API with such an argument.
 ///
 /// ```no_run

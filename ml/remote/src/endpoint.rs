@@ -67,7 +67,8 @@ impl<E, I> fmt::Debug for JsonEndpoint<E, I> {
 }
 
 impl<E: Element, I: Element> JsonEndpoint<E, I> {
-    /// One example a request, as serde writes it; the answer is the inference. The name is the model's, for results and errors; the path
+    /// One example a request, as serde writes it; the answer is the inference. The name is the model's, for results and errors;
+    /// the path
     /// is that below the server's URL.
     pub fn rows(name: impl Into<String>, path: impl Into<String>) -> Self
     where
@@ -83,7 +84,8 @@ impl<E: Element, I: Element> JsonEndpoint<E, I> {
         }
     }
 
-    /// Up to so many examples a request. One closure gives the request's JSON, the other takes the inferences, one for each example, of
+    /// Up to so many examples a request. One closure gives the request's JSON, the other takes the inferences, one for each
+    /// example, of
     /// the answer's. What differs in these closures has to differ in name or path, too, as they tell models apart.
     pub fn batches(
         name: impl Into<String>,

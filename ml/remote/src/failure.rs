@@ -18,7 +18,8 @@ pub enum FailureKind {
     Garbled,
     /// The request is not accepted (other 4xx): the rows' fault, as far as can be told.
     Refused,
-    /// The model cannot be asked like this, whatever the rows: it is not there, or the token is wrong (401, 403, 404 and the like).
+    /// The model cannot be asked like this, whatever the rows: it is not there, or the token is wrong (401, 403, 404 and the
+    /// like).
     Denied,
 }
 

@@ -18,8 +18,10 @@ use crate::server::Server;
 
 /// Applies a model behind a [`Server`] to examples, by a [`Protocol`].
 ///
-/// A batch of `RunInference` becomes requests of at most so many rows, which run side by side. What a row costs that the server cannot
-/// take is told by [`FailureKind`](crate::FailureKind): its request is halved until it stands alone where failures have outputs. A
+/// A batch of `RunInference` becomes requests of at most so many rows, which run side by side. What a row costs that the server
+/// cannot
+/// take is told by [`FailureKind`](crate::FailureKind): its request is halved until it stands alone where failures have outputs.
+/// A
 /// server that is away is no row's fault: it fails the bundle, which the runner tries again.
 #[derive(Debug, Clone)]
 pub struct Remote<P> {
@@ -79,7 +81,8 @@ impl<P: Protocol> Remote<P> {
         self
     }
 
-    /// The smallest and the largest batch of `RunInference`, which becomes one or more requests. From 1 to as many rows as fill all
+    /// The smallest and the largest batch of `RunInference`, which becomes one or more requests. From 1 to as many rows as fill
+    /// all
     /// requests that may run at a time, unless told.
     #[must_use]
     pub fn with_batch_sizes(mut self, sizes: BatchSizes) -> Self {
@@ -189,7 +192,8 @@ fn halve(part: Range<usize>, halves: &mut VecDeque<Range<usize>>) {
 
 type Outcome<I> = (Range<usize>, Result<Vec<I>, RemoteError>);
 
-/// Sends requests side by side, or where each is to be the only one, one after the other. The first that fails for a reason that is not the rows' ends the others.
+/// Sends requests side by side, or where each is to be the only one, one after the other. The first that fails for a reason that
+/// is not the rows' ends the others.
 async fn send_all<P: Protocol>(
     model: Arc<Connected<P>>,
     requests: Vec<(Range<usize>, P::Request)>,

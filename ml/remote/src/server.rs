@@ -16,7 +16,8 @@ use crate::throttle::Throttling;
 
 /// A server of models: its address, how to show who asks, and how it is asked.
 ///
-/// Tokens are named, not held: a worker reads them from its environment when it loads the model, so they are neither in the pipeline
+/// Tokens are named, not held: a worker reads them from its environment when it loads the model, so they are neither in the
+/// pipeline
 /// nor in logs or errors.
 ///
 /// ```

@@ -5,7 +5,8 @@
 //! STORE/NAME/VERSION/model.json    name, version, file, bytes, sha256, kind, inputs
 //! ```
 //!
-//! [`ModelStore::resolve`] gives the path of a model that is asked for as `NAME:VERSION` or `NAME:latest`, checked; every handler that takes a
+//! [`ModelStore::resolve`] gives the path of a model that is asked for as `NAME:VERSION` or `NAME:latest`, checked; every handler
+//! that takes a
 //! path takes it. The program `purlin-models` lists, adds, verifies and removes. The guide's page is `docs/guide/models.md`.
 
 #![forbid(unsafe_code)]

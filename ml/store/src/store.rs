@@ -56,7 +56,8 @@ pub struct StoredModel {
 }
 
 impl StoredModel {
-    /// Checks that the model takes these inputs, in any order, and no others. Where a model's file does not tell its inputs, and none were told
+    /// Checks that the model takes these inputs, in any order, and no others. Where a model's file does not tell its inputs, and
+    /// none were told
     /// when it was added, nothing can be checked.
     ///
     /// # Errors
@@ -87,9 +88,11 @@ fn list<T: ToString>(items: impl Iterator<Item = T>) -> String {
 }
 
 impl ModelStore {
-    /// The store in this folder, or at a URL such as `s3://bucket/models` (with the feature `object-store`). It need not be there yet.
+    /// The store in this folder, or at a URL such as `s3://bucket/models` (with the feature `object-store`). It need not be there
+    /// yet.
     ///
-    /// Models of an object store are copied to a folder of this machine: `PURLIN_MODEL_CACHE`, or `purlin/models` in the user's folder for
+    /// Models of an object store are copied to a folder of this machine: `PURLIN_MODEL_CACHE`, or `purlin/models` in the user's
+    /// folder for
     /// caches.
     ///
     /// # Errors
@@ -245,7 +248,8 @@ impl ModelStore {
         }
     }
 
-    /// Adds a model file under a name. The version is the next whole number, unless told. Its inputs are those that the file tells; where it
+    /// Adds a model file under a name. The version is the next whole number, unless told. Its inputs are those that the file
+    /// tells; where it
     /// tells none, those that are expected are written down for it.
     ///
     /// Versions never change, and appear all at once: who resolves the newest version meanwhile gets the one before or this one.

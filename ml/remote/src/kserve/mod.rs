@@ -14,12 +14,16 @@ pub use spec::ServedModel;
 
 use crate::tensor::TensorRow;
 
-/// KServe's protocol v2 (the Open Inference Protocol) over HTTP with JSON: Triton, MLServer, KServe, OpenVINO's server and others.
-/// [`KServe::grpc`] is the same over gRPC, which is faster for many numbers, and has forms for NaN and for bytes that are no text.
+/// KServe's protocol v2 (the Open Inference Protocol) over HTTP with JSON: Triton, MLServer, KServe, OpenVINO's server and
+/// others.
+/// [`KServe::grpc`] is the same over gRPC, which is faster for many numbers, and has forms for NaN and for bytes that are no
+/// text.
 ///
 /// An example is a row of the model's input, and an inference that of its output: a number, a `Vec` of numbers, a `String`, or
-/// [`Tensor`](crate::Tensor)s with names and shapes; see [`TensorRow`]. Rows are put together along the first dimension of the model's
-/// tensors. When the model is loaded the server is asked whether it is ready, and what it takes and gives: names, datatypes and shapes that do
+/// [`Tensor`](crate::Tensor)s with names and shapes; see [`TensorRow`]. Rows are put together along the first dimension of the
+/// model's
+/// tensors. When the model is loaded the server is asked whether it is ready, and what it takes and gives: names, datatypes and
+/// shapes that do
 /// not fit are errors, as far as the server tells them.
 ///
 /// ```no_run

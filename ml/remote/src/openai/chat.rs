@@ -73,8 +73,10 @@ pub struct ChatAnswer {
     pub completion_tokens: Option<u64>,
 }
 
-/// Answers to questions by `POST chat/completions`, as OpenAI has it, and vLLM, SGLang, Ollama and others after it. The server's URL ends
-/// where these paths begin, mostly in `/v1`. Each example is a request of its own; [`Server::concurrency`](crate::Server::concurrency) says
+/// Answers to questions by `POST chat/completions`, as OpenAI has it, and vLLM, SGLang, Ollama and others after it. The server's
+/// URL ends
+/// where these paths begin, mostly in `/v1`. Each example is a request of its own;
+/// [`Server::concurrency`](crate::Server::concurrency) says
 /// how many run at a time.
 ///
 /// ```no_run

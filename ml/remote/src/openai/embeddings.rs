@@ -9,8 +9,10 @@ use crate::client::{Http, to_json};
 use crate::failure::Failure;
 use crate::protocol::Protocol;
 
-/// Embeddings of texts by `POST embeddings`, as OpenAI has them, and vLLM, SGLang, Ollama and others after it. The server's URL ends where
-/// these paths begin, mostly in `/v1`. Many texts go into a request. When the model is loaded the server is asked for it by `GET models`.
+/// Embeddings of texts by `POST embeddings`, as OpenAI has them, and vLLM, SGLang, Ollama and others after it. The server's URL
+/// ends where
+/// these paths begin, mostly in `/v1`. Many texts go into a request. When the model is loaded the server is asked for it by `GET
+/// models`.
 ///
 /// ```no_run
 /// use purlin::prelude::*;
