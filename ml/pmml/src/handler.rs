@@ -1,12 +1,10 @@
 //! PMML models for `RunInference`.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use purlin::prelude::*;
-use purlin_inference::{BatchSizes, ModelHandler};
-use sha2::{Digest, Sha256};
+use purlin_inference::{BatchSizes, ModelHandler, hash_bytes};
 use thiserror::Error;
 
 use crate::error::{EvaluateError, ParseError};
@@ -59,11 +57,7 @@ impl Pmml {
     /// A model that the program holds, by a name for results and errors. It travels with the program.
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Pmml {
         let (name, bytes) = (name.into(), bytes.into());
-        let mut key = format!("{name} ");
-        for byte in Sha256::digest(&bytes) {
-            // Writing to a string never fails.
-            let _ = write!(key, "{byte:02x}");
-        }
+        let key = format!("{name} {}", hash_bytes(&bytes));
         Pmml::of(Source::Bytes { name, key, bytes })
     }
 
@@ -102,6 +96,10 @@ impl ModelHandler for Pmml {
             Source::Path(path) => format!("path {}", path.display()),
             Source::Bytes { key, .. } => format!("bytes {key}"),
         }
+    }
+
+    fn model_hash(&self, model: &Model) -> Option<String> {
+        Some(model.sha256().to_owned())
     }
 
     fn load(&self) -> Result<Model, BoxError> {

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use purlin_inference::hash_bytes;
+
 use crate::compiler::Compiler;
 use crate::error::{EvaluateError, LoadError, ParseError};
 use crate::frame::{Frame, Program};
@@ -19,6 +21,7 @@ pub struct Model {
     model: models::Model,
     outputs: Vec<Arc<str>>,
     version: String,
+    sha256: String,
 }
 
 impl Model {
@@ -70,7 +73,13 @@ impl Model {
                 .collect(),
             model,
             version: version.to_owned(),
+            sha256: hash_bytes(bytes),
         })
+    }
+
+    /// The SHA-256 of the bytes that it was read from, as 64 hexadecimal digits.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// The fields of a row that the model asks for, in the order of its mining schema.

@@ -72,6 +72,10 @@ impl ModelHandler for ImageClassifierHandler {
         batch.iter().map(|pixels| pixels.data.len() as u64).sum()
     }
 
+    fn model_hash(&self, model: &Classifier) -> Option<String> {
+        model.hash().map(str::to_owned)
+    }
+
     /// Of a network by name. Of another, nothing is known before it runs.
     fn estimate(&self) -> Option<MemoryEstimate> {
         let architecture = self.options.architecture?;

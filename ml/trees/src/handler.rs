@@ -1,14 +1,12 @@
 //! LightGBM's models for `RunInference`.
 
-use std::fmt::Write;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use purlin::prelude::*;
-use purlin_inference::{BatchSizes, ModelHandler};
-use sha2::{Digest, Sha256};
+use purlin_inference::{BatchSizes, ModelHandler, hash_bytes};
 use thiserror::Error;
 
 use crate::error::ParseError;
@@ -56,11 +54,7 @@ impl LightGbm {
     /// A model that the program holds, by a name for results and errors. It travels with the program.
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> LightGbm {
         let (name, bytes) = (name.into(), bytes.into());
-        let mut key = format!("{name} ");
-        for byte in Sha256::digest(&bytes) {
-            // Writing to a string never fails.
-            let _ = write!(key, "{byte:02x}");
-        }
+        let key = format!("{name} {}", hash_bytes(&bytes));
         LightGbm::of(Source::Bytes { name, key, bytes })
     }
 
@@ -149,6 +143,10 @@ impl<V: Value> ModelHandler for LightGbm<V> {
             Source::Path(path) => format!("path {}", path.display()),
             Source::Bytes { key, .. } => format!("bytes {key}"),
         }
+    }
+
+    fn model_hash(&self, model: &Model) -> Option<String> {
+        Some(model.sha256().to_owned())
     }
 
     fn load(&self) -> Result<Model, BoxError> {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use purlin_inference::hash_bytes;
+
 use crate::error::{LoadError, ParseError};
 use crate::forest::Forest;
 use crate::parse::{self, Objective};
@@ -15,6 +17,7 @@ pub struct Model {
     scores: usize,
     feature_names: Vec<String>,
     version: &'static str,
+    sha256: String,
 }
 
 impl Model {
@@ -49,7 +52,13 @@ impl Model {
             scores: parsed.trees_per_iteration,
             feature_names: parsed.feature_names,
             version: parsed.version,
+            sha256: hash_bytes(bytes),
         })
+    }
+
+    /// The SHA-256 of the bytes that it was read from, as 64 hexadecimal digits.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// The features of a row.

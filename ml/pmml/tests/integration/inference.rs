@@ -121,3 +121,20 @@ fn values_travel() {
         );
     }
 }
+
+#[test]
+fn results_name_the_content_of_their_model() {
+    let name = "sk_boosted_three";
+    let hash = purlin_inference::hash_bytes(text(name).as_bytes());
+    let handler = Pmml::from_bytes("stars", text(name).into_bytes());
+    let p = Pipeline::new();
+    let results = p.apply(Create::new(rows(name))).apply(RunInference::new(handler));
+    let hashes = results.map("Hash", |result| result.model_hash);
+    PAssert::that(&hashes).satisfies(move |hashes: &[Option<String>]| {
+        assert!(
+            hashes.iter().all(|found| found.as_ref() == Some(&hash)),
+            "{hashes:?}"
+        );
+    });
+    p.run(&PipelineOptions::default()).unwrap();
+}

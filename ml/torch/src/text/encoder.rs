@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use purlin_inference::hash_file;
 use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
 use tokenizers::{Tokenizer, TruncationParams};
@@ -54,6 +55,7 @@ pub struct TextEncoder {
     normalize: bool,
     width: usize,
     device: tch::Device,
+    hash: Option<String>,
 }
 
 impl std::fmt::Debug for TextEncoder {
@@ -81,7 +83,8 @@ impl TextEncoder {
             .unwrap_or(described.max_length)
             .min(described.max_length);
         let tokenizer = tokenizer(&folder.join("tokenizer.json"), max_length)?;
-        let encoder = build(folder, &described, device, options.precision.kind())?;
+        let weights = weights(folder)?;
+        let encoder = build(&weights, &described, device, options.precision.kind())?;
         Ok(TextEncoder {
             tokenizer,
             encoder,
@@ -89,7 +92,13 @@ impl TextEncoder {
             normalize: options.normalize.unwrap_or(described.normalize),
             width: usize::try_from(described.encoder.hidden_size).unwrap_or(0),
             device,
+            hash: hash_file(&weights).ok(),
         })
+    }
+
+    /// The SHA-256 of the weights file in hexadecimal digits.
+    pub fn hash(&self) -> Option<&str> {
+        self.hash.as_deref()
     }
 
     /// How many numbers an embedding has.
@@ -206,27 +215,29 @@ fn tokenizer(path: &Path, max_length: usize) -> Result<Tokenizer, TextModelError
     Ok(tokenizer)
 }
 
+/// The weights file of a folder.
+fn weights(folder: &Path) -> Result<PathBuf, TextModelError> {
+    let names = ["model.safetensors", "pytorch_model.bin"];
+    let found = names
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|path| path.exists());
+    found.ok_or(TextModelError::NoWeights {
+        folder: folder.to_owned(),
+    })
+}
+
 fn build(
-    folder: &Path,
+    path: &Path,
     described: &Described,
     device: tch::Device,
     kind: Kind,
 ) -> Result<Bert, TextModelError> {
-    let path = ["model.safetensors", "pytorch_model.bin"]
-        .map(|name| folder.join(name))
-        .into_iter()
-        .find(|path| path.exists());
-    let Some(path) = path else {
-        return Err(TextModelError::NoWeights {
-            folder: folder.to_owned(),
-        });
-    };
-    let path = || -> PathBuf { path.clone() };
-    let weights = match WeightsFile::open(&path(), None)? {
+    let weights = match WeightsFile::open(path, None)? {
         WeightsFile::StateDict(weights) => weights,
         WeightsFile::TorchScript(_) | WeightsFile::Package => {
             return Err(OpenWeightsError::UnknownFormat {
-                path: path(),
+                path: path.to_owned(),
                 start: "a program, not tensors".to_owned(),
             }
             .into());
@@ -237,11 +248,17 @@ fn build(
     weights
         .check_without(&bert::tensors(config, prefix), bert::is_unused)
         .map_err(|mismatch| TextModelError::DoesNotFit {
-            path: path(),
+            path: path.to_owned(),
             mismatch: Box::new(mismatch),
         })?;
     Bert::build(config, &weights, prefix, device, kind).map_err(|error| match error {
-        BuildError::Read(source) => TextModelError::Tensor { path: path(), source },
-        BuildError::Torch(source) => TextModelError::Torch { path: path(), source },
+        BuildError::Read(source) => TextModelError::Tensor {
+            path: path.to_owned(),
+            source,
+        },
+        BuildError::Torch(source) => TextModelError::Torch {
+            path: path.to_owned(),
+            source,
+        },
     })
 }

@@ -93,6 +93,10 @@ impl ModelHandler for TextEmbedder {
         batch.iter().map(|sentence| sentence.len() as u64).sum()
     }
 
+    fn model_hash(&self, model: &TextEncoder) -> Option<String> {
+        model.hash().map(str::to_owned)
+    }
+
     fn update_model_path(&self, path: &str) -> Result<Self, BoxError> {
         Ok(TextEmbedder {
             folder: path.into(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use purlin::prelude::*;
-use purlin_inference::BatchSizes;
+use purlin_inference::{BatchSizes, ModelHandler as _};
 use purlin_torch::images::{ClassifiedImage, ClassifyImages, ImageClassifierHandler, RejectedImage};
 use purlin_torch::models::LoadOptions;
 
@@ -16,6 +16,14 @@ fn classifier(batch: usize) -> ImageClassifierHandler {
         top_k: 2,
         batch_sizes: BatchSizes { min: 1, max: batch },
     }
+}
+
+#[test]
+fn a_classifier_names_the_content_of_its_weights() {
+    let handler = classifier(1);
+    let model = handler.load().unwrap();
+    let hash = purlin_inference::hash_file(&handler.weights).unwrap();
+    assert_eq!(handler.model_hash(&model), Some(hash));
 }
 
 #[test]

@@ -132,3 +132,19 @@ fn a_model_that_is_none_fails_the_pipeline_with_its_name() {
         "{error}"
     );
 }
+
+#[test]
+fn results_name_the_content_of_their_model() {
+    let path = folder().join("multiclassova.txt");
+    let hash = purlin_inference::hash_file(&path).unwrap();
+    for handler in [
+        LightGbm::from_path(&path),
+        LightGbm::from_bytes("held", std::fs::read(&path).unwrap()),
+    ] {
+        let p = Pipeline::new();
+        let results = p.apply(Create::new(rows())).apply(RunInference::new(handler));
+        let hashes = results.map("Hash", |result| result.model_hash).distinct();
+        PAssert::that(&hashes).contains_in_any_order([Some(hash.clone())]);
+        p.run(&PipelineOptions::default()).unwrap();
+    }
+}
