@@ -12,8 +12,8 @@ const NORM_EPSILON: f64 = 1e-5;
 
 /// A network ready for inference.
 ///
-/// Batch normalizations are folded into the convolutions before them. On the processor, weights lie in the order that oneDNN computes
-/// in, and activations and sums are part of the convolutions before them; elsewhere weights lie in channels-last order. All of it is
+/// Batch normalizations are folded into the convolutions before them. On the processor, in fp32, weights lie in the order that oneDNN
+/// computes in, and activations and sums are part of the convolutions before them; elsewhere weights lie in channels-last order. All of it is
 /// faster and changes logits by rounding only.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -75,7 +75,7 @@ impl Network {
             weights,
             device,
             kind,
-            packs: device == tch::Device::Cpu && shim::has_onednn(),
+            packs: device == tch::Device::Cpu && kind == Kind::Float && shim::has_onednn(),
         };
         let mut size = Size(image);
         let steps = plan
@@ -271,7 +271,7 @@ impl Loader<'_> {
         })
     }
 
-    /// The weight in oneDNN's order, if this processor computes in the number format: tried on one blank input.
+    /// The weight in oneDNN's order, if it takes it: tried on one blank input.
     fn pack(&self, weight: &Tensor, bias: &Tensor, moves: Moves, input: [i64; 4]) -> Option<Tensor> {
         let packed = shim::pack_conv(&weight.f_detach().ok()?, moves, input).ok()?;
         let [_, channels, height, width] = input;
