@@ -13,8 +13,9 @@ const NORM_EPSILON: f64 = 1e-5;
 /// A network ready for inference.
 ///
 /// Batch normalizations are folded into the convolutions before them. On the processor, in fp32, weights lie in the order that oneDNN
-/// computes in, and activations and sums are part of the convolutions before them; elsewhere weights lie in channels-last order. All of it is
-/// faster and changes logits by rounding only.
+/// computes in, and activations and sums are part of the convolutions before them; elsewhere weights lie in channels-last order. All of it
+/// changes logits by rounding only. On a processor with AVX2 alone, oneDNN's order and what is fused gained nothing: 1.04 of the
+/// images a second of mobilenet_v2, 0.98 of resnet18's, whole program.
 #[derive(Debug)]
 pub(crate) struct Network {
     steps: Vec<Step>,
