@@ -1,13 +1,13 @@
 //! PMML models for `RunInference`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use purlin::prelude::*;
-use purlin_inference::{BatchSizes, ModelHandler, hash_bytes};
+use purlin_inference::{BatchSizes, ModelFile, ModelHandler};
 use thiserror::Error;
 
-use crate::error::{EvaluateError, ParseError};
+use crate::error::EvaluateError;
 use crate::model::Model;
 use crate::record::{Prediction, Record};
 
@@ -16,28 +16,8 @@ use crate::record::{Prediction, Record};
 /// An example is a [`Record`], an inference a [`Prediction`]. A row with a value that the document calls invalid is an error.
 #[derive(Debug, Clone)]
 pub struct Pmml {
-    source: Source,
+    file: ModelFile,
     sizes: BatchSizes,
-}
-
-#[derive(Debug, Clone)]
-enum Source {
-    /// A file that all workers can read.
-    Path(PathBuf),
-    /// What a file held.
-    Bytes {
-        name: String,
-        key: String,
-        bytes: Arc<[u8]>,
-    },
-}
-
-/// Bytes that are not a model.
-#[derive(Debug, Error)]
-#[error("cannot use the model {name}: {source}")]
-struct BytesError {
-    name: String,
-    source: ParseError,
 }
 
 /// A row without a prediction.
@@ -51,19 +31,17 @@ struct RowError {
 impl Pmml {
     /// The model in a file, which is read where the rows are: all workers must have it.
     pub fn from_path(path: impl AsRef<Path>) -> Pmml {
-        Pmml::of(Source::Path(path.as_ref().to_owned()))
+        Pmml::of(ModelFile::at(path))
     }
 
     /// A model that the program holds, by a name for results and errors. It travels with the program.
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Pmml {
-        let (name, bytes) = (name.into(), bytes.into());
-        let key = format!("{name} {}", hash_bytes(&bytes));
-        Pmml::of(Source::Bytes { name, key, bytes })
+        Pmml::of(ModelFile::held(name, bytes))
     }
 
-    fn of(source: Source) -> Pmml {
+    fn of(file: ModelFile) -> Pmml {
         Pmml {
-            source,
+            file,
             sizes: BatchSizes { min: 1, max: 1024 },
         }
     }
@@ -82,20 +60,11 @@ impl ModelHandler for Pmml {
     type Model = Model;
 
     fn model_id(&self) -> String {
-        match &self.source {
-            Source::Path(path) => {
-                let name = path.file_name().unwrap_or(path.as_os_str());
-                format!("PMML {}", name.to_string_lossy())
-            }
-            Source::Bytes { name, .. } => format!("PMML {name}"),
-        }
+        self.file.id("PMML")
     }
 
     fn model_key(&self) -> String {
-        match &self.source {
-            Source::Path(path) => format!("path {}", path.display()),
-            Source::Bytes { key, .. } => format!("bytes {key}"),
-        }
+        self.file.key()
     }
 
     fn model_hash(&self, model: &Model) -> Option<String> {
@@ -103,13 +72,7 @@ impl ModelHandler for Pmml {
     }
 
     fn load(&self) -> Result<Model, BoxError> {
-        match &self.source {
-            Source::Path(path) => Ok(Model::load(path)?),
-            Source::Bytes { name, bytes, .. } => Ok(Model::parse(bytes).map_err(|source| BytesError {
-                name: name.clone(),
-                source,
-            })?),
-        }
+        self.file.load(|path| Model::load(path), Model::parse)
     }
 
     fn run(&self, batch: &[&Record], model: &Model) -> Result<Vec<Prediction>, BoxError> {
@@ -125,8 +88,6 @@ impl ModelHandler for Pmml {
     }
 
     fn update_model_path(&self, path: &str) -> Result<Pmml, BoxError> {
-        let mut handler = Pmml::from_path(path);
-        handler.sizes = self.sizes;
-        Ok(handler)
+        Ok(Pmml::from_path(path).with_batch_sizes(self.sizes))
     }
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// After so many failures in a row nothing is asked of a server for a while; then one request tries whether it is back. Failures
-/// are those
-/// of connections and time limits, and the statuses 502, 503 and 504: a server that answers is there.
+/// are those of connections and time limits, and the statuses 502, 503 and 504: a server that answers is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CircuitBreaker {
     /// So many failures in a row open the circuit. 10 unless told.

@@ -1,12 +1,11 @@
 //! What a store tells of a model: `model.json`.
 
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
+use purlin_artifacts::Hasher;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::kind::{Input, Kind};
 
@@ -31,22 +30,7 @@ pub struct Record {
 
 /// Length and SHA-256 of a file.
 pub(crate) fn measure(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut bytes) = (Sha256::new(), 0);
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => {
-                hash.update(&buffer[..read]);
-                bytes += read as u64;
-            }
-        }
-    }
-    let mut text = String::with_capacity(64);
-    for byte in hash.finalize() {
-        // Writing to a string never fails.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok((bytes, text))
+    let mut hash = Hasher::new();
+    let bytes = io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok((bytes, hash.finish()))
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use purlin_artifacts::is_hash;
+
 use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::kind::{Input, Kind, inspect};
@@ -365,10 +367,6 @@ fn file_name(file: &Path) -> String {
 
 fn is_file_name(name: &str) -> bool {
     crate::name::is_safe(name) && name != crate::place::RECORD
-}
-
-fn is_hash(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn cache_folder() -> PathBuf {

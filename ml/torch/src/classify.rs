@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::models::{LoadModelError, LoadOptions, Model, first_line, load_model};
 use crate::preprocess::{Pixels, PrepareError, Preprocess};
-use purlin_inference::{bisect, hash_file};
+use purlin_inference::bisect;
 
 /// A class and how sure the model is of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, purlin::Element)]
@@ -56,7 +56,6 @@ pub struct Classifier {
     model: Arc<dyn Model>,
     labels: Vec<String>,
     top_k: usize,
-    hash: Option<String>,
 }
 
 impl Classifier {
@@ -68,10 +67,7 @@ impl Classifier {
         top_k: usize,
     ) -> Result<Classifier, ClassifierError> {
         let model = load_model(weights, options)?;
-        Ok(Classifier {
-            hash: hash_file(weights).ok(),
-            ..Classifier::new(model, labels, top_k)?
-        })
+        Classifier::new(model, labels, top_k)
     }
 
     /// From parts. `top_k` is held between 1 and the number of classes.
@@ -92,13 +88,12 @@ impl Classifier {
             model,
             labels,
             top_k: top_k.clamp(1, classes.max(1)),
-            hash: None,
         })
     }
 
     /// The SHA-256 of the weights file in hexadecimal digits, where there is one.
     pub fn hash(&self) -> Option<&str> {
-        self.hash.as_deref()
+        self.model.hash()
     }
 
     /// How images are prepared.

@@ -2,14 +2,12 @@
 
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use purlin::prelude::*;
-use purlin_inference::{BatchSizes, ModelHandler, hash_bytes};
-use thiserror::Error;
+use purlin_inference::{BatchSizes, ModelFile, ModelHandler};
 
-use crate::error::ParseError;
 use crate::model::Model;
 use crate::predict::{Output, PredictOptions, Value};
 
@@ -19,48 +17,26 @@ use crate::predict::{Output, PredictOptions, Value};
 /// `Vec<f64>`, which [`Output`] tells of. A row with another number of features than the model's is an error.
 #[derive(Debug, Clone)]
 pub struct LightGbm<V = f64> {
-    source: Source,
+    file: ModelFile,
     options: PredictOptions,
     sizes: BatchSizes,
     values: PhantomData<fn() -> V>,
 }
 
-#[derive(Debug, Clone)]
-enum Source {
-    /// A file that all workers can read.
-    Path(PathBuf),
-    /// What a file held.
-    Bytes {
-        name: String,
-        key: String,
-        bytes: Arc<[u8]>,
-    },
-}
-
-/// Bytes that are not a model.
-#[derive(Debug, Error)]
-#[error("cannot use the model {name}: {source}")]
-struct BytesError {
-    name: String,
-    source: ParseError,
-}
-
 impl LightGbm {
     /// The model in a file, which is read where the rows are: all workers must have it.
     pub fn from_path(path: impl AsRef<Path>) -> LightGbm {
-        LightGbm::of(Source::Path(path.as_ref().to_owned()))
+        LightGbm::of(ModelFile::at(path))
     }
 
     /// A model that the program holds, by a name for results and errors. It travels with the program.
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> LightGbm {
-        let (name, bytes) = (name.into(), bytes.into());
-        let key = format!("{name} {}", hash_bytes(&bytes));
-        LightGbm::of(Source::Bytes { name, key, bytes })
+        LightGbm::of(ModelFile::held(name, bytes))
     }
 
-    fn of(source: Source) -> LightGbm {
+    fn of(file: ModelFile) -> LightGbm {
         LightGbm {
-            source,
+            file,
             options: PredictOptions::default(),
             sizes: BatchSizes { min: 1, max: 1024 },
             values: PhantomData,
@@ -71,7 +47,7 @@ impl LightGbm {
     #[must_use]
     pub fn with_f32_rows(self) -> LightGbm<f32> {
         LightGbm {
-            source: self.source,
+            file: self.file,
             options: self.options,
             sizes: self.sizes,
             values: PhantomData,
@@ -129,20 +105,11 @@ impl<V: Value> ModelHandler for LightGbm<V> {
     type Model = Model;
 
     fn model_id(&self) -> String {
-        match &self.source {
-            Source::Path(path) => {
-                let name = path.file_name().unwrap_or(path.as_os_str());
-                format!("LightGBM {}", name.to_string_lossy())
-            }
-            Source::Bytes { name, .. } => format!("LightGBM {name}"),
-        }
+        self.file.id("LightGBM")
     }
 
     fn model_key(&self) -> String {
-        match &self.source {
-            Source::Path(path) => format!("path {}", path.display()),
-            Source::Bytes { key, .. } => format!("bytes {key}"),
-        }
+        self.file.key()
     }
 
     fn model_hash(&self, model: &Model) -> Option<String> {
@@ -150,13 +117,7 @@ impl<V: Value> ModelHandler for LightGbm<V> {
     }
 
     fn load(&self) -> Result<Model, BoxError> {
-        match &self.source {
-            Source::Path(path) => Ok(Model::load(path)?),
-            Source::Bytes { name, bytes, .. } => Ok(Model::parse(bytes).map_err(|source| BytesError {
-                name: name.clone(),
-                source,
-            })?),
-        }
+        self.file.load(|path| Model::load(path), Model::parse)
     }
 
     fn run(&self, batch: &[&Vec<V>], model: &Model) -> Result<Vec<Vec<f64>>, BoxError> {

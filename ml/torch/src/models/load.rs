@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use purlin_inference::hash_bytes;
 use tch::{CModule, Kind, TchError, Tensor};
 use thiserror::Error;
 
@@ -213,9 +214,21 @@ pub(crate) fn first_line(error: &TchError) -> String {
 /// network's that the network takes is used.
 pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadModelError> {
     let device = options.device.open()?;
+    let bytes = WeightsFile::read(path)?;
+    let hash = Some(hash_bytes(&bytes));
+    let loaded = load(path, bytes, options, device)?;
+    Ok(Arc::new(Loaded { hash, ..loaded }))
+}
+
+fn load(
+    path: &Path,
+    bytes: Vec<u8>,
+    options: &LoadOptions,
+    device: tch::Device,
+) -> Result<Loaded, LoadModelError> {
     let kind = options.precision.kind();
     let _no_grad = tch::no_grad_guard();
-    let weights = match WeightsFile::open(path, options.state_dict_key.as_deref())? {
+    let weights = match WeightsFile::parse(bytes, path, options.state_dict_key.as_deref())? {
         WeightsFile::TorchScript(bytes) => return load_torchscript(path, &bytes, options, device, kind),
         WeightsFile::Package => return load_package(path, options, device, kind),
         WeightsFile::StateDict(weights) => weights,
@@ -253,13 +266,14 @@ pub fn load_model(path: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, 
                 source,
             },
         })?;
-    Ok(Arc::new(Loaded {
+    Ok(Loaded {
         net: Net::Named(network),
         preprocess,
         num_classes,
         device,
         kind,
-    }))
+        hash: None,
+    })
 }
 
 fn load_torchscript(
@@ -268,7 +282,7 @@ fn load_torchscript(
     options: &LoadOptions,
     device: tch::Device,
     kind: Kind,
-) -> Result<Arc<dyn Model>, LoadModelError> {
+) -> Result<Loaded, LoadModelError> {
     let refused = |source| LoadModelError::TorchScript {
         path: path.to_owned(),
         source,
@@ -290,13 +304,14 @@ fn load_torchscript(
         },
     )?;
     let num_classes = classes_of(path, options, &logits, 1)?;
-    Ok(Arc::new(Loaded {
+    Ok(Loaded {
         net: Net::Script(module),
         preprocess: options.fitted(preprocess),
         num_classes,
         device,
         kind,
-    }))
+        hash: None,
+    })
 }
 
 fn load_package(
@@ -304,7 +319,7 @@ fn load_package(
     options: &LoadOptions,
     device: tch::Device,
     kind: Kind,
-) -> Result<Arc<dyn Model>, LoadModelError> {
+) -> Result<Loaded, LoadModelError> {
     let compiled = Compiled::open(path, device)?;
     let refused = |preprocess: Preprocess, source| LoadModelError::PackageProbe {
         path: path.to_owned(),
@@ -329,13 +344,14 @@ fn load_package(
     });
     let (takes, (preprocess, logits)) = found?;
     let num_classes = classes_of(path, options, &logits, takes.least())?;
-    Ok(Arc::new(Loaded {
+    Ok(Loaded {
         net: Net::Compiled(compiled, takes),
         preprocess: options.fitted(preprocess),
         num_classes,
         device,
         kind,
-    }))
+        hash: None,
+    })
 }
 
 /// So many images of zeros.
@@ -417,6 +433,7 @@ struct Loaded {
     num_classes: i64,
     device: tch::Device,
     kind: Kind,
+    hash: Option<String>,
 }
 
 impl Model for Loaded {
@@ -443,5 +460,9 @@ impl Model for Loaded {
 
     fn kind(&self) -> Kind {
         self.kind
+    }
+
+    fn hash(&self) -> Option<&str> {
+        self.hash.as_deref()
     }
 }

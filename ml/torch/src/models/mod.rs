@@ -37,6 +37,11 @@ pub trait Model: Send + Sync + fmt::Debug {
 
     /// The number format that images must have.
     fn kind(&self) -> tch::Kind;
+
+    /// The SHA-256 of the file that it was loaded from in hexadecimal digits, where it is known.
+    fn hash(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The networks that are known by name.

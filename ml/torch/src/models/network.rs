@@ -76,7 +76,7 @@ impl Network {
             weights,
             device,
             kind,
-            packs: device == tch::Device::Cpu && kind == Kind::Float && shim::has_onednn(),
+            packs: device == tch::Device::Cpu && kind == Kind::Float && shim::packs_convolutions(),
         };
         let mut size = Size(image);
         let steps = plan
@@ -257,7 +257,7 @@ impl Loader<'_> {
         let weight = weight.f_to_kind(self.kind)?;
         let bias = self.freeze(bias)?;
         let packed = match self.packs {
-            true => self.pack(&weight, &bias, moves, [USUAL_BATCH, channels, height, width]),
+            true => shim::pack_conv(&weight.f_detach()?, moves, [USUAL_BATCH, channels, height, width]).ok(),
             false => None,
         };
         Ok(Convolution {
@@ -270,15 +270,6 @@ impl Loader<'_> {
             moves,
             activation: conv.activation,
         })
-    }
-
-    /// The weight in oneDNN's order, if it takes it: tried on one blank input.
-    fn pack(&self, weight: &Tensor, bias: &Tensor, moves: Moves, input: [i64; 4]) -> Option<Tensor> {
-        let packed = shim::pack_conv(&weight.f_detach().ok()?, moves, input).ok()?;
-        let [_, channels, height, width] = input;
-        let blank = Tensor::f_zeros([1, channels, height, width], (self.kind, self.device)).ok()?;
-        let tried = shim::conv(&blank, &packed, bias, moves, Activation::None, None);
-        tried.is_ok().then_some(packed)
     }
 
     /// Reads in double precision, so that folding rounds once.

@@ -4,8 +4,9 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::OnceLock;
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 use torch_sys::C_tensor;
 
 use crate::models::Activation;
@@ -83,10 +84,29 @@ fn tensor(call: impl FnOnce(*mut *mut c_char) -> *mut C_tensor) -> Result<Tensor
     Ok(unsafe { Tensor::from_ptr(made) })
 }
 
-/// Whether this libtorch has oneDNN, and may use it.
-pub(crate) fn has_onednn() -> bool {
+/// Whether this libtorch has oneDNN and may use it, and this processor can: tried once, on one pixel.
+pub(crate) fn packs_convolutions() -> bool {
+    static PACKS: OnceLock<bool> = OnceLock::new();
+    let packs = || -> Result<(), TchError> {
+        let blank = |shape: &[i64]| Tensor::f_zeros(shape, (Kind::Float, tch::Device::Cpu));
+        let moves = Moves {
+            stride: 1,
+            padding: 0,
+            groups: 1,
+        };
+        let weight = pack_conv(&blank(&[1, 1, 1, 1])?, moves, [1; 4])?;
+        conv(
+            &blank(&[1, 1, 1, 1])?,
+            &weight,
+            &blank(&[1])?,
+            moves,
+            Activation::None,
+            None,
+        )
+        .map(drop)
+    };
     // SAFETY: it reads two settings.
-    unsafe { purlin_torch_has_onednn() != 0 }
+    *PACKS.get_or_init(|| unsafe { purlin_torch_has_onednn() != 0 } && packs().is_ok())
 }
 
 /// How a convolution moves over its input.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use purlin_inference::hash_file;
+use purlin_inference::hash_bytes;
 use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
 use tokenizers::{Tokenizer, TruncationParams};
@@ -55,7 +55,7 @@ pub struct TextEncoder {
     normalize: bool,
     width: usize,
     device: tch::Device,
-    hash: Option<String>,
+    hash: String,
 }
 
 impl std::fmt::Debug for TextEncoder {
@@ -84,7 +84,9 @@ impl TextEncoder {
             .min(described.max_length);
         let tokenizer = tokenizer(&folder.join("tokenizer.json"), max_length)?;
         let weights = weights(folder)?;
-        let encoder = build(&weights, &described, device, options.precision.kind())?;
+        let bytes = WeightsFile::read(&weights)?;
+        let hash = hash_bytes(&bytes);
+        let encoder = build(&weights, bytes, &described, device, options.precision.kind())?;
         Ok(TextEncoder {
             tokenizer,
             encoder,
@@ -92,13 +94,13 @@ impl TextEncoder {
             normalize: options.normalize.unwrap_or(described.normalize),
             width: usize::try_from(described.encoder.hidden_size).unwrap_or(0),
             device,
-            hash: hash_file(&weights).ok(),
+            hash,
         })
     }
 
     /// The SHA-256 of the weights file in hexadecimal digits.
-    pub fn hash(&self) -> Option<&str> {
-        self.hash.as_deref()
+    pub fn hash(&self) -> &str {
+        &self.hash
     }
 
     /// How many numbers an embedding has.
@@ -229,11 +231,12 @@ fn weights(folder: &Path) -> Result<PathBuf, TextModelError> {
 
 fn build(
     path: &Path,
+    bytes: Vec<u8>,
     described: &Described,
     device: tch::Device,
     kind: Kind,
 ) -> Result<Bert, TextModelError> {
-    let weights = match WeightsFile::open(path, None)? {
+    let weights = match WeightsFile::parse(bytes, path, None)? {
         WeightsFile::StateDict(weights) => weights,
         WeightsFile::TorchScript(_) | WeightsFile::Package => {
             return Err(OpenWeightsError::UnknownFormat {

@@ -94,7 +94,7 @@ impl ModelHandler for TextEmbedder {
     }
 
     fn model_hash(&self, model: &TextEncoder) -> Option<String> {
-        model.hash().map(str::to_owned)
+        Some(model.hash().to_owned())
     }
 
     fn update_model_path(&self, path: &str) -> Result<Self, BoxError> {

@@ -112,6 +112,11 @@ impl WeightsFile {
     /// `key` names the state dict in a checkpoint that holds more than that, `a.b` for one in another; without it the one under a
     /// usual key is taken.
     pub fn open(path: &Path, key: Option<&str>) -> Result<WeightsFile, OpenWeightsError> {
+        WeightsFile::parse(WeightsFile::read(path)?, path, key)
+    }
+
+    /// A file's content.
+    pub(crate) fn read(path: &Path) -> Result<Vec<u8>, OpenWeightsError> {
         let io = |source| OpenWeightsError::Io {
             path: path.to_owned(),
             source,
@@ -121,7 +126,7 @@ impl WeightsFile {
                 path: path.to_owned(),
             });
         }
-        WeightsFile::parse(std::fs::read(path).map_err(io)?, path, key)
+        std::fs::read(path).map_err(io)
     }
 
     /// Takes a file's content; `path` is for messages.

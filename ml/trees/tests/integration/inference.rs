@@ -136,7 +136,7 @@ fn a_model_that_is_none_fails_the_pipeline_with_its_name() {
 #[test]
 fn results_name_the_content_of_their_model() {
     let path = folder().join("multiclassova.txt");
-    let hash = purlin_inference::hash_file(&path).unwrap();
+    let hash = purlin_inference::hash_bytes(&std::fs::read(&path).unwrap());
     for handler in [
         LightGbm::from_path(&path),
         LightGbm::from_bytes("held", std::fs::read(&path).unwrap()),
