@@ -6,6 +6,7 @@
 mod coders;
 mod fn_api;
 mod input;
+mod lines;
 mod pipelines;
 mod pmml;
 mod trees;

@@ -3,6 +3,7 @@
 use purlin_pmml::{Model, Value};
 
 use crate::input::Input;
+use crate::lines::{Changes, changed};
 
 const MODELS: &[&str] = &[
     include_str!("../../ml/pmml/tests/golden/expressions.pmml"),
@@ -21,16 +22,7 @@ const MODELS: &[&str] = &[
 /// Where the model does.
 pub fn pmml(data: &[u8]) -> usize {
     let mut input = Input(data);
-    let mut lines: Vec<Vec<u8>> = input
-        .pick(MODELS)
-        .map_or("", |model| *model)
-        .lines()
-        .map(|line| line.as_bytes().to_vec())
-        .collect();
-    while !input.is_empty() {
-        change(&mut lines, &mut input);
-    }
-    let Ok(model) = Model::parse(&lines.join(&b'\n')) else {
+    let Ok(model) = Model::parse(&changed(MODELS, &mut input, &CHANGES)) else {
         return 0;
     };
     let values = [
@@ -77,42 +69,27 @@ const WORDS: &[&str] = &[
     "&bad;",
 ];
 
-fn change(lines: &mut Vec<Vec<u8>>, input: &mut Input<'_>) {
-    let number = input.below(256).min(lines.len().saturating_sub(1));
-    let Some(line) = lines.get_mut(number) else { return };
-    match input.below(6) {
-        0 => {
-            lines.remove(number);
-        }
-        1 => {
-            let twin = line.clone();
-            lines.insert(number, twin);
-        }
-        2 => {
-            // Elsewhere.
-            let taken = lines.remove(number);
-            let place = input.below(256).min(lines.len());
-            lines.insert(place, taken);
-        }
-        3 => {
-            let at = input.below(line.len());
-            if let Some(byte) = line.get_mut(at) {
-                *byte = input.byte();
-            }
-        }
-        // An attribute has another value: what stands in quotes is each second part.
-        _ => {
-            let mut parts: Vec<Vec<u8>> = line.split(|byte| *byte == b'"').map(<[u8]>::to_vec).collect();
-            let value = match input.below(3) {
-                0 => input.number().to_string(),
-                1 => input.pick(WORDS).map_or("", |word| *word).to_owned(),
-                _ => String::from_utf8_lossy(&input.bytes(4)).into_owned(),
-            };
-            let at = 2 * input.below(parts.len() / 2) + 1;
-            if let Some(old) = parts.get_mut(at) {
-                *old = value.into_bytes();
-            }
-            *line = parts.join(&b'"');
-        }
+const CHANGES: Changes = Changes {
+    // It goes elsewhere.
+    lines: |lines, number, input| {
+        let taken = lines.remove(number);
+        let place = input.below(256).min(lines.len());
+        lines.insert(place, taken);
+    },
+    value: change_value,
+};
+
+/// An attribute has another value: what stands in quotes is each second part.
+fn change_value(line: &mut Vec<u8>, input: &mut Input<'_>) {
+    let mut parts: Vec<Vec<u8>> = line.split(|byte| *byte == b'"').map(<[u8]>::to_vec).collect();
+    let value = match input.below(3) {
+        0 => input.number().to_string(),
+        1 => input.pick(WORDS).map_or("", |word| *word).to_owned(),
+        _ => String::from_utf8_lossy(&input.bytes(4)).into_owned(),
+    };
+    let at = 2 * input.below(parts.len() / 2) + 1;
+    if let Some(old) = parts.get_mut(at) {
+        *old = value.into_bytes();
     }
+    *line = parts.join(&b'"');
 }

@@ -3,6 +3,7 @@
 use purlin_trees::{Model, Output, PredictOptions};
 
 use crate::input::Input;
+use crate::lines::{Changes, changed};
 
 const MODELS: &[&str] = &[
     include_str!("../../ml/trees/tests/golden/binary.txt"),
@@ -17,16 +18,7 @@ const MODELS: &[&str] = &[
 /// Where the model does.
 pub fn trees(data: &[u8]) -> usize {
     let mut input = Input(data);
-    let mut lines: Vec<Vec<u8>> = input
-        .pick(MODELS)
-        .map_or("", |model| *model)
-        .lines()
-        .map(|line| line.as_bytes().to_vec())
-        .collect();
-    while !input.is_empty() {
-        change(&mut lines, &mut input);
-    }
-    let Ok(model) = Model::parse(&lines.join(&b'\n')) else {
+    let Ok(model) = Model::parse(&changed(MODELS, &mut input, &CHANGES)) else {
         return 0;
     };
     let rows = [
@@ -52,40 +44,24 @@ pub fn trees(data: &[u8]) -> usize {
     values
 }
 
-fn change(lines: &mut Vec<Vec<u8>>, input: &mut Input<'_>) {
-    // Most trees are alike: the header and the first ones.
-    let number = input.below(256).min(lines.len().saturating_sub(1));
-    let Some(line) = lines.get_mut(number) else { return };
-    match input.below(6) {
-        0 => {
-            lines.remove(number);
-        }
-        1 => {
-            let twin = line.clone();
-            lines.insert(number, twin);
-        }
-        2 => lines.truncate(number),
-        3 => {
-            let at = input.below(line.len());
-            if let Some(byte) = line.get_mut(at) {
-                *byte = input.byte();
-            }
-        }
-        // A value becomes another.
-        _ => {
-            let start = line.iter().position(|byte| *byte == b'=').map_or(0, |at| at + 1);
-            let mut values: Vec<&[u8]> = line[start..].split(|byte| *byte == b' ').collect();
-            let value = match input.below(4) {
-                0 => input.number().to_string(),
-                1 => (input.below(16) as i64 - 8).to_string(),
-                2 => ["nan", "-inf", "1e309", "0.5", "", "-0"][input.below(6)].to_owned(),
-                _ => String::from_utf8_lossy(&input.bytes(4)).into_owned(),
-            };
-            let at = input.below(values.len());
-            if let Some(old) = values.get_mut(at) {
-                *old = value.as_bytes();
-            }
-            *line = [&line[..start], &values.join(&b' ')].concat();
-        }
+const CHANGES: Changes = Changes {
+    lines: |lines, number, _| lines.truncate(number),
+    value: change_value,
+};
+
+/// A value becomes another.
+fn change_value(line: &mut Vec<u8>, input: &mut Input<'_>) {
+    let start = line.iter().position(|byte| *byte == b'=').map_or(0, |at| at + 1);
+    let mut values: Vec<&[u8]> = line[start..].split(|byte| *byte == b' ').collect();
+    let value = match input.below(4) {
+        0 => input.number().to_string(),
+        1 => (input.below(16) as i64 - 8).to_string(),
+        2 => ["nan", "-inf", "1e309", "0.5", "", "-0"][input.below(6)].to_owned(),
+        _ => String::from_utf8_lossy(&input.bytes(4)).into_owned(),
+    };
+    let at = input.below(values.len());
+    if let Some(old) = values.get_mut(at) {
+        *old = value.as_bytes();
     }
+    *line = [&line[..start], &values.join(&b' ')].concat();
 }
