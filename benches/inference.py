@@ -29,9 +29,10 @@ import sys
 import tempfile
 import time
 
+import job_service
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(HERE)
-RELEASE = os.environ.get('RELEASE', os.path.join(ROOT, 'target', 'release'))
+RELEASE = os.environ.get('RELEASE', os.path.join(os.path.dirname(HERE), 'target', 'release'))
 ROUNDS = int(os.environ.get('ROUNDS', '3'))
 BATCH = 32
 LIMIT = 3600
@@ -216,16 +217,9 @@ def image_run(name, model, weights, paths, listed, folder, precision):
   given = {'model': model, 'weights': weights, 'paths': paths, 'output': output, 'options': []}
   if name != 'service':
     return run_peer(name, given)
-  from job_service import free_port
-  port = free_port()
-  service = subprocess.Popen([
-      os.path.join(RELEASE, 'purlin-job-service'), '--job_port=%d' % port, '--serve_http=false', '--log_level=warn'])
-  try:
-    given['options'] = ['--runner=PrismRunner', '--environment_type=LOOPBACK', '--job_endpoint=localhost:%d' % port]
+  with job_service.Service('purlin', os.path.join(folder, 'service.log')) as service:
+    given['options'] = ['--runner=PrismRunner', '--environment_type=LOOPBACK', '--job_endpoint=localhost:%d' % service.port]
     return run_peer(name, given)
-  finally:
-    service.terminate()
-    service.wait()
 
 
 # --- sentences ---
