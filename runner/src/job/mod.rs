@@ -391,7 +391,8 @@ impl JobHandle {
         shared.samples(pcollection_ids).await
     }
 
-    /// What the running workers tell of themselves.
+    /// What the running workers tell of themselves. None does once the job has ended: those that are still there are
+    /// being stopped.
     pub async fn worker_statuses(&self) -> Vec<WorkerStatus> {
         let ask = |worker: Arc<workers::JobWorker>| async move {
             WorkerStatus {
@@ -401,7 +402,11 @@ impl JobHandle {
             }
         };
         let running = self.course.lock().shared().map(|shared| shared.workers.running());
-        futures::future::join_all(running.into_iter().flatten().map(ask)).await
+        let statuses = futures::future::join_all(running.into_iter().flatten().map(ask)).await;
+        if self.log.current().state.is_terminal() {
+            return Vec::new();
+        }
+        statuses
     }
 
     /// Stops the job. Returns at once.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::support::{Builder, Context, Factory, Functions, spec};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
@@ -149,6 +149,28 @@ async fn what_a_job_ran_on_goes_at_its_end_and_what_is_shown_stays() {
     assert!(job.kept_bytes() < 1 << 20);
     assert!(job.samples(Vec::new()).await.element_samples.is_empty());
     assert!(job.worker_statuses().await.is_empty());
+}
+
+#[tokio::test]
+async fn workers_that_are_asked_while_the_job_ends_are_none_of_its_workers() {
+    let (mut builder, mut factory) = (Builder::new(), Factory::default());
+    word_count(&mut builder, &factory.functions);
+    let (counting, telling) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+    factory.blocked = Some(("count".into(), Arc::clone(&counting)));
+    factory.status = Some(Arc::clone(&telling));
+    let job = start(&builder, factory);
+    // Until there is a worker that does not answer at once.
+    while job.worker_statuses().now_or_never().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let end = async {
+        counting.notify_one();
+        assert_eq!(job.wait().await, JobState::Done);
+        telling.add_permits(1);
+    };
+    let (statuses, ()) = tokio::join!(job.worker_statuses(), end);
+    let told: Vec<_> = statuses.iter().map(|worker| &worker.status).collect();
+    assert!(told.is_empty(), "{told:?}");
 }
 
 #[tokio::test]

@@ -302,6 +302,8 @@ pub struct Factory {
     pub ignores_splits: bool,
     /// Workers are asked what short ids of metrics mean, and never answer.
     pub silent: bool,
+    /// Workers tell how they are once this is opened.
+    pub status: Option<Arc<Semaphore>>,
 }
 
 impl WorkerFactory for Factory {
@@ -330,6 +332,7 @@ impl WorkerFactory for Factory {
             split: self.split.clone(),
             ignores_splits: self.ignores_splits,
             silent: self.silent,
+            status: self.status.clone(),
             is_lost: self.loses_first && number == 1,
         };
         async move {
@@ -357,6 +360,7 @@ struct Fake {
     split: Option<fnapi::ProcessBundleSplitResponse>,
     ignores_splits: bool,
     silent: bool,
+    status: Option<Arc<Semaphore>>,
     is_lost: bool,
 }
 
@@ -438,6 +442,17 @@ impl Worker for Fake {
         _request: fnapi::SampleDataRequest,
     ) -> BoxFuture<'static, Result<fnapi::SampleDataResponse, WorkerError>> {
         async { Ok(Default::default()) }.boxed()
+    }
+
+    fn status(&self) -> BoxFuture<'static, Result<String, String>> {
+        let told = self.status.clone();
+        async move {
+            if let Some(told) = told {
+                let _told = told.acquire().await;
+            }
+            Ok("well".to_owned())
+        }
+        .boxed()
     }
 
     fn stop(&self) -> BoxFuture<'static, ()> {
