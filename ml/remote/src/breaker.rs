@@ -70,19 +70,19 @@ impl Breaker {
         self.settings.when_open
     }
 
-    /// Whether a request may go now.
-    ///
-    /// # Errors
-    /// The time at which to ask again.
-    pub fn admit(&mut self, now: Instant) -> Result<(), Instant> {
+    /// The time at which to ask again, where no request may go now. Changes nothing: a request that goes says so by [`Breaker::goes`].
+    pub fn open_until(&self, now: Instant) -> Option<Instant> {
         match self.state {
-            State::Closed(_) => Ok(()),
-            State::Open(until) | State::Probing(until) if now < until => Err(until),
+            State::Closed(_) => None,
             // A probe whose end was never told, as its request was dropped, gives way to the next.
-            State::Open(_) | State::Probing(_) => {
-                self.state = State::Probing(now + self.settings.pause);
-                Ok(())
-            }
+            State::Open(until) | State::Probing(until) => (now < until).then_some(until),
+        }
+    }
+
+    /// A request goes, as it may. Unless the circuit is closed it is the one that tries whether the server is back.
+    pub fn goes(&mut self, now: Instant) {
+        if !matches!(self.state, State::Closed(_)) {
+            self.state = State::Probing(now + self.settings.pause);
         }
     }
 
@@ -124,22 +124,28 @@ mod tests {
         // In a row: an answer begins again.
         breaker.answered();
         assert!(!breaker.unavailable(at(1)) && !breaker.unavailable(at(1)));
-        assert_eq!(breaker.admit(at(1)), Ok(()));
+        assert_eq!(breaker.open_until(at(1)), None);
+        breaker.goes(at(1));
         assert!(breaker.unavailable(at(1)));
-        assert_eq!(breaker.admit(at(1)), Err(at(11)));
+        assert_eq!(breaker.open_until(at(1)), Some(at(11)));
         // One that was under way before says nothing new.
         assert!(!breaker.unavailable(at(2)));
-        assert_eq!(breaker.admit(at(10)), Err(at(11)));
-        // One goes, the others wait for it.
-        assert_eq!(breaker.admit(at(11)), Ok(()));
-        assert_eq!(breaker.admit(at(12)), Err(at(21)));
+        assert_eq!(breaker.open_until(at(10)), Some(at(11)));
+        // One may go; asking alone does not take its place.
+        assert_eq!(breaker.open_until(at(11)), None);
+        assert_eq!(breaker.open_until(at(11)), None);
+        // It goes, the others wait for it.
+        breaker.goes(at(11));
+        assert_eq!(breaker.open_until(at(12)), Some(at(21)));
         assert!(breaker.unavailable(at(13)));
-        assert_eq!(breaker.admit(at(14)), Err(at(23)));
+        assert_eq!(breaker.open_until(at(14)), Some(at(23)));
         // This probe is never heard of again.
-        assert_eq!(breaker.admit(at(23)), Ok(()));
-        assert_eq!(breaker.admit(at(33)), Ok(()));
+        breaker.goes(at(23));
+        assert_eq!(breaker.open_until(at(24)), Some(at(33)));
+        assert_eq!(breaker.open_until(at(33)), None);
+        breaker.goes(at(33));
         breaker.answered();
-        assert_eq!(breaker.admit(at(33)), Ok(()));
+        assert_eq!(breaker.open_until(at(33)), None);
         assert!(!breaker.unavailable(at(34)));
     }
 }

@@ -222,16 +222,21 @@ impl Caller {
         let mut throttled = Duration::ZERO;
         loop {
             let now = Instant::now();
-            let (until, why) = if let Some(until) = self.quiet(now) {
-                throttled += until.min(end) - now;
-                (until, "the server wants to be left alone for longer than")
-            } else if let Err(until) = self.circuit(now)? {
-                (until, "the circuit to the server stayed open for")
-            } else if let Some(pause) = self.held_back(now) {
-                throttled += pause.min(end - now);
-                (now + pause, "requests were held back for")
-            } else {
-                break;
+            let (until, why) = match self.may_go(now) {
+                Ok(()) => break,
+                Err(Hold::Quiet(until)) => {
+                    throttled += until.min(end) - now;
+                    (until, "the server wants to be left alone for longer than")
+                }
+                Err(Hold::Circuit(until)) => (until, "the circuit to the server stayed open for"),
+                Err(Hold::Throttle(pause)) => {
+                    throttled += pause.min(end - now);
+                    (now + pause, "requests were held back for")
+                }
+                Err(Hold::Fail(failure)) => {
+                    self.count_throttled(throttled);
+                    return Err(failure);
+                }
             };
             if until >= end {
                 self.count_throttled(throttled);
@@ -245,30 +250,33 @@ impl Caller {
         Ok(())
     }
 
-    fn quiet(&self, now: Instant) -> Option<Instant> {
-        (*self.quiet_until.lock()).filter(|until| *until > now)
-    }
-
-    fn circuit(&self, now: Instant) -> Result<Result<(), Instant>, Failure> {
-        let Some(breaker) = &self.breaker else {
-            return Ok(Ok(()));
-        };
-        let mut breaker = breaker.lock();
-        match (breaker.admit(now), breaker.when_open()) {
-            (Err(until), WhenOpen::Fail) => {
-                let seconds = (until - now).as_secs_f64();
-                let text = format!(
-                    "its circuit is open after failures in a row: the server is asked again in {seconds:.1} s"
-                );
-                Err(Failure::new(FailureKind::Unavailable, text))
-            }
-            (admitted, _) => Ok(admitted),
+    /// Whether a request may go now.
+    ///
+    /// One that goes while the circuit is half open is its probe, for whose answer all others wait. So the probe is taken last, and
+    /// by a request that nothing else holds back; and the throttle is asked only where the circuit would let the request go, as it
+    /// counts what it is asked. Nobody comes between the two: the circuit's lock is held meanwhile.
+    fn may_go(&self, now: Instant) -> Result<(), Hold> {
+        if let Some(until) = (*self.quiet_until.lock()).filter(|until| *until > now) {
+            return Err(Hold::Quiet(until));
         }
-    }
-
-    fn held_back(&self, now: Instant) -> Option<Duration> {
-        let throttle = self.throttle.as_ref()?;
-        throttle.lock().holds_back(now, (self.random)())
+        let mut breaker = self.breaker.as_ref().map(Mutex::lock);
+        if let Some(breaker) = &breaker
+            && let Some(until) = breaker.open_until(now)
+        {
+            return Err(match breaker.when_open() {
+                WhenOpen::Wait => Hold::Circuit(until),
+                WhenOpen::Fail => Hold::Fail(circuit_is_open(until - now)),
+            });
+        }
+        if let Some(throttle) = &self.throttle
+            && let Some(pause) = throttle.lock().holds_back(now, (self.random)())
+        {
+            return Err(Hold::Throttle(pause));
+        }
+        if let Some(breaker) = &mut breaker {
+            breaker.goes(now);
+        }
+        Ok(())
     }
 
     fn count_throttled(&self, time: Duration) {
@@ -277,6 +285,25 @@ impl Caller {
             .throttled_millis
             .fetch_add(millis, Ordering::Relaxed);
     }
+}
+
+/// What keeps a request from going.
+enum Hold {
+    /// The server wants to be left alone until then.
+    Quiet(Instant),
+    /// The circuit is open until then.
+    Circuit(Instant),
+    /// The throttle lets it wait for so long.
+    Throttle(Duration),
+    /// It fails without a try.
+    Fail(Failure),
+}
+
+fn circuit_is_open(time: Duration) -> Failure {
+    let seconds = time.as_secs_f64();
+    let text =
+        format!("its circuit is open after failures in a row: the server is asked again in {seconds:.1} s");
+    Failure::new(FailureKind::Unavailable, text)
 }
 
 #[cfg(test)]

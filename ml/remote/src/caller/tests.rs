@@ -203,3 +203,85 @@ async fn a_server_that_refuses_many_is_asked_less() {
         "{with:?}"
     );
 }
+
+/// A server that is away for two requests: the circuit opens for a second, and when that is over the throttle holds back the next
+/// request once.
+fn throttled_probe(when_open: WhenOpen) -> Caller {
+    let policy = Policy {
+        throttling: Some(Throttling::default()),
+        breaker: Some(CircuitBreaker {
+            failures: 2,
+            pause: SECOND,
+            when_open,
+        }),
+        retries: Retries {
+            tries: 1,
+            ..Retries::default()
+        },
+        ..bare()
+    };
+    let asked = AtomicUsize::new(0);
+    // The retries of each request ask for a number, too: the first two requests take four, the fifth is for the throttle.
+    caller_with(policy, move || match asked.fetch_add(1, Ordering::Relaxed) {
+        4 => 0.0,
+        _ => 1.0,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_held_back_does_not_use_up_the_probe_of_the_circuit() {
+    for when_open in [WhenOpen::Wait, WhenOpen::Fail] {
+        let caller = throttled_probe(when_open);
+        for _ in 0..2 {
+            let error = caller
+                .call(|| async { fail::<()>(FailureKind::Unavailable) })
+                .await;
+            assert_eq!(error.unwrap_err().tries, 1);
+        }
+        assert_eq!(caller.take_counted().circuit_opens, 1);
+        tokio::time::sleep(SECOND).await;
+        // It waits for the throttle alone, and is the probe after that.
+        let (result, took) = tried(&caller, &[]).await;
+        assert_eq!(
+            (result.unwrap(), took),
+            (1, Duration::from_millis(200)),
+            "{when_open:?}"
+        );
+        assert_eq!(caller.take_counted().throttled_millis, 200);
+        // That closed the circuit.
+        assert_eq!(tried(&caller, &[]).await.1, Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_request_may_be_the_probe_while_one_is_held_back() {
+    let caller = throttled_probe(WhenOpen::Fail);
+    for _ in 0..2 {
+        let _ = caller
+            .call(|| async { fail::<()>(FailureKind::Unavailable) })
+            .await;
+    }
+    tokio::time::sleep(SECOND).await;
+    let ((held, took), (other, at_once)) = tokio::join!(tried(&caller, &[]), tried(&caller, &[]));
+    assert_eq!((held.unwrap(), took), (1, Duration::from_millis(200)));
+    assert_eq!((other.unwrap(), at_once), (1, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_for_an_open_circuit_do_not_count_for_the_throttle() {
+    let caller = throttled_probe(WhenOpen::Fail);
+    for _ in 0..2 {
+        let _ = caller
+            .call(|| async { fail::<()>(FailureKind::Unavailable) })
+            .await;
+    }
+    for _ in 0..50 {
+        assert_eq!(tried(&caller, &[]).await.0.unwrap_err().tries, 0);
+    }
+    // Of the two that were asked none was accepted; had the others counted, it would be 52 of 53.
+    let probability = |random| {
+        let throttle = caller.throttle.as_ref().unwrap();
+        throttle.lock().holds_back(Instant::now(), random).is_some()
+    };
+    assert!(probability(0.66) && !probability(0.76));
+}
