@@ -3,7 +3,6 @@
 //! The two children of a split stand side by side, so that a step is `child + right`, without a jump. A leaf is a split whose
 //! children are itself: rows of different depth are walked together until none of them moves.
 
-use crate::error::ParseError;
 use crate::parse::{Child, Missing, ParsedTree, Rule};
 
 /// LightGBM takes what is no further from 0 than this for 0: the nearest `f32` to 1e-35.
@@ -86,11 +85,21 @@ pub struct Forest {
     /// Some splits take zeros for missing: prepared rows hold the features twice.
     pub zeros: bool,
     pub features: usize,
+    /// Values above this one name a category.
+    below_categories: f64,
+}
+
+/// More nodes than can be counted.
+#[derive(Debug, Clone, Copy)]
+pub struct TooLarge {
+    /// The first tree that is too much.
+    pub tree: usize,
+    pub limit: usize,
 }
 
 impl Forest {
     /// Lays out trees of a model with this many features.
-    pub fn new(parsed: &[ParsedTree], features: usize) -> Result<Forest, ParseError> {
+    pub fn new(parsed: &[ParsedTree], features: usize) -> Result<Forest, TooLarge> {
         let mut forest = Forest {
             nodes: Vec::new(),
             values: Vec::new(),
@@ -105,6 +114,8 @@ impl Forest {
             }),
             zeros: false,
             features,
+            // -0.5 is category 0 for LightGBM, as it cuts off what follows the point.
+            below_categories: -1.0,
         };
         let linear = parsed.iter().any(|tree| tree.linear.is_some());
         for (number, tree) in parsed.iter().enumerate() {
@@ -115,7 +126,7 @@ impl Forest {
                 || forest.sets.len() + tree.sets.len() > LIMIT
                 || forest.set_words.len() + words > LIMIT
             {
-                return Err(ParseError::TooLarge {
+                return Err(TooLarge {
                     tree: number,
                     limit: LIMIT,
                 });
@@ -128,6 +139,13 @@ impl Forest {
             }
         }
         Ok(forest)
+    }
+
+    /// With categories that are numbers from 0 on: nothing negative is one.
+    #[must_use]
+    pub fn with_categories_from_zero(mut self) -> Forest {
+        self.below_categories = 0.0_f64.next_down();
+        self
     }
 
     fn add(&mut self, number: usize, tree: &ParsedTree) {
@@ -188,7 +206,13 @@ impl Forest {
             split: 0,
         });
         let (value, leaf) = match child {
-            Child::Leaf(leaf) => (tree.leaves[leaf], leaf as u32),
+            Child::Leaf(leaf) => {
+                let number = tree
+                    .leaf_numbers
+                    .as_ref()
+                    .map_or(leaf as u32, |numbers| numbers[leaf]);
+                (tree.leaves[leaf], number)
+            }
             Child::Split(_) => (0.0, 0),
         };
         self.values.push(value);
@@ -204,10 +228,19 @@ impl Forest {
     fn node(&mut self, feature: usize, rule: Rule, first_set: usize, child: u32) -> Node {
         let feature = feature as u32;
         match rule {
-            Rule::Categories { set } => Node {
+            Rule::Categories { set, missing_left } => Node {
                 threshold: (first_set + set) as f64,
                 child,
-                split: feature | CATEGORIES,
+                split: feature | CATEGORIES | if missing_left { 0 } else { NAN_RIGHT },
+            },
+            Rule::Below {
+                threshold,
+                missing_left,
+            } => Node {
+                // What is more than the number before it is not below.
+                threshold: threshold.next_down(),
+                child,
+                split: feature | if missing_left { 0 } else { NAN_RIGHT },
             },
             Rule::Threshold {
                 threshold,
@@ -257,16 +290,19 @@ impl Forest {
         let node = &self.nodes[at as usize];
         let value = data[base + (node.split & FEATURE) as usize];
         let right = if SETS && node.split & CATEGORIES != 0 {
-            !self.contains(node.threshold as usize, value)
+            match value.is_nan() {
+                true => node.split & NAN_RIGHT != 0,
+                false => !self.contains(node.threshold as usize, value),
+            }
         } else {
             (value > node.threshold) | (NANS && value.is_nan() & (node.split & NAN_RIGHT != 0))
         };
         node.child + u32::from(right)
     }
 
-    /// Whether a category is in a set. NaN, and what is below 0 or too large, is in none.
+    /// Whether a category is in a set. What is below 0 or too large is in none.
     fn contains(&self, set: usize, value: f64) -> bool {
-        if !(value > -1.0 && value < 2_147_483_648.0) {
+        if !(value > self.below_categories && value < 2_147_483_648.0) {
             return false;
         }
         let Set { first, words } = self.sets[set];

@@ -1,5 +1,5 @@
 //! Boosted trees in pipelines: [`LightGbm`] runs LightGBM's models by
-//! [`RunInference`](purlin_inference::RunInference), without LightGBM.
+//! [`RunInference`](purlin_inference::RunInference), without LightGBM, and [`XgBoost`] those of [XGBoost](xgboost).
 //!
 //! A [`Model`] is a text file that LightGBM's `save_model` wrote, in the formats v3 and v4: all objectives, classes, categories,
 //! missing values, linear leaves, random forests. What it predicts is what LightGBM's own Python package predicts: values are
@@ -72,13 +72,16 @@ mod forest;
 mod handler;
 mod model;
 mod parse;
+mod parts;
 mod predict;
 mod walk;
+pub mod xgboost;
 
 pub use error::{LoadError, ParseError, Part, PredictError};
 pub use handler::LightGbm;
 pub use model::Model;
 pub use predict::{Output, PredictOptions, Value};
+pub use xgboost::XgBoost;
 
 /// The code in the guide is tested with that of the reference.
 #[cfg(doctest)]

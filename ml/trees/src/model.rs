@@ -5,7 +5,7 @@ use std::path::Path;
 use purlin_inference::hash_bytes;
 
 use crate::error::{LoadError, ParseError};
-use crate::forest::Forest;
+use crate::forest::{Forest, TooLarge};
 use crate::parse::{self, Objective};
 
 /// A LightGBM model; see the [crate](crate).
@@ -46,7 +46,8 @@ impl Model {
         let parsed = parse::parse(bytes)?;
         let features = parsed.feature_names.len();
         Ok(Model {
-            forest: Forest::new(&parsed.trees, features)?,
+            forest: Forest::new(&parsed.trees, features)
+                .map_err(|TooLarge { tree, limit }| ParseError::TooLarge { tree, limit })?,
             objective: parsed.objective,
             average: parsed.average,
             scores: parsed.trees_per_iteration,

@@ -6,7 +6,8 @@ use std::ops::Range;
 use crate::contributions;
 use crate::error::PredictError;
 use crate::model::Model;
-use crate::walk::{Kinds, LANES, walk};
+use crate::parts::{in_parts, rows_of_a_block};
+use crate::walk::walk_all;
 
 /// What is wanted of a model for each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,13 +55,6 @@ pub trait Value: purlin::Element + Copy + Sync + Into<f64> {}
 
 impl Value for f64 {}
 impl Value for f32 {}
-
-/// Rows that are prepared together take so many bytes: tree after tree walks them, so they are many for each tree that is fetched, but
-/// few enough to stay in the second cache.
-const BLOCK_BYTES: usize = 256 << 10;
-
-/// So many walks take longer than it takes to start a thread.
-const WALKS_OF_A_THREAD: usize = 8_000;
 
 impl Model {
     /// How many values a row gives.
@@ -111,36 +105,14 @@ impl Model {
         }
         let trees = self.used_trees(options);
         let walks = rows.len().saturating_mul(trees.len());
-        let threads = options.threads.min(walks / WALKS_OF_A_THREAD).max(1);
-        let part = rows.len().div_ceil(threads).next_multiple_of(LANES).max(1);
-        let run = |number: usize, rows: &[R], out: &mut [f64]| {
-            Job {
-                model: self,
-                options,
-                trees: trees.clone(),
-                width,
-            }
-            .run(number * part, rows, out)
+        let job = Job {
+            model: self,
+            options,
+            trees,
+            width,
         };
-        if rows.len() <= part {
-            return run(0, rows, out);
-        }
-        std::thread::scope(|scope| {
-            let parts = rows.chunks(part).zip(out.chunks_mut(part * width)).enumerate();
-            let mut parts = parts.map(|(number, (rows, out))| (number, rows, out));
-            // The first one is this thread's.
-            let own = parts.next();
-            let others: Vec<_> = parts
-                .map(|(number, rows, out)| scope.spawn(move || run(number, rows, out)))
-                .collect();
-            let mut result = own.map_or(Ok(()), |(number, rows, out)| run(number, rows, out));
-            for other in others {
-                match other.join() {
-                    Ok(other) => result = result.and(other),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            result
+        in_parts(rows, out, width, options.threads, walks, &|first, rows, out| {
+            job.run(first, rows, out)
         })
     }
 
@@ -171,7 +143,7 @@ impl Job<'_> {
     ) -> Result<(), PredictError> {
         let forest = &self.model.forest;
         let len = forest.row_len();
-        let many = (BLOCK_BYTES / (len * size_of::<f64>())).clamp(4 * LANES, 4096);
+        let many = rows_of_a_block(len);
         let mut prepared = vec![0.0; len * rows.len().min(many)];
         for (number, block) in rows.chunks(many).enumerate() {
             let prepared = &mut prepared[..len * block.len()];
@@ -207,13 +179,15 @@ impl Job<'_> {
 
     /// Predicts prepared rows.
     fn block(&self, prepared: &[f64], out: &mut [f64]) {
-        let len = self.model.forest.row_len();
+        let forest = &self.model.forest;
+        let len = forest.row_len();
         match self.options.output {
             Output::Prediction | Output::RawScore => {
                 let scores = self.width;
                 out.fill(0.0);
-                self.walk_all(prepared, |row, tree, value, _| {
-                    out[row * scores + tree % scores] += value;
+                let row_of = |row: usize| &prepared[row * len..(row + 1) * len];
+                walk_all(forest, self.trees.clone(), prepared, |row, tree, at| {
+                    out[row * scores + tree % scores] += forest.value(tree, at, row_of(row));
                 });
                 if self.options.output == Output::Prediction {
                     self.finish(out);
@@ -221,8 +195,8 @@ impl Job<'_> {
             }
             Output::LeafIndices => {
                 let (width, first) = (self.width, self.trees.start);
-                self.walk_all(prepared, |row, tree, _, leaf| {
-                    out[row * width + tree - first] = f64::from(leaf);
+                walk_all(forest, self.trees.clone(), prepared, |row, tree, at| {
+                    out[row * width + tree - first] = f64::from(forest.leaf(at));
                 });
             }
             Output::Contributions => {
@@ -244,52 +218,6 @@ impl Job<'_> {
         }
         for row in out.chunks_exact_mut(scores) {
             self.model.objective.apply(row);
-        }
-    }
-
-    /// Walks all rows through all trees. For one row, `take` gets the trees in their order, so that sums are LightGBM's to the last
-    /// bit.
-    fn walk_all(&self, data: &[f64], mut take: impl FnMut(usize, usize, f64, u32)) {
-        let forest = &self.model.forest;
-        let len = forest.row_len();
-        let rows = data.len() / len;
-        let row = |number: usize| &data[number * len..(number + 1) * len];
-        let nans = data.iter().fold(false, |nans, value| nans | value.is_nan());
-        let whole = rows - rows % LANES;
-        // Side by side, rows of one tree.
-        for tree in self.trees.clone() {
-            let shape = forest.trees[tree];
-            let kinds = Kinds {
-                categories: shape.categories,
-                nans,
-            };
-            for first in (0..whole).step_by(LANES) {
-                let bases = std::array::from_fn(|lane| (first + lane) * len);
-                let mut at = [shape.root; LANES];
-                walk(forest, data, bases, &mut at, kinds);
-                for (number, at) in (first..).zip(at) {
-                    take(number, tree, forest.value(tree, at, row(number)), forest.leaf(at));
-                }
-            }
-        }
-        // Of the few rows that are left, trees of one row.
-        for number in whole..rows {
-            let mut tree = self.trees.start;
-            while tree < self.trees.end {
-                let count = LANES.min(self.trees.end - tree);
-                // Lanes to spare walk the last tree again.
-                let shapes: [_; LANES] = std::array::from_fn(|lane| forest.trees[tree + lane.min(count - 1)]);
-                let mut at = shapes.map(|shape| shape.root);
-                let kinds = Kinds {
-                    categories: shapes.iter().any(|shape| shape.categories),
-                    nans,
-                };
-                walk(forest, data, [number * len; LANES], &mut at, kinds);
-                for (tree, at) in (tree..).zip(at).take(count) {
-                    take(number, tree, forest.value(tree, at, row(number)), forest.leaf(at));
-                }
-                tree += count;
-            }
         }
     }
 }

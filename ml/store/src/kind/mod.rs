@@ -4,7 +4,6 @@ mod lightgbm;
 mod onnx;
 mod pmml;
 mod safetensors;
-mod ubjson;
 mod xgboost;
 mod zipped;
 
@@ -189,11 +188,8 @@ pub fn inspect(path: &Path) -> Result<Inspected, BadModel> {
     if pmml::is_one(&begin) {
         return pmml::inspect(file);
     }
-    if xgboost::is_json(&begin) {
-        return xgboost::inspect_json(file);
-    }
-    if ubjson::is_one(&begin) {
-        return xgboost::inspect_ubjson(file);
+    if xgboost::is_one(&begin) {
+        return xgboost::inspect(file);
     }
     // Protobuf has no mark of its own: it is tried last.
     match onnx::inspect(file)? {

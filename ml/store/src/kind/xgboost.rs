@@ -1,61 +1,39 @@
-//! XGBoost's models.
+//! XGBoost's models, in JSON or UBJSON.
 
 use std::fs::File;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use purlin_json::{Fault, Format, Reader};
 
-use super::ubjson::{Fault, Reader};
 use super::{BadModel, Input, Inspected, Kind, read_all};
 
-pub(super) fn is_json(begin: &[u8]) -> bool {
-    let mut bytes = begin.iter().filter(|byte| !byte.is_ascii_whitespace());
-    bytes.next() == Some(&b'{') && matches!(bytes.next(), Some(b'"' | b'}') | None)
+pub(super) fn is_one(begin: &[u8]) -> bool {
+    match Reader::new(begin).format() {
+        Format::Ubjson => true,
+        Format::Json => {
+            let mut bytes = begin.iter().filter(|byte| !byte.is_ascii_whitespace());
+            bytes.next() == Some(&b'{') && matches!(bytes.next(), Some(b'"' | b'}') | None)
+        }
+    }
 }
 
-#[derive(Deserialize)]
-struct Model {
-    learner: Option<Learner>,
-    #[serde(rename = "version")]
-    _version: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Learner {
-    learner_model_param: Option<Parameters>,
-}
-
-#[derive(Deserialize)]
-struct Parameters {
-    num_feature: Option<String>,
-}
-
-fn unusable(reason: String) -> BadModel {
-    BadModel::Unusable { kind: "JSON", reason }
-}
-
-pub(super) fn inspect_json(file: File) -> Result<Inspected, BadModel> {
+pub(super) fn inspect(file: File) -> Result<Inspected, BadModel> {
     let bytes = read_all(file)?;
-    // A number that is cut is wrong for JSON, too.
-    let ends = bytes.trim_ascii_end().ends_with(b"}");
-    let model: Model = serde_json::from_slice(&bytes).map_err(|error| match error.is_eof() || !ends {
+    let mut reader = Reader::new(&bytes);
+    let kind = match reader.format() {
+        Format::Json => "JSON",
+        Format::Ubjson => "UBJSON",
+    };
+    let unusable = |reason: String| BadModel::Unusable { kind, reason };
+    let features = features(&mut reader).map_err(|fault| match fault.is_cut_off() {
         true => BadModel::CutOff {
-            kind: "JSON",
-            expected: format!("expected the end of XGBoost's JSON ({error})"),
+            kind,
+            expected: format!("expected the end of XGBoost's {kind} ({fault})"),
         },
-        false => unusable(format!("expected XGBoost's JSON ({error})")),
+        false => unusable(format!("expected XGBoost's {kind} ({fault})")),
     })?;
-    let features = model
-        .learner
-        .and_then(|learner| learner.learner_model_param)
-        .and_then(|parameters| parameters.num_feature);
-    let features = features.ok_or_else(|| unusable(EXPECTED.to_owned()))?;
-    of_features(&features)
-}
-
-const EXPECTED: &str = "expected a model of XGBoost, which has learner.learner_model_param.num_feature";
-
-fn of_features(features: &str) -> Result<Inspected, BadModel> {
+    let features = features.ok_or_else(|| {
+        unusable("expected a model of XGBoost, which has learner.learner_model_param.num_feature".to_owned())
+    })?;
     let count: i64 = features.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
         unusable(format!(
             "num_feature is {features:?}: expected a number from 1 on"
@@ -67,33 +45,22 @@ fn of_features(features: &str) -> Result<Inspected, BadModel> {
     })
 }
 
-pub(super) fn inspect_ubjson(file: File) -> Result<Inspected, BadModel> {
-    let bytes = read_all(file)?;
+/// What stands at `learner.learner_model_param.num_feature`; the rest is passed over, up to the end.
+fn features(reader: &mut Reader<'_>) -> Result<Option<String>, Fault> {
     let mut features = None;
-    let mut reader = Reader::new(&bytes);
-    let read = reader.object(0, &mut |key, reader| match key {
-        b"learner" => reader.object(1, &mut |key, reader| match key {
-            b"learner_model_param" => reader.object(2, &mut |key, reader| match key {
-                b"num_feature" => {
-                    features = Some(String::from_utf8_lossy(reader.text()?).into_owned());
+    reader.object::<Fault>(&mut |key, reader| match key {
+        "learner" => reader.object(&mut |key, reader| match key {
+            "learner_model_param" => reader.object(&mut |key, reader| match key {
+                "num_feature" => {
+                    features = Some(reader.text()?.into_owned());
                     Ok(())
                 }
-                _ => reader.skip(2),
+                _ => reader.skip(),
             }),
-            _ => reader.skip(1),
+            _ => reader.skip(),
         }),
-        _ => reader.skip(0),
-    });
-    match read {
-        Ok(()) if reader.is_at_end() => of_features(&features.ok_or_else(|| unusable(EXPECTED.to_owned()))?),
-        Ok(()) => Err(unusable("bytes follow the end of its UBJSON".to_owned())),
-        Err(Fault::CutOff) => Err(BadModel::CutOff {
-            kind: "UBJSON",
-            expected: "expected the end of XGBoost's UBJSON".to_owned(),
-        }),
-        Err(Fault::Mark(mark)) => Err(unusable(format!(
-            "its UBJSON has the mark {mark:#04x}, which is none"
-        ))),
-        Err(Fault::TooDeep) => Err(unusable("its UBJSON has lists in lists without end".to_owned())),
-    }
+        _ => reader.skip(),
+    })?;
+    reader.end()?;
+    Ok(features)
 }

@@ -11,7 +11,7 @@ use crate::error::{ParseError, Part};
 use crate::forest::FEATURES;
 pub use objective::Objective;
 use text::{Line, Lines, Section, Value, begin};
-pub use tree::{Child, LinearLeaf, Missing, ParsedTree, Rule};
+pub use tree::{Child, LinearLeaf, Missing, ParsedTree, Rule, Split};
 
 /// A model file, read and checked.
 #[derive(Debug, Clone)]

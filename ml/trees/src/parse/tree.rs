@@ -28,8 +28,10 @@ pub enum Rule {
         missing: Missing,
         default_left: bool,
     },
+    /// Left when the value is less than the threshold.
+    Below { threshold: f64, missing_left: bool },
     /// Left when the category is in the set of this number.
-    Categories { set: usize },
+    Categories { set: usize, missing_left: bool },
 }
 
 /// What a child is.
@@ -67,6 +69,8 @@ pub struct Counts {
 pub struct ParsedTree {
     pub splits: Vec<Split>,
     pub leaves: Vec<f64>,
+    /// What the leaves are called; by their order, unless told.
+    pub leaf_numbers: Option<Vec<u32>>,
     /// Bitsets of categories.
     pub sets: Vec<Vec<u32>>,
     pub linear: Option<Vec<LinearLeaf>>,
@@ -90,6 +94,7 @@ pub fn parse_tree(tree: usize, section: &Section<'_>, features: usize) -> Result
         return Ok(ParsedTree {
             splits: Vec::new(),
             leaves: values,
+            leaf_numbers: None,
             sets: Vec::new(),
             linear,
             counts,
@@ -101,6 +106,7 @@ pub fn parse_tree(tree: usize, section: &Section<'_>, features: usize) -> Result
     Ok(ParsedTree {
         splits,
         leaves: values,
+        leaf_numbers: None,
         sets,
         linear,
         counts,
@@ -141,7 +147,10 @@ fn splits(
                     format!("the number of one of `num_cat` = {sets} sets of categories, counted from 0");
                 return Err(threshold_value.error(&threshold.to_string(), expected));
             }
-            Rule::Categories { set }
+            Rule::Categories {
+                set,
+                missing_left: false,
+            }
         } else if threshold.is_nan() {
             return Err(threshold_value.error("NaN", "a number"));
         } else {
