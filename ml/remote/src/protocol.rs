@@ -36,6 +36,15 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     /// Holds all that tells models of one name on one server apart.
     fn key(&self) -> String;
 
+    /// The protocol of another model of the same server, where
+    /// [models change](purlin_inference::RunInference::with_model_updates) while the job runs: its [`key`](Protocol::key) must differ.
+    ///
+    /// # Errors
+    /// When the id names no model, or the protocol's model cannot be another, which is the case unless told.
+    fn with_model(&self, _id: &str) -> Result<Self, BoxError> {
+        Err("its protocol takes no other model: write Protocol::with_model for it".into())
+    }
+
     /// So many rows go into a request at most.
     fn rows_per_request(&self) -> usize;
 

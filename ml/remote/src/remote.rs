@@ -306,4 +306,11 @@ impl<P: Protocol> ModelHandler for Remote<P> {
     fn metrics_namespace(&self) -> String {
         self.namespace.clone()
     }
+
+    /// Another model of the same server: what names it is the protocol's to say.
+    fn update_model_path(&self, id: &str) -> Result<Self, BoxError> {
+        let mut other = self.clone();
+        other.protocol = self.protocol.with_model(id)?;
+        Ok(other)
+    }
 }

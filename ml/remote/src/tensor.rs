@@ -5,7 +5,9 @@ use std::fmt;
 use purlin::Element;
 use serde::{Deserialize, Serialize};
 
-/// The datatype of a tensor, by the protocol's names. `FP16` and `BF16` have no type of Rust's, and are not here.
+use crate::half::F16;
+
+/// The datatype of a tensor, by the protocol's names. `BF16` is not here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Datatype {
@@ -27,6 +29,8 @@ pub enum Datatype {
     I32,
     /// `INT64`
     I64,
+    /// `FP16`
+    F16,
     /// `FP32`
     F32,
     /// `FP64`
@@ -36,7 +40,7 @@ pub enum Datatype {
 }
 
 impl Datatype {
-    const ALL: [(Datatype, &'static str); 12] = [
+    const ALL: [(Datatype, &'static str); 13] = [
         (Datatype::Bool, "BOOL"),
         (Datatype::U8, "UINT8"),
         (Datatype::U16, "UINT16"),
@@ -46,6 +50,7 @@ impl Datatype {
         (Datatype::I16, "INT16"),
         (Datatype::I32, "INT32"),
         (Datatype::I64, "INT64"),
+        (Datatype::F16, "FP16"),
         (Datatype::F32, "FP32"),
         (Datatype::F64, "FP64"),
         (Datatype::Bytes, "BYTES"),
@@ -55,6 +60,11 @@ impl Datatype {
     pub fn name(self) -> &'static str {
         let found = Datatype::ALL.iter().find(|(datatype, _)| *datatype == self);
         found.map_or("", |(_, name)| name)
+    }
+
+    /// Whether values of the pipeline's may be of this datatype: `f32` also stands for `FP16`, which has no type of Rust's.
+    pub(crate) fn carries(self, name: &str) -> bool {
+        self.name() == name || self == Datatype::F32 && name == Datatype::F16.name()
     }
 
     /// Of the protocol's name, if it is known here.
@@ -83,6 +93,7 @@ pub enum Values {
     I16(Vec<i16>),
     I32(Vec<i32>),
     I64(Vec<i64>),
+    F16(Vec<F16>),
     F32(Vec<f32>),
     F64(Vec<f64>),
     Bytes(Vec<Vec<u8>>),
@@ -101,6 +112,7 @@ macro_rules! with_values {
             Values::I16($list) => $code,
             Values::I32($list) => $code,
             Values::I64($list) => $code,
+            Values::F16($list) => $code,
             Values::F32($list) => $code,
             Values::F64($list) => $code,
             Values::Bytes($list) => $code,
@@ -121,6 +133,7 @@ impl Values {
             Values::I16(_) => Datatype::I16,
             Values::I32(_) => Datatype::I32,
             Values::I64(_) => Datatype::I64,
+            Values::F16(_) => Datatype::F16,
             Values::F32(_) => Datatype::F32,
             Values::F64(_) => Datatype::F64,
             Values::Bytes(_) => Datatype::Bytes,
@@ -137,6 +150,15 @@ impl Values {
         self.len() == 0
     }
 
+    /// As this datatype, where it is another precision of the same numbers (`FP16` and `FP32`); else as they are.
+    pub(crate) fn into_precision(self, wanted: Datatype) -> Values {
+        match (self, wanted) {
+            (Values::F16(list), Datatype::F32) => Values::F32(list.into_iter().map(F16::to_f32).collect()),
+            (Values::F32(list), Datatype::F16) => Values::F16(list.into_iter().map(F16::from_f32).collect()),
+            (values, _) => values,
+        }
+    }
+
     /// Adds values of the same datatype. Whether it was the same.
     pub(crate) fn append(&mut self, other: Values) -> bool {
         macro_rules! same {
@@ -147,7 +169,7 @@ impl Values {
                 }
             };
         }
-        same!(Bool, U8, U16, U32, U64, I8, I16, I32, I64, F32, F64, Bytes)
+        same!(Bool, U8, U16, U32, U64, I8, I16, I32, I64, F16, F32, F64, Bytes)
     }
 
     /// Takes these values apart, each part of so many. Of lists that such parts do not fill the rest is lost.
@@ -162,7 +184,7 @@ impl Values {
                 }
             };
         }
-        split!(Bool, U8, U16, U32, U64, I8, I16, I32, I64, F32, F64, Bytes)
+        split!(Bool, U8, U16, U32, U64, I8, I16, I32, I64, F16, F32, F64, Bytes)
     }
 }
 
@@ -177,7 +199,8 @@ pub struct Tensor {
     pub values: Values,
 }
 
-/// What is a row for a server of tensors: a number, a list of numbers, a text, or [`Tensor`]s with names and shapes.
+/// What is a row for a server of tensors: a number, a list of numbers, a text, or [`Tensor`]s with names and shapes. Rows and inferences
+/// of `f32` also fit models of `FP16`: what is sent is rounded to the nearest.
 pub trait TensorRow: Element {
     /// The datatype, where all values have one.
     const DATATYPE: Option<Datatype>;
@@ -209,6 +232,13 @@ fn only(mut tensors: Vec<Tensor>) -> Result<Tensor, String> {
     }
 }
 
+fn in_precision(tensor: Tensor, wanted: Datatype) -> Tensor {
+    Tensor {
+        values: tensor.values.into_precision(wanted),
+        ..tensor
+    }
+}
+
 fn other_type(tensor: &Tensor, wanted: Datatype) -> String {
     let found = tensor.values.datatype();
     format!(
@@ -228,7 +258,7 @@ macro_rules! number_rows {
             }
 
             fn from_tensors(tensors: Vec<Tensor>) -> Result<Self, String> {
-                let tensor = only(tensors)?;
+                let tensor = in_precision(only(tensors)?, Datatype::$kind);
                 match tensor.values {
                     Values::$kind(list) => Ok(list),
                     _ => Err(other_type(&tensor, Datatype::$kind)),
@@ -245,7 +275,7 @@ macro_rules! number_rows {
             }
 
             fn from_tensors(tensors: Vec<Tensor>) -> Result<Self, String> {
-                let tensor = only(tensors)?;
+                let tensor = in_precision(only(tensors)?, Datatype::$kind);
                 match &tensor.values {
                     Values::$kind(list) if list.len() == 1 => Ok(list[0]),
                     Values::$kind(list) => Err(format!(
@@ -360,7 +390,7 @@ mod tests {
             assert_eq!(datatype.name(), name);
             assert_eq!(Datatype::named(name), Some(datatype));
         }
-        assert_eq!(Datatype::named("FP16"), None);
+        assert_eq!(Datatype::named("BF16"), None);
     }
 
     #[test]
@@ -378,6 +408,22 @@ mod tests {
             tensor("a", Values::U16(vec![1])),
             tensor("b", Values::I8(vec![])),
         ]);
+    }
+
+    #[test]
+    fn halves_are_floats_of_the_pipeline() {
+        let halves = || vec![tensor("y", Values::F16([1.5, -2.0].map(F16::from_f32).to_vec()))];
+        assert_eq!(Vec::<f32>::from_tensors(halves()), Ok(vec![1.5, -2.0]));
+        let error = Vec::<f64>::from_tensors(halves()).unwrap_err();
+        assert_eq!(error, "the output y is FP16, not FP64 as the pipeline's type");
+        assert!(Datatype::F32.carries("FP16") && Datatype::F32.carries("FP32"));
+        assert!(!Datatype::F64.carries("FP16") && !Datatype::F32.carries("FP64"));
+        let values = Values::F32(vec![0.1]).into_precision(Datatype::F16);
+        assert_eq!(values, Values::F16(vec![F16::from_bits(0x2e66)]));
+        assert_eq!(
+            Values::I8(vec![1]).into_precision(Datatype::F16),
+            Values::I8(vec![1])
+        );
     }
 
     #[test]

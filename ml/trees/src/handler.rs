@@ -131,4 +131,10 @@ impl<V: Value> ModelHandler for LightGbm<V> {
     fn batch_sizes(&self) -> BatchSizes {
         self.sizes
     }
+
+    fn update_model_path(&self, path: &str) -> Result<Self, BoxError> {
+        let mut other = self.clone();
+        other.file = ModelFile::at(path);
+        Ok(other)
+    }
 }

@@ -2,7 +2,7 @@
 
 use purlin::prelude::*;
 use purlin::testing::PAssert;
-use purlin_inference::{ModelHandler, RunInference};
+use purlin_inference::{ModelHandler, ModelMetadata, RunInference};
 use purlin_pmml::{Model, Pmml, Prediction, Record, Value};
 
 use crate::golden::{answers, folder, record, text};
@@ -137,4 +137,26 @@ fn results_name_the_content_of_their_model() {
         );
     });
     p.run(&PipelineOptions::default()).unwrap();
+}
+
+#[test]
+fn a_model_that_changes_while_the_job_runs() {
+    let name = "sk_boosted_three";
+    let rows = rows(name);
+    let model = Model::parse(text(name).as_bytes()).unwrap();
+    let expected: Vec<Prediction> = rows.iter().map(|row| model.evaluate(row).unwrap()).collect();
+    let p = TestPipeline::new();
+    let path = folder().join(name).with_extension("pmml");
+    let models = p.apply(Create::new([ModelMetadata::at(&path.display().to_string())]));
+    let handler = Pmml::from_bytes("never used", text("sk_linear").into_bytes());
+    let results = p
+        .apply_named("Rows", Create::new(rows))
+        .apply(RunInference::new(handler).with_model_updates(&models));
+    let found = results.map("Inference", |result| (result.model_id, result.inference));
+    let expected = expected
+        .into_iter()
+        .map(|prediction| ("PMML sk_boosted_three.pmml".to_owned(), prediction))
+        .collect::<Vec<_>>();
+    PAssert::that(&found).contains_in_any_order(expected);
+    p.run();
 }

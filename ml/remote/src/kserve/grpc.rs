@@ -56,6 +56,10 @@ impl<E: TensorRow, I: TensorRow> Protocol for KServeGrpc<E, I> {
         key::<E, I>("KServe gRPC", &self.0.names)
     }
 
+    fn with_model(&self, id: &str) -> Result<Self, BoxError> {
+        Ok(KServeGrpc(self.0.with_model(id)?))
+    }
+
     fn rows_per_request(&self) -> usize {
         self.0.names.rows
     }
@@ -255,6 +259,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::half::F16;
     use crate::proto::InferTensorContents;
     use crate::proto::model_infer_response::InferOutputTensor;
     use crate::tensor::Values;
@@ -288,12 +293,15 @@ mod tests {
         assert_eq!(read(vec![output("FP32", Some(contents))], vec![]), expected);
         let raw = Bytes::copy_from_slice(&2.5f32.to_le_bytes());
         assert_eq!(read(vec![output("FP32", None)], vec![raw.clone()]), expected);
+        let half = Bytes::from_static(&[0, 0x3c]);
+        let expected = Ok(Values::F16(vec![F16::from_f32(1.0)]));
+        assert_eq!(read(vec![output("FP16", None)], vec![half]), expected);
         let error = read(vec![output("FP32", None)], vec![raw.clone(), raw]).unwrap_err();
         assert_eq!(error, "it gave values of 2 outputs, but named 1");
         let error = read(vec![output("FP32", None)], vec![Bytes::from_static(b"abc")]).unwrap_err();
         assert_eq!(error, "the output y holds values that are not FP32");
         assert!(
-            read(vec![output("FP16", None)], vec![])
+            read(vec![output("BF16", None)], vec![])
                 .unwrap_err()
                 .contains("has no type here")
         );

@@ -36,6 +36,12 @@ impl<E: TensorRow, I: TensorRow> Protocol for KServe<E, I> {
         key::<E, I>("KServe", &self.names)
     }
 
+    fn with_model(&self, id: &str) -> Result<Self, BoxError> {
+        let mut other = self.clone();
+        other.names = self.names.with_model(id)?;
+        Ok(other)
+    }
+
     fn rows_per_request(&self) -> usize {
         self.names.rows
     }

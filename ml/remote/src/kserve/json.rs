@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize as SerializeDerive};
 use serde_json::value::RawValue;
 
 use super::batch::Batched;
+use crate::half::F16;
 use crate::tensor::{Datatype, Values};
 
 #[derive(SerializeDerive)]
@@ -52,9 +53,12 @@ impl Serialize for Data<'_> {
             Values::I16(list) => list.serialize(to),
             Values::I32(list) => list.serialize(to),
             Values::I64(list) => list.serialize(to),
+            Values::F16(list) if list.iter().all(|value| value.to_f32().is_finite()) => {
+                to.collect_seq(list.iter().map(|value| value.to_f32()))
+            }
             Values::F32(list) if list.iter().all(|value| value.is_finite()) => list.serialize(to),
             Values::F64(list) if list.iter().all(|value| value.is_finite()) => list.serialize(to),
-            Values::F32(_) | Values::F64(_) => Err(S::Error::custom(
+            Values::F16(_) | Values::F32(_) | Values::F64(_) => Err(S::Error::custom(
                 "a value of the row is NaN or infinite, for which JSON has no form: ask the model over gRPC",
             )),
             Values::Bytes(list) => {
@@ -144,6 +148,10 @@ fn values(datatype: Datatype, data: &str) -> Result<Values, String> {
         Datatype::I32 => numbers!(I32),
         Datatype::I64 => numbers!(I64),
         // What JSON has no form for is null for most servers.
+        Datatype::F16 => Values::F16(parse_all(data, |word| match word {
+            "null" => Some(F16::from_f32(f32::NAN)),
+            word => word.parse().ok().map(F16::from_f32),
+        })?),
         Datatype::F32 => Values::F32(parse_all(data, |word| match word {
             "null" => Some(f32::NAN),
             word => word.parse().ok(),
@@ -257,6 +265,14 @@ mod tests {
             Ok(Values::Bytes(vec![b"a".to_vec(), b"b,]".to_vec()]))
         );
         assert_eq!(read("INT64", "[]"), Ok(Values::I64(vec![])));
+        let halves = |list: &[f32]| Values::F16(list.iter().copied().map(F16::from_f32).collect());
+        assert_eq!(read("FP16", "[0.5, -65504]"), Ok(halves(&[0.5, -65504.0])));
+        assert!(
+            written(halves(&[0.5, 0.1]))
+                .unwrap()
+                .contains(r#""FP16","shape":[2],"data":[0.5,0.09997"#)
+        );
+        assert!(written(halves(&[1e6])).unwrap_err().contains("NaN or infinite"));
     }
 
     #[test]
@@ -279,8 +295,8 @@ mod tests {
             "the output y is BYTES, but holds the value 1"
         );
         assert_eq!(
-            told("FP16", "[1]"),
-            "the output y is FP16, which has no type here"
+            told("BF16", "[1]"),
+            "the output y is BF16, which has no type here"
         );
         assert!(read("FP32", "[NaN]").is_err());
     }

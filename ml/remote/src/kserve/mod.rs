@@ -12,6 +12,8 @@ use std::marker::PhantomData;
 pub use grpc::KServeGrpc;
 pub use spec::ServedModel;
 
+use purlin::BoxError;
+
 use crate::tensor::TensorRow;
 
 /// KServe's protocol v2 (the Open Inference Protocol) over HTTP with JSON: Triton, MLServer, KServe, OpenVINO's server and
@@ -25,6 +27,8 @@ use crate::tensor::TensorRow;
 /// tensors. When the model is loaded the server is asked whether it is ready, and what it takes and gives: names, datatypes and
 /// shapes that do
 /// not fit are errors, as far as the server tells them.
+///
+/// Where models change while the job runs, an update names another model of the server by `NAME`, or `NAME:VERSION`.
 ///
 /// ```no_run
 /// use purlin::prelude::*;
@@ -45,13 +49,31 @@ pub struct KServe<E, I> {
 }
 
 /// The names by which a model is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Names {
     pub model: String,
     pub version: Option<String>,
     pub input: Option<String>,
     pub output: Option<String>,
     pub rows: usize,
+}
+
+impl Names {
+    /// Of another model: `NAME`, whose version the server chooses, or `NAME:VERSION`.
+    fn with_model(&self, id: &str) -> Result<Names, BoxError> {
+        let (model, version) = match id.rsplit_once(':') {
+            Some((model, version)) => (model, Some(version.to_owned())),
+            None => (id, None),
+        };
+        if model.is_empty() || version.as_ref().is_some_and(String::is_empty) {
+            return Err(format!("{id:?} names no model of the server: give NAME or NAME:VERSION").into());
+        }
+        Ok(Names {
+            model: model.to_owned(),
+            version,
+            ..self.clone()
+        })
+    }
 }
 
 impl<E, I> Clone for KServe<E, I> {
@@ -122,4 +144,29 @@ impl<E: TensorRow, I: TensorRow> KServe<E, I> {
 /// The key of a model's rows.
 pub(crate) fn key<E, I>(kind: &str, names: &Names) -> String {
     format!("{kind} {names:?} {}", std::any::type_name::<fn(E) -> I>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_names_a_model_and_may_name_its_version() {
+        let names = Names {
+            model: "sum".to_owned(),
+            version: Some("1".to_owned()),
+            output: Some("y".to_owned()),
+            rows: 8,
+            ..Names::default()
+        };
+        let other = |id: &str| names.with_model(id).map(|names| (names.model, names.version));
+        assert_eq!(other("sum:2").unwrap(), ("sum".to_owned(), Some("2".to_owned())));
+        assert_eq!(other("product").unwrap(), ("product".to_owned(), None));
+        let kept = names.with_model("product").unwrap();
+        assert_eq!((kept.output.as_deref(), kept.rows), (Some("y"), 8));
+        for wrong in ["", ":2", "sum:"] {
+            let error = other(wrong).unwrap_err().to_string();
+            assert!(error.contains("give NAME or NAME:VERSION"), "{error}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::half::F16;
 use crate::proto::InferTensorContents;
 use crate::tensor::{Datatype, Values};
 
@@ -22,6 +23,10 @@ pub(crate) fn write(values: &Values) -> Bytes {
         Values::I16(list) => numbers!(list),
         Values::I32(list) => numbers!(list),
         Values::I64(list) => numbers!(list),
+        Values::F16(list) => list
+            .iter()
+            .flat_map(|value| value.to_bits().to_le_bytes())
+            .collect(),
         Values::F32(list) => numbers!(list),
         Values::F64(list) => numbers!(list),
         Values::Bytes(list) => {
@@ -60,6 +65,10 @@ pub(crate) fn read(datatype: Datatype, bytes: &[u8]) -> Option<Values> {
         Datatype::I16 => numbers!(I16, i16),
         Datatype::I32 => numbers!(I32, i32),
         Datatype::I64 => numbers!(I64, i64),
+        Datatype::F16 => match numbers!(U16, u16) {
+            Values::U16(list) => Values::F16(list.into_iter().map(F16::from_bits).collect()),
+            _ => return None,
+        },
         Datatype::F32 => numbers!(F32, f32),
         Datatype::F64 => numbers!(F64, f64),
         Datatype::Bytes => {
@@ -100,6 +109,8 @@ pub(crate) fn contents(datatype: Datatype, contents: InferTensorContents) -> Opt
         Datatype::I16 => narrow!(I16, contents.int_contents),
         Datatype::I32 => Values::I32(contents.int_contents),
         Datatype::I64 => Values::I64(contents.int64_contents),
+        // The protocol has no field for them: they are among the bytes.
+        Datatype::F16 => return None,
         Datatype::F32 => Values::F32(contents.fp32_contents),
         Datatype::F64 => Values::F64(contents.fp64_contents),
         Datatype::Bytes => Values::Bytes(
@@ -128,6 +139,7 @@ mod tests {
             Values::I16(vec![-300]),
             Values::I32(vec![i32::MIN]),
             Values::I64(vec![i64::MIN, 7]),
+            Values::F16([f32::INFINITY, 0.1].map(F16::from_f32).to_vec()),
             Values::F32(vec![f32::INFINITY, 0.1]),
             Values::F64(vec![-0.1]),
             Values::Bytes(vec![vec![0xff, 0], vec![], b"text".to_vec()]),
@@ -135,6 +147,8 @@ mod tests {
             assert_eq!(read(values.datatype(), &write(&values)), Some(values));
         }
         assert_eq!(write(&Values::I16(vec![1, 2])), [1, 0, 2, 0][..]);
+        assert_eq!(write(&Values::F16(vec![F16::from_f32(1.0)])), [0, 0x3c][..]);
+        assert_eq!(contents(Datatype::F16, InferTensorContents::default()), None);
         assert_eq!(
             write(&Values::Bytes(vec![b"ab".to_vec()])),
             [2, 0, 0, 0, b'a', b'b'][..]

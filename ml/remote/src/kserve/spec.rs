@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Names;
 use crate::failure::Failure;
-use crate::tensor::{Datatype, Tensor, TensorRow};
+use crate::tensor::{Datatype, Tensor, TensorRow, Values};
 
 /// What a server says of one of its models.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,7 +77,8 @@ impl ServedModel {
                 )));
             }
             if let Some(found) = E::DATATYPE
-                && (!spec.datatype.is_empty() && spec.datatype != found.name())
+                && !spec.datatype.is_empty()
+                && !found.carries(&spec.datatype)
             {
                 return Err(wrong(format!(
                     "its input {spec} wants {}, but the pipeline's rows are {found}",
@@ -100,7 +101,7 @@ impl ServedModel {
             .collect();
         if let (Some(datatype), [spec]) = (I::DATATYPE, &wanted[..])
             && !spec.datatype.is_empty()
-            && spec.datatype != datatype.name()
+            && !datatype.carries(&spec.datatype)
         {
             return Err(wrong(format!(
                 "its output {spec} gives {}, but the pipeline's inferences are {datatype}",
@@ -191,11 +192,15 @@ fn input_name<E: TensorRow>(names: &Names, inputs: &[Spec]) -> Result<String, St
 
 /// Gives a row's tensor the shape of the model's input.
 fn fit(tensor: &mut Tensor, spec: &Spec) -> Result<(), String> {
-    let datatype = tensor.values.datatype();
-    if Datatype::named(&spec.datatype).is_some_and(|wanted| wanted != datatype) {
-        return Err(format!(
-            "the row's tensor is {datatype}, but the model's input is {spec}"
-        ));
+    if let Some(wanted) = Datatype::named(&spec.datatype) {
+        let values = std::mem::replace(&mut tensor.values, Values::Bool(Vec::new()));
+        tensor.values = values.into_precision(wanted);
+        let datatype = tensor.values.datatype();
+        if datatype != wanted {
+            return Err(format!(
+                "the row's tensor is {datatype}, but the model's input is {spec}"
+            ));
+        }
     }
     let Some((_, wanted)) = spec.shape.split_first() else {
         return Ok(());
@@ -223,7 +228,7 @@ fn fit(tensor: &mut Tensor, spec: &Spec) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::KServe;
-    use crate::tensor::Values;
+    use crate::half::F16;
 
     fn metadata(text: &str) -> Metadata {
         serde_json::from_str(text).unwrap()
@@ -269,6 +274,25 @@ mod tests {
         let fixed = r#"{"inputs": [{"name": "a", "datatype": "FP32", "shape": [8, 4]}]}"#;
         let error = told(check(KServe::<Rows, Rows>::model("fixed"), fixed));
         assert!(error.contains("takes exactly 8 rows at a time"), "{error}");
+    }
+
+    #[test]
+    fn rows_of_floats_are_rounded_for_models_of_halves() {
+        let half = r#"{"inputs": [{"name": "x", "datatype": "FP16", "shape": [-1, 2]}], "outputs": [{"name": "y", "datatype": "FP16", "shape": [-1]}]}"#;
+        let model = check(KServe::<Vec<f32>, f32>::model("half"), half).unwrap();
+        let mut row = vec![1.0f32, 0.1].tensors();
+        model.fit(&mut row).unwrap();
+        assert_eq!(row[0].values, Values::F16([1.0, 0.1].map(F16::from_f32).to_vec()));
+        let error = check(KServe::<Vec<f64>, f32>::model("half"), half).unwrap_err();
+        assert!(
+            error.contains("wants FP16, but the pipeline's rows are FP64"),
+            "{error}"
+        );
+        let error = check(KServe::<Vec<f32>, f64>::model("half"), half).unwrap_err();
+        assert!(
+            error.contains("gives FP16, but the pipeline's inferences are FP64"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -216,6 +216,13 @@ impl<E: ChatPrompt> Protocol for OpenAiChat<E> {
         )
     }
 
+    /// By its name on the server.
+    fn with_model(&self, id: &str) -> Result<Self, BoxError> {
+        let mut other = self.clone();
+        id.clone_into(&mut other.model);
+        Ok(other)
+    }
+
     fn rows_per_request(&self) -> usize {
         1
     }

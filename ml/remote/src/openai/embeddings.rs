@@ -116,6 +116,13 @@ impl Protocol for OpenAiEmbeddings {
         format!("embeddings {} {:?}", self.model, self.dimensions)
     }
 
+    /// By its name on the server.
+    fn with_model(&self, id: &str) -> Result<Self, BoxError> {
+        let mut other = self.clone();
+        id.clone_into(&mut other.model);
+        Ok(other)
+    }
+
     fn rows_per_request(&self) -> usize {
         self.rows
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use purlin::prelude::*;
-use purlin_inference::RunInference;
-use purlin_remote::{KServe, Remote, Retries, Server, Tensor, Values};
+use purlin_inference::{ModelMetadata, RunInference};
+use purlin_remote::{F16, KServe, Remote, Retries, Server, Tensor, Values};
 use serde_json::json;
 
 use crate::stand_in::{Reply, StandIn, metadata, rows, sum_server, sums};
@@ -60,6 +60,52 @@ fn a_version_is_asked_for_by_its_path() {
         .apply(RunInference::new(model));
     let shown = results.map("Show", |result| (result.inference, result.model_version));
     PAssert::that(&shown).equals((3.0, Some("9".to_owned())));
+    p.run();
+}
+
+#[test]
+fn the_model_changes_while_the_job_runs() {
+    let stand = StandIn::new(|asked| match asked.path.as_str() {
+        "/v2/models/sum/versions/9/ready" => Reply::Json(json!({})),
+        "/v2/models/sum/versions/9" => Reply::Json(metadata()),
+        "/v2/models/sum/versions/9/infer" => Reply::Json(sums(&asked.body)),
+        _ => Reply::status(404, ""),
+    });
+    let p = TestPipeline::new();
+    // The version that the handler names is not there: the update's serves from the first row on.
+    let models = p.apply(Create::new([ModelMetadata {
+        model_id: "sum:9".to_owned(),
+        model_name: String::new(),
+    }]));
+    let model = Remote::new(server(&stand.url), sum().version("8"));
+    let results = p
+        .apply_named("Rows", Create::new([vec![1.0, 2.0]]))
+        .apply(RunInference::new(model).with_model_updates(&models));
+    let shown = results.map("Show", |result| (result.inference, result.model_version));
+    PAssert::that(&shown).equals((3.0, Some("9".to_owned())));
+    p.run();
+}
+
+#[test]
+fn rows_of_floats_are_halves_for_the_server() {
+    let spec = |name: &str| json!([{"name": name, "datatype": "FP16", "shape": [-1, 2]}]);
+    let stand = StandIn::new(move |asked| match asked.path.as_str() {
+        "/v2/models/half" => Reply::Json(json!({"inputs": spec("x"), "outputs": spec("y")})),
+        "/v2/models/half/infer" => {
+            let input = &asked.body["inputs"][0];
+            assert_eq!(input["datatype"], "FP16");
+            Reply::Json(json!({"outputs": [
+                {"name": "y", "datatype": "FP16", "shape": input["shape"], "data": input["data"]}]}))
+        }
+        _ => Reply::Json(json!({})),
+    });
+    let p = TestPipeline::new();
+    let model = KServe::<Vec<f32>, Vec<f32>>::model("half");
+    let results = p
+        .apply(Create::new([vec![0.5f32, 0.1]]))
+        .apply(RunInference::new(Remote::new(server(&stand.url), model)));
+    let shown = results.map("Show", |result| result.inference);
+    PAssert::that(&shown).equals(vec![0.5, F16::from_f32(0.1).to_f32()]);
     p.run();
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use purlin::prelude::*;
 use purlin::testing::PAssert;
-use purlin_inference::{ModelHandler, RunInference};
+use purlin_inference::{ModelHandler, ModelMetadata, RunInference};
 use purlin_trees::{LightGbm, Model, Output, PredictOptions};
 
 use crate::golden::{folder, golden, text};
@@ -147,4 +147,44 @@ fn results_name_the_content_of_their_model() {
         PAssert::that(&hashes).contains_in_any_order([Some(hash.clone())]);
         p.run(&PipelineOptions::default()).unwrap();
     }
+}
+
+#[test]
+fn a_model_that_changes_while_the_job_runs() {
+    let folder = folder();
+    let path = |name: &str| folder.join(name).with_extension("txt").display().to_string();
+    let at = Timestamp::from_millis;
+    let p = TestPipeline::new();
+    // A text names a model, a number is a row.
+    let stream = TestStream::new()
+        .element(String::new(), at(1))
+        .element(path("regression"), at(2))
+        .element(String::new(), at(3));
+    let stream = p.apply(stream);
+    let models = stream
+        .filter("Models", |path: &String| !path.is_empty())
+        .map("Model", |path| ModelMetadata::at(&path));
+    let row = vec![0.5; 6];
+    let of_stream = row.clone();
+    let results = stream
+        .filter("Rows", |path: &String| path.is_empty())
+        .map("Row", move |_| of_stream.clone())
+        .apply(
+            RunInference::new(LightGbm::from_path(path("binary")).with_output(Output::RawScore))
+                .with_model_updates(&models),
+        );
+    let shown = results.map("Show", |result| (result.model_id, result.inference));
+    // What else the handler was told stays.
+    let options = PredictOptions {
+        output: Output::RawScore,
+        ..PredictOptions::default()
+    };
+    let expected = ["binary", "regression"].map(|name| {
+        let model = Model::load(path(name)).unwrap();
+        let values = model.predict(std::slice::from_ref(&row), &options).unwrap();
+        (format!("LightGBM {name}.txt"), values)
+    });
+    assert_ne!(expected[0].1, expected[1].1);
+    PAssert::that(&shown).contains_in_any_order(expected);
+    p.run();
 }
