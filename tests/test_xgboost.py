@@ -1,7 +1,7 @@
-"""XGBoost models of all kinds, trained here with seeds of their own: our predictions beside those of XGBoost's Python package.
+"""XGBoost models of all kinds, trained here with seeds of their own: our predictions beside those of XGBoost's package.
 
-The kinds are those of ml/trees/tests/make_xgboost.py; the program is ml/trees/examples/predict_xgboost.rs. TREES_SEED sets the first
-seed.
+The kinds are those of ml/trees/tests/make_xgboost.py; the program is ml/trees/examples/predict_xgboost.rs. TREES_SEED
+sets the first seed.
 """
 import importlib.util
 import json
