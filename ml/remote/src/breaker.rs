@@ -86,9 +86,10 @@ impl Breaker {
         }
     }
 
-    /// The server answered.
-    pub fn answered(&mut self) {
-        self.state = State::Closed(0);
+    /// The server answered. Whether the circuit closes by that.
+    pub fn answered(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.state, State::Closed(0));
+        !matches!(before, State::Closed(_))
     }
 
     /// It did not. Whether the circuit opens by that.
@@ -122,7 +123,7 @@ mod tests {
         });
         assert!(!breaker.unavailable(at(0)) && !breaker.unavailable(at(0)));
         // In a row: an answer begins again.
-        breaker.answered();
+        assert!(!breaker.answered());
         assert!(!breaker.unavailable(at(1)) && !breaker.unavailable(at(1)));
         assert_eq!(breaker.open_until(at(1)), None);
         breaker.goes(at(1));
@@ -144,7 +145,7 @@ mod tests {
         assert_eq!(breaker.open_until(at(24)), Some(at(33)));
         assert_eq!(breaker.open_until(at(33)), None);
         breaker.goes(at(33));
-        breaker.answered();
+        assert!(breaker.answered());
         assert_eq!(breaker.open_until(at(33)), None);
         assert!(!breaker.unavailable(at(34)));
     }

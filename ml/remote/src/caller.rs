@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::breaker::{Breaker, CircuitBreaker, WhenOpen};
@@ -70,6 +70,8 @@ pub(crate) struct Caller {
     permits: Semaphore,
     throttle: Option<Mutex<Throttle>>,
     breaker: Option<Mutex<Breaker>>,
+    /// Wakes those that wait for the circuit when it closes.
+    circuit_closed: Notify,
     /// The server wants to be left alone until then.
     quiet_until: Mutex<Option<Instant>>,
     /// Gives numbers from 0 to 1.
@@ -83,6 +85,7 @@ impl Caller {
             permits: Semaphore::new(policy.concurrency.clamp(1, MOST)),
             throttle: policy.throttling.clone().map(Throttle::new).map(Mutex::new),
             breaker: policy.breaker.clone().map(Breaker::new).map(Mutex::new),
+            circuit_closed: Notify::new(),
             quiet_until: Mutex::default(),
             counters: Counters::default(),
             model,
@@ -201,7 +204,9 @@ impl Caller {
         if let Some(breaker) = &self.breaker {
             let mut breaker = breaker.lock();
             if kind != Some(FailureKind::Unavailable) {
-                breaker.answered();
+                if breaker.answered() {
+                    self.circuit_closed.notify_waiters();
+                }
             } else if breaker.unavailable(now) {
                 self.counters.circuit_opens.fetch_add(1, Ordering::Relaxed);
             }
@@ -222,13 +227,19 @@ impl Caller {
         let mut throttled = Duration::ZERO;
         loop {
             let now = Instant::now();
+            // Before it is looked at: a circuit that closes meanwhile is not missed.
+            let closed = self.circuit_closed.notified();
+            let mut wakes_early = false;
             let (until, why) = match self.may_go(now) {
                 Ok(()) => break,
                 Err(Hold::Quiet(until)) => {
                     throttled += until.min(end) - now;
                     (until, "the server wants to be left alone for longer than")
                 }
-                Err(Hold::Circuit(until)) => (until, "the circuit to the server stayed open for"),
+                Err(Hold::Circuit(until)) => {
+                    wakes_early = true;
+                    (until, "the circuit to the server stayed open for")
+                }
                 Err(Hold::Throttle(pause)) => {
                     throttled += pause.min(end - now);
                     (now + pause, "requests were held back for")
@@ -244,7 +255,11 @@ impl Caller {
                 let text = format!("{why} its time limit of {limit:?} for all tries (waited {waited:.1} s)");
                 return Err(Failure::new(FailureKind::Unavailable, text));
             }
-            sleep_until(until).await;
+            match wakes_early {
+                // Whichever comes first.
+                true => drop(timeout_at(until, closed).await),
+                false => sleep_until(until).await,
+            }
         }
         self.count_throttled(throttled);
         Ok(())

@@ -285,3 +285,36 @@ async fn requests_that_wait_for_an_open_circuit_do_not_count_for_the_throttle() 
     };
     assert!(probability(0.66) && !probability(0.76));
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_for_a_probe_go_as_soon_as_it_is_answered() {
+    let caller = caller(Policy {
+        breaker: Some(CircuitBreaker {
+            failures: 1,
+            pause: 10 * SECOND,
+            when_open: WhenOpen::Wait,
+        }),
+        retries: Retries {
+            tries: 1,
+            ..Retries::default()
+        },
+        ..bare()
+    });
+    let _ = caller
+        .call(|| async { fail::<()>(FailureKind::Unavailable) })
+        .await;
+    tokio::time::sleep(10 * SECOND).await;
+    let begin = Instant::now();
+    let probe = caller.call(|| async {
+        tokio::time::sleep(SECOND).await;
+        Ok(())
+    });
+    let others = futures::future::join_all((0..3).map(|_| tried(&caller, &[])));
+    let (probe, others) = tokio::join!(probe, others);
+    assert_eq!((probe.is_ok(), begin.elapsed()), (true, SECOND));
+    assert!(
+        others
+            .iter()
+            .all(|(result, took)| result.is_ok() && *took == SECOND)
+    );
+}
