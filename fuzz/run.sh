@@ -18,7 +18,7 @@ if [ "${PURLIN_FUZZ_RUSTC:-}" = 1 ]; then
     -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares)
   case "$crate:$kind" in
-    purlin_model:lib | purlin_engine:lib | purlin_runner:lib | purlin_pmml:lib | purlin_trees:lib | purlin_fuzz:lib) exec "$@" "${coverage[@]}" ;;
+    purlin_model:lib | purlin_engine:lib | purlin_runner:lib | purlin_pmml:lib | purlin_json:lib | purlin_trees:lib | purlin_fuzz:lib) exec "$@" "${coverage[@]}" ;;
     *) exec "$@" ;;
   esac
 fi

@@ -1,4 +1,4 @@
-//! A changed model file of LightGBM.
+//! A changed model file of LightGBM or XGBoost.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
