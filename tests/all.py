@@ -26,9 +26,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
 
 # How all that is tested is compiled: third-party crates once, with what is built only when asked for.
-COMPILED = ['--release', '--config', 'tests/cargo.toml', '--workspace', '--features',
+COMPILED = ['--release', '--config', 'tests/cargo.toml', '--workspace', '--exclude', 'purlin-onnx', '--features',
             'purlin/avro,purlin/parquet,purlin/object-store,purlin-job-service/object-store,purlin-models/object-store,'
             'purlin-torch/text']
+# ONNX, which few need, is built by a step of its own: tract is some forty crates.
+ONNX = ['--release', '--config', 'tests/cargo.toml', '--package', 'purlin-onnx', '--features', 'purlin-onnx/onnxruntime']
 PYTEST = [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rfEs', 'tests']
 # Of Beam's suites: pipelines in batch and streaming, the rules of the model and what goes over the wire.
 CORE = ['batch', 'streaming', 'model', 'wire']
@@ -47,6 +49,7 @@ STEPS = {
     'package': ['cargo', 'package', '-q', '--workspace', '--no-verify', '--allow-dirty'],
     'docs': ['python3', 'tests/docs.py'],
     'no-std': ['setup/no_std.sh'],
+    'onnx': ['tests/onnx.py'],
     'deny': ['setup/deny.sh', 'check', 'bans', 'licenses', 'sources'],
     'simulation': ['cargo', 'test', *COMPILED, '--no-fail-fast', '--test', 'sim'],
     'fuzz': ['fuzz/run.sh', 'all', '-max_total_time=20'],
@@ -57,7 +60,7 @@ STEPS = {
 # Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
 TIERS = {
     'first': [['fmt', 'circles', 'build', 'build-tests', 'unit'], ['core', 'modes']],
-    'second': [['clippy', 'docs', 'package', 'no-std', 'simulation', 'fuzz', 'end-to-end'], ['suites', 'deny', 'docker']],
+    'second': [['clippy', 'docs', 'package', 'no-std', 'onnx', 'simulation', 'fuzz', 'end-to-end'], ['suites', 'deny', 'docker']],
 }
 # What a step waits for where both are called for: `core` for the programs, and what calls cargo in a second lane, for the builds
 # that take long: it would wait for them in the middle of a test.
