@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use ort::logging::LogLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::tensor::TensorElementType;
 use ort::value::{DynValue, Value, ValueType};
@@ -45,7 +46,8 @@ pub fn load(source: Source<'_>, rows: Rows, options: &OnnxRuntime) -> Result<Loa
     let file = &source.file;
     let session = guarded(
         || {
-            let mut builder = Session::builder()?;
+            // What goes wrong is told by errors.
+            let mut builder = Session::builder()?.with_log_level(LogLevel::Fatal)?;
             if let Some(threads) = options.threads {
                 builder = builder.with_intra_threads(threads.get())?;
             }
