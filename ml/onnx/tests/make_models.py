@@ -6,8 +6,8 @@
     python3 ml/onnx/tests/make_models.py FOLDER SEED    larger ones, of another seed, elsewhere
 
 Elsewhere PyTorch's models are left out where it is missing. A line of answers.json is a row: what goes into the model's
-inputs, by name, and what its maker gives, by the names of its outputs. Numbers are those of the maker's own code, not of
-an ONNX engine.
+inputs, by name, and what its maker gives, by the names of its outputs. Numbers are those of the maker's own code, not
+of an ONNX engine.
 """
 import contextlib
 import io
@@ -170,16 +170,24 @@ def column(values):
   return np.asarray(values).reshape(len(values), -1)
 
 
+def decided(model, asked):
+  """The rows of which a classifier is sure: where two classes are equal, the last bit of a sum decides."""
+  if not hasattr(model, 'predict_proba'):
+    return asked
+  best = np.sort(model.predict_proba(asked), 1)
+  return asked[best[:, -1] - best[:, -2] > 1e-4]
+
+
 def classes(model, asked):
   return {'output_label': np.asarray(model.predict(asked)), 'output_probability': model.predict_proba(asked)}
 
 
 def sklearns(answers):
   data = Data(1 + SEED)
-  x, asked = data.x, data.asked
+  x = data.x
   holes = x.copy()
   holes[np.random.default_rng(2 + SEED).random(x.shape) < 0.1] = np.nan
-  asked_holes = asked.copy()
+  asked_holes = data.asked.copy()
   asked_holes[[1, 2, 5], [0, 3, 1]] = np.nan
   small = {'n_estimators': TREES, 'max_depth': 3 if FOLDER == GOLDEN else 8, 'random_state': 0}
   models = {
@@ -205,16 +213,19 @@ def sklearns(answers):
     # Dictionaries of probabilities are what the converter makes unless told.
     onx = to_onnx(model, x[:1], target_opset={'': 17, 'ai.onnx.ml': 1})
     save('sk_' + name, onx)
+    asked = decided(model, data.asked)
     found = classes(model, asked) if hasattr(model, 'predict_proba') else {'variable': column(model.predict(asked))}
     answers['sk_' + name] = {'X': asked}, found
   model = make_pipeline(SimpleImputer(strategy='median'), LogisticRegression()).fit(holes, data.three)
   save('sk_imputed', to_onnx(model, x[:1], target_opset={'': 17, 'ai.onnx.ml': 1}, options={'zipmap': False}))
+  asked_holes = decided(model, asked_holes)
   found = classes(model, asked_holes)
   found = {'label': found['output_label'], 'probabilities': found['output_probability']}
   answers['sk_imputed'] = {'X': asked_holes}, found
   model = KMeans(3, random_state=0, n_init=1).fit(x)
   save('sk_clusters', to_onnx(model, x[:1], target_opset={'': 17, 'ai.onnx.ml': 1}))
-  answers['sk_clusters'] = {'X': asked}, {'label': model.predict(asked), 'scores': model.transform(asked)}
+  found = {'label': model.predict(data.asked), 'scores': model.transform(data.asked)}
+  answers['sk_clusters'] = {'X': data.asked}, found
   columns(answers)
 
 
@@ -241,14 +252,15 @@ def lightgbms(answers):
   data = Data(4 + SEED)
   small = {'n_estimators': TREES, 'num_leaves': TREES, 'min_child_samples': 10, 'verbose': -1, 'random_state': 0,
            'n_jobs': 1}
-  asked = data.asked.copy()
-  asked[3, 1] = np.nan
+  holes = data.asked.copy()
+  holes[3, 1] = np.nan
   x = data.x.copy()
   x[np.random.default_rng(6 + SEED).random(x.shape) < 0.1] = np.nan
   for name, model, labels in [('lgb_two', lgb.LGBMClassifier(**small), data.two),
                               ('lgb_three', lgb.LGBMClassifier(**small), data.three),
                               ('lgb_number', lgb.LGBMRegressor(**small), data.number)]:
     model.fit(x, labels)
+    asked = decided(model, holes)
     save(name, convert_lightgbm(model, initial_types=[('input', LightGbmFloats([None, COLUMNS]))], name=name))
     if hasattr(model, 'predict_proba'):
       found = classes(model, asked)
@@ -277,6 +289,9 @@ def by_hand():
   ml = 'ai.onnx.ml'
   model('operators', [node('Erfinv', ['x'], ['a'], name='made_up'), node('SVMRegressor', ['a'], ['y'], domain=ml)],
         [floats('x', ['rows', 2])], [floats('y', ['rows', 1])], domains=[(ml, 3)])
+  model('support', [node('SVMRegressor', ['x'], ['y'], name='support', domain=ml, coefficients=[0.5], kernel_type='LINEAR',
+                         kernel_params=[1., 0., 3.], n_supports=1, rho=[0.25], support_vectors=[1., 2.])],
+        [floats('x', ['rows', 2])], [floats('y', ['rows', 1])], domains=[(ml, 1)])
   model('shapes', [node('MatMul', ['x', 'w'], ['y'], name='wrong_product')], [floats('x', ['rows', 2])],
         [floats('y', ['rows', 4])], [numpy_helper.from_array(np.ones((3, 4), np.float32), 'w')])
   halves = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT16, ['rows', 2])

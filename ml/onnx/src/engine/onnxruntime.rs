@@ -86,52 +86,49 @@ impl From<ort::Error> for ParseError {
 
 /// Says where the library is, before anything else is asked of it.
 fn find_library(options: &OnnxRuntime) -> Result<(), ParseError> {
+    /// What a process has once asked for stays, also where it could not be loaded.
     static CHOSEN: Mutex<Option<PathBuf>> = Mutex::new(None);
     let error = |problem: String| ParseError::Engine {
         engine: NAME,
         problem,
     };
+    let environment = || std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
     let told = match &options.library {
         Some(library) => Some(library.clone()),
-        None => std::env::var_os("ORT_DYLIB_PATH")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from),
+        None => environment().map(PathBuf::from),
     };
+    let told = told.map(|path| {
+        let found = path.canonicalize();
+        found.map_err(|source| error(format!("its library {} cannot be read: {source}", path.display())))
+    });
+    let told = told.transpose()?;
     let mut chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
-    match (&*chosen, told) {
-        (Some(chosen), Some(told)) if *chosen != told => Err(error(format!(
-            "this process uses {} already, so it cannot use {}: give one library to all models",
-            chosen.display(),
-            told.display()
-        ))),
-        (None, Some(told)) => {
-            let library = told.canonicalize().map_err(|source| {
-                error(format!("its library {} cannot be read: {source}", told.display()))
-            })?;
-            // Of the environment's variable or of an option: the same way.
-            guarded(
-                || {
-                    ort::init_from(library.display())
-                        .commit()
-                        .map(|_| ())
-                        .map_err(ParseError::from)
-                },
-                |text| error(format!("{text}; a library of version 1.22 or newer is needed")),
-            )?;
-            *chosen = Some(told);
-            Ok(())
+    let library = match (&*chosen, told) {
+        (Some(chosen), Some(told)) if *chosen != told => {
+            return Err(error(format!(
+                "this process uses {} already, so it cannot use {}: give one library to all models",
+                chosen.display(),
+                told.display()
+            )));
         }
-        (None, None) => guarded(
-            || ort::init().commit().map(|_| ()).map_err(ParseError::from),
-            |text| {
-                error(format!(
-                    "{text}; say where libonnxruntime.so is, by OnnxRuntime::library or by ORT_DYLIB_PATH: Python's package \
-                     onnxruntime has it in onnxruntime/capi"
-                ))
-            },
-        ),
-        (Some(_), _) => Ok(()),
-    }
+        (Some(chosen), _) => chosen.clone(),
+        // Where the system finds it.
+        (None, told) => told.unwrap_or_else(|| PathBuf::from("libonnxruntime.so")),
+    };
+    *chosen = Some(library.clone());
+    let advice = |text: String| {
+        error(format!(
+            "{text}; say where libonnxruntime.so of version 1.22 or newer is, by OnnxRuntime::library or by ORT_DYLIB_PATH: Python's \
+             package onnxruntime has it in onnxruntime/capi"
+        ))
+    };
+    guarded(
+        || {
+            let started = ort::init_from(library.display()).commit();
+            started.map(|_| ()).map_err(|error| advice(error.to_string()))
+        },
+        advice,
+    )
 }
 
 impl Ready for Runtime {

@@ -236,3 +236,31 @@ fn what_fails_within_the_model_is_told_with_the_engine() {
         assert!(error.contains("failed on 1 rows"), "{error}");
     }
 }
+
+#[cfg(feature = "onnxruntime")]
+#[test]
+fn a_library_that_is_not_there_is_told() {
+    let library = purlin_onnx::OnnxRuntime {
+        library: Some("/nowhere/libonnxruntime.so".into()),
+        ..Default::default()
+    };
+    let error = Model::load_with(path("hand_twice"), &options(&Engine::OnnxRuntime(library))).unwrap_err();
+    let told =
+        "ONNX Runtime cannot be had: its library /nowhere/libonnxruntime.so cannot be read: No such file";
+    assert!(error.to_string().contains(told), "{error}");
+}
+
+#[test]
+fn operators_that_tract_does_not_have_are_run_by_onnx_runtime() {
+    for engine in engines().into_iter().filter(|engine| *engine != Engine::Tract) {
+        let model = load("hand_support", &engine);
+        let found: Vec<f32> = model.run(&[vec![1f32, 2.0], vec![-1.0, 0.5]]).unwrap();
+        // A linear kernel: 0.5 x (1, 2), and 0.25.
+        assert_eq!(found, [2.75, 0.25]);
+    }
+    let error = Model::load(path("hand_support")).unwrap_err().to_string();
+    assert!(
+        error.contains("support (operator ai.onnx.ml.SVMRegressor, opset 1)"),
+        "{error}"
+    );
+}
