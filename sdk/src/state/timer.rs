@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use purlin_model::Timestamp;
 
 use super::{Field, FieldKind, FieldSpec, Keyed, TimeDomain, field_id};
 use crate::error::{BoxError, DoFnResult};
+use crate::sources::now;
 
 /// A family of timers. Each key has, in each window, one timer for each tag; the timer without a tag is the one of the
 /// empty tag. Setting a timer that is set replaces it.
@@ -32,12 +33,6 @@ impl Field for Timer {
             kind: FieldKind::Timer(self.domain),
         }
     }
-}
-
-/// The clock, as timers see it.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl Timer {
