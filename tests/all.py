@@ -26,11 +26,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, 'third_party', 'venv', 'bin', 'python')
 
 # How all that is tested is compiled: third-party crates once, with what is built only when asked for.
-COMPILED = ['--release', '--config', 'tests/cargo.toml', '--workspace', '--exclude', 'purlin-onnx', '--features',
+COMPILED = ['--release', '--config', 'tests/cargo.toml', '--workspace', '--exclude', 'purlin-onnx', '--exclude',
+            'purlin-kafka', '--features',
             'purlin/avro,purlin/parquet,purlin/object-store,purlin-job-service/object-store,purlin-models/object-store,'
             'purlin-torch/text']
 # ONNX, which few need, is built by a step of its own: tract is some forty crates.
 ONNX = ['--release', '--config', 'tests/cargo.toml', '--package', 'purlin-onnx', '--features', 'purlin-onnx/onnxruntime']
+# Kafka, which few need, is built by a step of its own, with the features that the SDK has elsewhere: librdkafka is a minute of C.
+KAFKA = ['--release', '--config', 'tests/cargo.toml', '--package', 'purlin-kafka', '--features',
+         'purlin/avro,purlin/parquet,purlin/object-store']
 PYTEST = [VENV, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rfEs', 'tests']
 # Of Beam's suites: pipelines in batch and streaming, the rules of the model and what goes over the wire.
 CORE = ['batch', 'streaming', 'model', 'wire']

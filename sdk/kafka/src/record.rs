@@ -1,0 +1,79 @@
+//! Records that were read.
+
+use purlin::prelude::*;
+use purlin::sources::now;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, Timestamp as Stamp};
+
+/// A header of a record: a name and a value. Names can come several times.
+#[derive(Clone, Debug, PartialEq, Eq, Schema)]
+pub struct KafkaHeader {
+    /// Its name.
+    pub key: String,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Whose clock the timestamp of a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Schema)]
+pub enum TimestampKind {
+    /// The producer's, when it made the record.
+    CreateTime,
+    /// The broker's, when it took the record.
+    LogAppendTime,
+    /// This machine's, when it read the record: the record has none.
+    ReadTime,
+}
+
+/// A record of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Schema)]
+pub struct KafkaRecord {
+    /// The topic.
+    pub topic: String,
+    /// The partition of the topic, from 0.
+    pub partition: i32,
+    /// The place in the partition.
+    pub offset: i64,
+    /// When the record was made, in milliseconds; see `timestamp_kind`.
+    pub timestamp: Timestamp,
+    /// Whose clock the timestamp is.
+    pub timestamp_kind: TimestampKind,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value; none deletes what has the key in a topic that is compacted.
+    pub value: Option<Vec<u8>>,
+    /// Headers, in order.
+    pub headers: Vec<KafkaHeader>,
+}
+
+impl KafkaRecord {
+    pub(crate) fn of(message: &BorrowedMessage<'_>) -> KafkaRecord {
+        let (timestamp, timestamp_kind) = match message.timestamp() {
+            Stamp::CreateTime(millis) => (Timestamp::from_millis(millis), TimestampKind::CreateTime),
+            Stamp::LogAppendTime(millis) => (Timestamp::from_millis(millis), TimestampKind::LogAppendTime),
+            Stamp::NotAvailable => (now(), TimestampKind::ReadTime),
+        };
+        let headers = message.headers().map(|headers| {
+            let owned = headers.iter().map(|header| KafkaHeader {
+                key: header.key.to_owned(),
+                value: header.value.map(<[u8]>::to_vec),
+            });
+            owned.collect()
+        });
+        KafkaRecord {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp,
+            timestamp_kind,
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers.unwrap_or_default(),
+        }
+    }
+
+    /// The value of the last header of this name.
+    pub fn header(&self, key: &str) -> Option<&[u8]> {
+        let found = self.headers.iter().rev().find(|header| header.key == key);
+        found.and_then(|header| header.value.as_deref())
+    }
+}
