@@ -1,12 +1,16 @@
-//! Apache Kafka in pipelines: [`ReadKafka`] reads the records of topics.
+//! Apache Kafka in pipelines: [`ReadKafka`] reads the records of topics, [`WriteKafka`] writes records to them.
 //!
 //! ```no_run
 //! use purlin::prelude::*;
-//! use purlin_kafka::ReadKafka;
+//! use purlin_kafka::{KafkaMessage, ReadKafka, WriteKafka};
 //!
 //! let p = Pipeline::new();
 //! let orders = p.apply(ReadKafka::new("localhost:9092").topic("orders").group("billing"));
-//! orders.map("Print", |order| println!("{order:?}"));
+//! let bills = orders.map("Bill", |order| {
+//!     let text = String::from_utf8_lossy(order.value.as_deref().unwrap_or_default()).to_uppercase();
+//!     KafkaMessage::new(text)
+//! });
+//! bills.apply(WriteKafka::new("localhost:9092").topic("bills"));
 //! p.run(&PipelineOptions::default())?;
 //! # Ok::<(), RunError>(())
 //! ```
@@ -36,7 +40,14 @@ mod error;
 mod health;
 mod read;
 mod record;
+mod write;
 
 pub use error::KafkaError;
 pub use read::{ReadKafka, Start};
-pub use record::{KafkaHeader, KafkaRecord, TimestampKind};
+pub use record::{KafkaHeader, KafkaMessage, KafkaRecord, TimestampKind};
+pub use write::WriteKafka;
+
+/// The code in `docs/guide/kafka.md` is tested with that of the reference.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/kafka.md")]
+mod guide {}

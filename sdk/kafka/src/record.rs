@@ -1,4 +1,4 @@
-//! Records that were read.
+//! Records that were read, and messages to be written.
 
 use purlin::prelude::*;
 use purlin::sources::now;
@@ -75,5 +75,98 @@ impl KafkaRecord {
     pub fn header(&self, key: &str) -> Option<&[u8]> {
         let found = self.headers.iter().rev().find(|header| header.key == key);
         found.and_then(|header| header.value.as_deref())
+    }
+}
+
+/// A record that is to be written.
+///
+/// ```
+/// use purlin_kafka::KafkaMessage;
+///
+/// let message = KafkaMessage::new("12.50").with_key("order 7").with_header("currency", "EUR");
+/// assert_eq!(message.value.as_deref(), Some(&b"12.50"[..]));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Schema)]
+pub struct KafkaMessage {
+    /// The topic; none is the one of [`WriteKafka::topic`](crate::WriteKafka::topic).
+    pub topic: Option<String>,
+    /// The partition; none leaves it to the producer: by the hash of the key, or any where there is no key.
+    pub partition: Option<i32>,
+    /// When the record was made; none is the time of the writing.
+    pub timestamp: Option<Timestamp>,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value; none deletes what has the key in a topic that is compacted.
+    pub value: Option<Vec<u8>>,
+    /// Headers, in order.
+    pub headers: Vec<KafkaHeader>,
+}
+
+impl KafkaMessage {
+    /// A record of this value.
+    pub fn new(value: impl Into<Vec<u8>>) -> KafkaMessage {
+        KafkaMessage {
+            value: Some(value.into()),
+            ..KafkaMessage::default()
+        }
+    }
+
+    /// Deletes what has this key in a topic that is compacted.
+    pub fn delete(key: impl Into<Vec<u8>>) -> KafkaMessage {
+        KafkaMessage {
+            key: Some(key.into()),
+            ..KafkaMessage::default()
+        }
+    }
+
+    /// With this key.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// To this topic.
+    #[must_use]
+    pub fn to_topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// To this partition.
+    #[must_use]
+    pub fn to_partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Made at this time.
+    #[must_use]
+    pub fn at(mut self, timestamp: Timestamp) -> Self {
+        self.timestamp = Some(timestamp);
+        self
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn with_header(mut self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push(KafkaHeader {
+            key: key.into(),
+            value: Some(value.into()),
+        });
+        self
+    }
+}
+
+impl From<KafkaRecord> for KafkaMessage {
+    /// The record with its key, value, headers and time, for any partition of the topic that is written to.
+    fn from(record: KafkaRecord) -> KafkaMessage {
+        KafkaMessage {
+            timestamp: (record.timestamp_kind != TimestampKind::ReadTime).then_some(record.timestamp),
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+            ..KafkaMessage::default()
+        }
     }
 }
