@@ -54,6 +54,7 @@ STEPS = {
     'docs': ['python3', 'tests/docs.py'],
     'no-std': ['setup/no_std.sh'],
     'onnx': ['tests/onnx.py'],
+    'kafka': ['tests/rare.py', 'kafka'],
     'deny': ['setup/deny.sh', 'check', 'bans', 'licenses', 'sources'],
     'simulation': ['cargo', 'test', *COMPILED, '--no-fail-fast', '--test', 'sim'],
     'fuzz': ['fuzz/run.sh', 'all', '-max_total_time=20'],
@@ -64,7 +65,7 @@ STEPS = {
 # Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
 TIERS = {
     'first': [['fmt', 'circles', 'build', 'build-tests', 'unit'], ['core', 'modes']],
-    'second': [['clippy', 'docs', 'package', 'no-std', 'onnx', 'simulation', 'fuzz', 'end-to-end'], ['suites', 'deny', 'docker']],
+    'second': [['clippy', 'docs', 'package', 'no-std', 'onnx', 'kafka', 'simulation', 'fuzz', 'end-to-end'], ['suites', 'deny', 'docker']],
 }
 # What a step waits for where both are called for: `core` for the programs, and what calls cargo in a second lane, for the builds
 # that take long: it would wait for them in the middle of a test.

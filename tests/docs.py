@@ -5,6 +5,7 @@
 """
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -51,6 +52,17 @@ def rustdoc(package, library, externs, script):
     for cfg in script['cfgs']:
       command += ['--cfg', cfg]
   return command, env
+
+
+def tests(compiled, *arguments, env=None):
+  """Builds and runs tests as these arguments of cargo compile them. Whether all went well; what the compiler says is an error."""
+  process = subprocess.Popen(['cargo', 'test', *compiled, *arguments], cwd=ROOT, env=env, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
+  said = False
+  for line in process.stdout:
+    sys.stdout.write(line)
+    said |= bool(re.match(r'(warning|error)\b', line))
+  return process.wait() == 0 and not said
 
 
 def document(compiled, is_wanted=lambda name: True):

@@ -71,6 +71,7 @@
 // Derive macros name this crate, in this crate, too.
 extern crate self as purlin;
 
+mod clock;
 mod closure;
 mod combine;
 mod dofn;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use purlin_model::Timestamp;
 
 use super::{Field, FieldKind, FieldSpec, Keyed, TimeDomain, field_id};
+use crate::clock::now;
 use crate::error::{BoxError, DoFnResult};
-use crate::sources::now;
 
 /// A family of timers. Each key has, in each window, one timer for each tag; the timer without a tag is the one of the
 /// empty tag. Setting a timer that is set replaces it.
