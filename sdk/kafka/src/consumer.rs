@@ -245,12 +245,16 @@ impl Client {
         })?;
         partitions.insert(key.clone(), Slot::Leased);
         drop(partitions);
-        Ok(Lease {
+        let lease = Lease {
             consumers: Arc::clone(of),
             client: self,
             key: key.clone(),
             queue: Some(queue),
-        })
+        };
+        // Where records never end, nobody else asks what the client has to tell.
+        let served = lease.client.serve();
+        served.map_err(|error| of.error(&lease.client, format!("reading {}-{}", key.0, key.1), &error))?;
+        Ok(lease)
     }
 
     /// Goes to another offset: a bundle is tried again, or another part of the partition is read.
