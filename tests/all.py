@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""What must pass, in two tiers: `make test` and `make test-all`.
+"""What must pass, in two tiers: `make test` and `make test-all`. A third is for hand.
 
     tests/all.py first           shows that a checkout works
     tests/all.py second          all the rest, and nothing of the first again
+    tests/all.py third           what takes long and few changes touch: ONNX, whose engine is ten minutes of compiling
     tests/all.py unit core       some steps
     tests/all.py --add=FILE ...  counts the tests that FILE says of an earlier call, too; --save=FILE writes such a file
 
@@ -65,7 +66,8 @@ STEPS = {
 # Each tier's lanes. Cargo builds one thing at a time: in a tier, what calls it is in one lane, or waits.
 TIERS = {
     'first': [['fmt', 'circles', 'build', 'build-tests', 'unit'], ['core', 'modes']],
-    'second': [['clippy', 'docs', 'package', 'no-std', 'onnx', 'kafka', 'simulation', 'fuzz', 'end-to-end'], ['suites', 'deny', 'docker']],
+    'second': [['clippy', 'docs', 'package', 'no-std', 'kafka', 'simulation', 'fuzz', 'end-to-end'], ['suites', 'deny', 'docker']],
+    'third': [['onnx']],
 }
 # What a step waits for where both are called for: `core` for the programs, and what calls cargo in a second lane, for the builds
 # that take long: it would wait for them in the middle of a test.
@@ -205,7 +207,7 @@ def table(steps):
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('names', nargs='+', metavar='STEP', help='first, second, or of %s' % ', '.join(STEPS))
+  parser.add_argument('names', nargs='+', metavar='STEP', help='first, second, third, or of %s' % ', '.join(STEPS))
   parser.add_argument('--add', metavar='FILE')
   parser.add_argument('--save', metavar='FILE')
   args = parser.parse_args()
