@@ -45,6 +45,11 @@ pub struct KafkaRecord {
     pub headers: Vec<KafkaHeader>,
 }
 
+/// Bytes of key and value.
+pub(crate) fn bytes(key: Option<&Vec<u8>>, value: Option<&Vec<u8>>) -> usize {
+    key.map_or(0, Vec::len) + value.map_or(0, Vec::len)
+}
+
 impl KafkaRecord {
     pub(crate) fn of(message: &BorrowedMessage<'_>) -> KafkaRecord {
         let (timestamp, timestamp_kind) = match message.timestamp() {

@@ -16,7 +16,7 @@ use super::event_time::EventTime;
 use super::range::{NO_END, PartitionRange, PartitionTracker};
 use crate::consumer::{Client, Consumers, Lease, PartitionKey, Polled};
 use crate::error::KafkaError;
-use crate::record::KafkaRecord;
+use crate::record::{KafkaRecord, bytes};
 
 /// So many records make a bundle, at most.
 const RECORDS: usize = 10_000;
@@ -164,8 +164,7 @@ impl<const FOR_EVER: bool> ReadRecords<FOR_EVER> {
                     reason: error.to_string(),
                 })?;
             bundle.records += 1;
-            bundle.bytes +=
-                record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len);
+            bundle.bytes += bytes(record.key.as_ref(), record.value.as_ref());
             bundle.latest = bundle.latest.max(Some(timestamp));
             ctx.output_with_timestamp(record, timestamp);
             if bundle.records == RECORDS || (bundle.records.is_multiple_of(64) && started.elapsed() > BUNDLE)

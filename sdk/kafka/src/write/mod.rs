@@ -3,7 +3,7 @@
 mod exactly_once;
 mod producer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use self::exactly_once::{Commit, Number, Shards};
 use self::producer::{Deliveries, Producer, RESERVED};
 use crate::connection::Connection;
 use crate::error::KafkaError;
-use crate::record::KafkaMessage;
+use crate::record::{KafkaMessage, bytes};
 
 /// Writes records to topics.
 ///
@@ -113,6 +113,7 @@ impl PTransform<PCollection<KafkaMessage>> for WriteKafka {
                 }),
                 topic: self.topic,
                 bundle: None,
+                found: HashSet::new(),
                 records_written,
                 bytes_written,
             };
@@ -198,6 +199,8 @@ struct WriteRecords {
     producers: Arc<Producers>,
     topic: Option<String>,
     bundle: Option<(Arc<Producer>, Arc<Deliveries>)>,
+    /// Topics that are known to be there.
+    found: HashSet<String>,
     records_written: Counter,
     bytes_written: Counter,
 }
@@ -210,8 +213,7 @@ fn topic_of<'a>(message: &'a KafkaMessage, of_all: Option<&'a str>) -> Result<&'
 
 /// Bytes of key and value.
 fn length(message: &KafkaMessage) -> i64 {
-    let bytes = message.key.as_ref().map_or(0, Vec::len) + message.value.as_ref().map_or(0, Vec::len);
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+    i64::try_from(bytes(message.key.as_ref(), message.value.as_ref())).unwrap_or(i64::MAX)
 }
 
 impl DoFn for WriteRecords {
@@ -229,7 +231,10 @@ impl DoFn for WriteRecords {
             return Err("no bundle has begun".into());
         };
         let topic = topic_of(&message, self.topic.as_deref())?;
-        self.producers.find(producer, topic)?;
+        if !self.found.contains(topic) {
+            self.producers.find(producer, topic)?;
+            self.found.insert(topic.to_owned());
+        }
         producer.send(&message, topic, deliveries)?;
         self.records_written.inc(1);
         self.bytes_written.inc(length(&message));

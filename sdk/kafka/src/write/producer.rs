@@ -14,7 +14,7 @@ use rdkafka::statistics::Statistics;
 use crate::connection::Connection;
 use crate::error::{KafkaError, described, reason};
 use crate::health::Health;
-use crate::record::KafkaMessage;
+use crate::record::{KafkaMessage, bytes};
 
 /// What the transform sets, and what to use instead.
 pub(crate) const RESERVED: &[(&str, &str)] = &[
@@ -135,17 +135,18 @@ impl Producer {
 
     /// Whether there is a topic. A broker may make it when it is asked, which takes a moment.
     pub fn find(&self, topic: &str) -> Result<(), KafkaError> {
+        let failed = |error: ClientError| {
+            self.error(&Failure {
+                error,
+                topic: topic.to_owned(),
+                partition: -1,
+                bytes: 0,
+            })
+        };
         let (client, started) = (self.inner.client(), Instant::now());
         loop {
             let metadata = client.fetch_metadata(Some(topic), self.connection.timeout);
-            let metadata = metadata.map_err(|error| {
-                self.error(&Failure {
-                    error,
-                    topic: topic.to_owned(),
-                    partition: -1,
-                    bytes: 0,
-                })
-            })?;
+            let metadata = metadata.map_err(failed)?;
             let refused = metadata
                 .topics()
                 .first()
@@ -155,14 +156,7 @@ impl Producer {
                 Some(_) if started.elapsed() < Duration::from_secs(3) => {
                     std::thread::sleep(Duration::from_millis(200))
                 }
-                Some(code) => {
-                    return Err(self.error(&Failure {
-                        error: ClientError::MessageProduction(code),
-                        topic: topic.to_owned(),
-                        partition: -1,
-                        bytes: 0,
-                    }));
-                }
+                Some(code) => return Err(failed(ClientError::MessageProduction(code))),
             }
         }
     }
@@ -201,8 +195,7 @@ impl Producer {
                     error,
                     topic: topic.to_owned(),
                     partition: message.partition.unwrap_or(-1),
-                    bytes: message.key.as_ref().map_or(0, Vec::len)
-                        + message.value.as_ref().map_or(0, Vec::len),
+                    bytes: bytes(message.key.as_ref(), message.value.as_ref()),
                 }));
             }
             record = back;
