@@ -3,7 +3,6 @@
 Needs Java, and `setup/kafka.sh` where no KAFKA_LIBS is given.
 """
 import collections
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import kafka  # pylint: disable=wrong-import-position
 from all import KAFKA  # pylint: disable=wrong-import-position
+import example_programs  # pylint: disable=wrong-import-position
 
 ROOT = kafka.ROOT
 
@@ -33,12 +33,7 @@ def _broker(tmp_path_factory):
 @pytest.fixture(name='program', scope='module')
 def _program():
   """The example. PURLIN_COPY names one that is built already."""
-  if os.environ.get('PURLIN_COPY'):
-    return os.environ['PURLIN_COPY']
-  built = subprocess.run(['cargo', 'build', '-q', *KAFKA, '--example', 'copy', '--message-format=json'],
-                         cwd=ROOT, capture_output=True, text=True, check=True)
-  messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith('{')]
-  return next(m['executable'] for m in messages if m.get('executable') and m['target']['name'] == 'copy')
+  return example_programs.built('copy', KAFKA, env='PURLIN_COPY')
 
 
 class Topic:

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from all import COMPILED  # pylint: disable=wrong-import-position
+import example_programs  # pylint: disable=wrong-import-position
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SERVERS = os.environ.get('REMOTE_SERVERS', os.path.join(ROOT, 'third_party', 'servers'))
@@ -64,13 +64,7 @@ class Sums:
 @pytest.fixture(name='ask', scope='session')
 def _ask():
   """Runs the example on rows: {number: answer}, {number: error}, and how long it took. PURLIN_ASK names one that is built already."""
-  program = os.environ.get('PURLIN_ASK')
-  if program is None:
-    # As `cargo test` of the whole workspace builds it: nothing is built twice.
-    built = subprocess.run(['cargo', 'build', '-q', *COMPILED, '--example', 'ask', '--message-format=json'],
-                           cwd=ROOT, capture_output=True, text=True, check=True)
-    messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith('{')]
-    program = next(m['executable'] for m in messages if m.get('executable') and m['target']['name'] == 'ask')
+  program = example_programs.built('ask', env='PURLIN_ASK')
 
   def ask(rows, *arguments, env=None):
     lines = '\n'.join(' '.join(map(repr, row)) for row in rows)

@@ -3,7 +3,6 @@
 The kinds are those of ml/trees/tests/make_models.py; the program is ml/trees/examples/predict.rs. TREES_SEED sets the first seed.
 """
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from all import COMPILED  # pylint: disable=wrong-import-position
+import example_programs  # pylint: disable=wrong-import-position
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SEED = int(os.environ.get('TREES_SEED', '100'))
@@ -32,13 +31,7 @@ make_models = _make_models()
 @pytest.fixture(name='program', scope='session')
 def _program():
   """The example; PURLIN_PREDICT names one that is built already."""
-  if 'PURLIN_PREDICT' in os.environ:
-    return os.environ['PURLIN_PREDICT']
-  # As `cargo test` of the whole workspace builds it: nothing is built twice.
-  built = subprocess.run(['cargo', 'build', '-q', *COMPILED, '--example', 'predict', '--message-format=json'],
-                         cwd=ROOT, capture_output=True, text=True, check=True)
-  messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith('{')]
-  return next(m['executable'] for m in messages if m.get('executable') and m['target']['name'] == 'predict')
+  return example_programs.built('predict', env='PURLIN_PREDICT')
 
 
 def ours(program, model, rows, *options):

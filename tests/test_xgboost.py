@@ -4,7 +4,6 @@ The kinds are those of ml/trees/tests/make_xgboost.py; the program is ml/trees/e
 sets the first seed.
 """
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 import xgboost as xgb
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from all import COMPILED  # pylint: disable=wrong-import-position
+import example_programs  # pylint: disable=wrong-import-position
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SEED = int(os.environ.get('TREES_SEED', '100'))
@@ -34,13 +33,7 @@ make_models = _make_models()
 @pytest.fixture(name='program', scope='session')
 def _program():
   """The example; PURLIN_PREDICT_XGBOOST names one that is built already."""
-  if 'PURLIN_PREDICT_XGBOOST' in os.environ:
-    return os.environ['PURLIN_PREDICT_XGBOOST']
-  # As `cargo test` of the whole workspace builds it: nothing is built twice.
-  built = subprocess.run(['cargo', 'build', '-q', *COMPILED, '--example', 'predict_xgboost', '--message-format=json'],
-                         cwd=ROOT, capture_output=True, text=True, check=True)
-  messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith('{')]
-  return next(m['executable'] for m in messages if m.get('executable') and m['target']['name'] == 'predict_xgboost')
+  return example_programs.built('predict_xgboost', env='PURLIN_PREDICT_XGBOOST')
 
 
 def ours(program, model, rows, *options):
