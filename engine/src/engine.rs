@@ -20,7 +20,7 @@ use crate::group::{GroupMergeId, Grouper};
 use crate::index::index;
 use crate::side_input::grouping_of;
 use crate::stage::{Room, StageState};
-use crate::state::StateError;
+use crate::state::{CommittedState, StateError, StateTooLarge};
 use crate::test_stream::TestStreams;
 use crate::watermark::Watermark;
 
@@ -584,6 +584,27 @@ impl Engine {
     pub fn state_get(&self, bundle: BundleId, key: &StateKey) -> Result<Vec<Bytes>, StateError> {
         let running = self.running(bundle)?;
         self.stages[running.stage].state().get(&running.overlay, key)
+    }
+
+    /// A key's user state in each window that has some, as it is committed: what running bundles changed is not in it. Copies
+    /// no data.
+    ///
+    /// # Errors
+    /// When it has more bytes than `most`.
+    pub fn committed_state(
+        &self,
+        transform: TransformId,
+        state: &str,
+        key: &Bytes,
+        most: usize,
+    ) -> Result<Vec<CommittedState>, StateTooLarge> {
+        let mut stages = self.stages().iter();
+        let stage = stages.find(|stage| stage.transforms.contains(&transform));
+        stage.map_or(Ok(Vec::new()), |stage| {
+            self.stages[stage.id]
+                .state()
+                .committed(transform, state, key, most)
+        })
     }
 
     /// Adds to user state, tentatively until the bundle is committed.

@@ -56,4 +56,4 @@ pub use engine::Engine;
 pub use event::*;
 pub use fuse::{FusedGraph, GraphFault, GraphProblem, Plan, Stage};
 pub use graph::*;
-pub use state::StateError;
+pub use state::{CommittedState, StateContent, StateError, StateTooLarge};

@@ -3,6 +3,8 @@
 //! One bundle at a time works on a key, so a bundle's changes never meet another's: they lie in an [`Overlay`] until
 //! the bundle is committed.
 
+mod committed;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,6 +16,7 @@ use thiserror::Error;
 
 use crate::event::{BundleId, StateKey, StatePart};
 use crate::graph::TransformId;
+pub use committed::{CommittedState, StateContent, StateTooLarge};
 
 /// Why a state or side-input request cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
