@@ -19,6 +19,7 @@ pub mod environments;
 pub mod fnapi;
 pub mod job;
 pub mod options;
+pub mod query;
 pub mod schemas;
 mod state;
 pub mod translate;

@@ -32,7 +32,8 @@ use typed_index_collections::TiVec;
 pub use log::{EventLog, Importance, JobEvent, JobState, Message, StateChange};
 pub use metrics::JobMetrics;
 
-use crate::translate::{Plan, StagePlan, WindowPlan};
+use crate::query::{self, QueryError, StateQuery};
+use crate::translate::{Plan, QueryableState, StagePlan, WindowPlan};
 use crate::worker::WorkerFactory;
 use actor::{Actor, Input};
 use bundle::StageIo;
@@ -78,6 +79,7 @@ impl Job {
             mappings,
             map_states,
             states,
+            queryable,
             remote_streams,
         } = plan;
         let engine = Engine::new(fused);
@@ -101,6 +103,7 @@ impl Job {
             mappings,
             map_states,
             states,
+            queryable,
             workers,
             metrics: Mutex::default(),
             failures: Mutex::default(),
@@ -141,6 +144,7 @@ pub(crate) struct Shared {
     mappings: HashMap<(TransformId, usize), WindowPlan>,
     map_states: HashMap<(String, String), Coder>,
     states: HashSet<(String, String)>,
+    queryable: Vec<QueryableState>,
     workers: Workers,
     metrics: Mutex<MetricsStore>,
     failures: Mutex<Failures>,
@@ -248,6 +252,11 @@ impl Shared {
     /// Whether a transform declares a state.
     pub(crate) fn has_state(&self, transform: &str, state: &str) -> bool {
         self.states.contains(&(transform.to_owned(), state.to_owned()))
+    }
+
+    /// The states that the pipeline made queryable.
+    pub(crate) fn queryable(&self) -> &[QueryableState] {
+        &self.queryable
     }
 
     fn name(&self, id: &str) -> String {
@@ -407,6 +416,18 @@ impl JobHandle {
             return Vec::new();
         }
         statuses
+    }
+
+    /// Reads state that the pipeline made queryable: what is committed when it is asked, as JSON.
+    ///
+    /// # Errors
+    /// When there is none, the job has ended, the query cannot be understood, or the state is too large.
+    pub fn state_of(&self, query: &StateQuery) -> Result<serde_json::Value, QueryError> {
+        let shared = self.course.lock().shared();
+        let ended = || QueryError::NotFound(format!("job {} has ended, and its state with it", self.id));
+        let running = shared.filter(|_| !self.state().is_terminal());
+        let running = running.ok_or_else(ended)?;
+        query::answer(&running, query)
     }
 
     /// Stops the job. Returns at once.

@@ -254,6 +254,29 @@ impl Coders {
         })
     }
 
+    /// All that is known of a coder, also within length prefixes, with the schemas of rows.
+    pub(super) fn whole_coder(&self, id: &str) -> Result<Coder, String> {
+        self.whole_coder_at(id, 0)
+    }
+
+    fn whole_coder_at(&self, id: &str, depth: usize) -> Result<Coder, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("coder \"{id}\" is nested too deeply, or contains itself"));
+        }
+        let proto = self.protos.get(id);
+        let proto = proto.ok_or_else(|| format!("coder \"{id}\" is not among the pipeline's components"))?;
+        let mut components = Vec::new();
+        for component in &proto.component_coder_ids {
+            components.push(self.whole_coder_at(component, depth + 1)?);
+        }
+        let parse = |payload: &Bytes| {
+            crate::schemas::parse_schema(payload)
+                .map_err(|error| purlin_model::CoderError::schema(error.to_string()))
+        };
+        Coder::from_parts(urn(proto), &payload(proto), components, &parse)
+            .map_err(|error| format!("coder \"{id}\": {error}"))
+    }
+
     /// A number that equal coders share, however their ids differ.
     fn identity(&mut self, id: &str, depth: usize) -> Result<u32, String> {
         if depth > MAX_DEPTH {

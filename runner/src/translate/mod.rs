@@ -10,6 +10,7 @@ mod graph;
 mod leaves;
 mod lift;
 mod pack;
+mod queryable;
 mod rewrite;
 mod stage;
 mod windowing;
@@ -28,6 +29,8 @@ pub use environments::PlanEnvironment;
 pub use error::{Problem, TranslateError};
 pub use lift::lift;
 pub use pack::pack;
+pub use queryable::QUERYABLE_STATE;
+pub(crate) use queryable::{QueryableState, StateKind};
 pub use stage::{StagePlan, with_endpoints};
 pub use windows::WindowPlan;
 
@@ -80,6 +83,8 @@ pub struct Plan {
     pub(crate) map_states: HashMap<(String, String), Coder>,
     /// Declared states, by transform and name.
     pub(crate) states: HashSet<(String, String)>,
+    /// What may be read of the job from outside.
+    pub(crate) queryable: Vec<QueryableState>,
     pub(crate) remote_streams: Vec<RemoteStream>,
 }
 
@@ -214,6 +219,7 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
         .map(|(number, (id, _))| (id.clone(), number));
     let numbers = numbers.collect();
     let states = builder.leaves.iter().flat_map(Leaf::states).collect();
+    let queryable = builder.queryable_states();
     let remote_streams = remote_streams(builder);
     Ok(Plan {
         fused,
@@ -225,6 +231,7 @@ pub fn plan(pipeline: &Pipeline, options: &PlanOptions) -> Result<Plan, Translat
         mappings,
         map_states,
         states,
+        queryable,
         remote_streams,
     })
 }
