@@ -22,6 +22,7 @@ use purlin_proto::fn_execution::SampleDataResponse;
 use purlin_proto::job_management::PipelineOptionDescriptor;
 use purlin_proto::pipeline::Pipeline;
 use purlin_runner::job::{EventLog, Importance, JobMetrics, JobSettings, WorkerStatus};
+use purlin_runner::query::{QueryError, StateQuery};
 use tonic::async_trait;
 
 use crate::jobs::JobError;
@@ -109,6 +110,13 @@ pub(crate) trait RunningJob: Send + Sync + 'static {
     /// What its workers tell of themselves, where the back end knows them.
     async fn worker_statuses(&self) -> Vec<WorkerStatus> {
         Vec::new()
+    }
+
+    /// State that its pipeline made queryable, as JSON, where the back end can read it.
+    fn state_of(&self, _query: &StateQuery) -> Result<serde_json::Value, QueryError> {
+        Err(QueryError::NotFound(
+            "the job runs on another system, whose state is not read here".to_owned(),
+        ))
     }
 
     /// Tells the user of an error that a worker logged while it followed an instruction (empty: not known). It is a warning: clients

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Html;
 use purlin_model::metric::{Distribution, decode_sum};
 use purlin_proto::fn_execution::SampledElement;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metrics};
 use purlin_runner::job::WorkerStatus;
+use purlin_runner::query::{QueryError, StateQuery};
 use serde_json::{Value, json};
 
 use super::escape;
@@ -169,6 +170,22 @@ pub(super) async fn plan(State(jobs): State<Arc<Jobs>>, Path(id): Path<String>) 
     job.plan().map(str::to_owned).ok_or_else(|| {
         let reason = format!("job {id} runs on another system, which fuses its transforms itself");
         (StatusCode::NOT_FOUND, reason)
+    })
+}
+
+/// `/jobs/{id}/state/{transform}/{state}?key=…`: a key's state, as far as the pipeline made it queryable.
+pub(super) async fn state(
+    State(jobs): State<Arc<Jobs>>,
+    Path((id, transform, state)): Path<(String, String, String)>,
+    uri: Uri,
+) -> Result<Json<Value>, (StatusCode, String)> {
+    let job = find(&jobs, &id)?.job();
+    let job = job.ok_or_else(|| (StatusCode::NOT_FOUND, format!("job {id} has not been run yet")))?;
+    let answer = StateQuery::parse(transform, state, uri.query().unwrap_or_default())
+        .and_then(|query| job.state_of(&query));
+    answer.map(Json).map_err(|error: QueryError| {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        (status, format!("{error}\n"))
     })
 }
 

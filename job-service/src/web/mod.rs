@@ -1,4 +1,4 @@
-//! The web port: `/health`, `/jobs`, `/jobs/{id}`, `/jobs/{id}/workers` and `/jobs/{id}/plan` for programs, `/` and `/job/{id}` for people.
+//! The web port: `/health`, `/jobs`, `/jobs/{id}`, `/jobs/{id}/workers`, `/jobs/{id}/plan` and `/jobs/{id}/state/{transform}/{state}` for programs, `/` and `/job/{id}` for people.
 //! It answers GET requests and changes nothing.
 
 mod job;
@@ -23,6 +23,7 @@ pub(crate) fn router(jobs: Arc<Jobs>) -> Router {
         .route("/jobs/{id}", get(job::job))
         .route("/jobs/{id}/workers", get(job::workers))
         .route("/jobs/{id}/plan", get(job::plan))
+        .route("/jobs/{id}/state/{transform}/{state}", get(job::state))
         .route("/job/{id}", get(job::page))
         .with_state(jobs)
 }

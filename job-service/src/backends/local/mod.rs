@@ -13,6 +13,7 @@ use purlin_proto::job_management::PipelineOptionDescriptor;
 use purlin_runner::environments::{EnvironmentSettings, Environments, KeptWorkers};
 use purlin_runner::fnapi::{FnApiServer, FnApiSettings, WorkerLog};
 use purlin_runner::job::{EventLog, Job, JobHandle, JobMetrics, JobSettings, WorkerStatus};
+use purlin_runner::query::{QueryError, StateQuery};
 use purlin_runner::translate::{Plan, plan};
 use purlin_runner::worker::WorkerFactory;
 use tonic::async_trait;
@@ -188,6 +189,10 @@ impl RunningJob for JobHandle {
 
     async fn worker_statuses(&self) -> Vec<WorkerStatus> {
         JobHandle::worker_statuses(self).await
+    }
+
+    fn state_of(&self, query: &StateQuery) -> Result<serde_json::Value, QueryError> {
+        JobHandle::state_of(self, query)
     }
 
     fn worker_error(&self, instruction: &str, text: String) {
