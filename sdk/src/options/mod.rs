@@ -180,6 +180,10 @@ pub struct PipelineOptions {
     #[arg(long = "direct_num_workers", value_name = "N", default_value_t = 0, help_heading = HEADING)]
     pub direct_num_workers: u32,
 
+    /// Port of this machine on which the DirectRunner lets queryable state be read while the pipeline runs; 0 takes a free one
+    #[arg(long = "state_port", value_name = "PORT", help_heading = HEADING)]
+    pub state_port: Option<u16>,
+
     /// Experiments for the runner, comma-separated or repeated
     #[arg(
         long = "experiments",
@@ -263,6 +267,7 @@ impl Default for PipelineOptions {
             sdk_worker_parallelism: 1,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             direct_num_workers: 0,
+            state_port: None,
             experiments: Vec::new(),
             streaming: false,
             job_server_timeout: 300,

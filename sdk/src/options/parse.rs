@@ -297,12 +297,25 @@ pub(super) fn without_effect(runner: RunnerKind, inner: &Inner) -> Vec<&str> {
             "flink_job_server_jar",
         ],
         // The service that is there has a jar of its own; which cluster it is to use, it may be told.
-        RunnerKind::Portable => &["direct_num_workers", "prism_location", "flink_job_server_jar"],
-        RunnerKind::Prism | RunnerKind::Flink if given(&"job_endpoint") => {
-            &["direct_num_workers", "prism_location", "flink_job_server_jar"]
-        }
-        RunnerKind::Prism => &["direct_num_workers", "flink_master", "flink_job_server_jar"],
-        RunnerKind::Flink => &["direct_num_workers"],
+        RunnerKind::Portable => &[
+            "direct_num_workers",
+            "state_port",
+            "prism_location",
+            "flink_job_server_jar",
+        ],
+        RunnerKind::Prism | RunnerKind::Flink if given(&"job_endpoint") => &[
+            "direct_num_workers",
+            "state_port",
+            "prism_location",
+            "flink_job_server_jar",
+        ],
+        RunnerKind::Prism => &[
+            "direct_num_workers",
+            "state_port",
+            "flink_master",
+            "flink_job_server_jar",
+        ],
+        RunnerKind::Flink => &["direct_num_workers", "state_port"],
     };
     useless.iter().copied().filter(given).collect()
 }

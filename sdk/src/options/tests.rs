@@ -218,6 +218,9 @@ fn help_reads_well() {
                   How often a bundle is tried before the pipeline fails; 0 is endlessly [default: 4]
               --direct_num_workers <N>
                   Threads of the DirectRunner; 0 is one per core [default: 0]
+              --state_port <PORT>
+                  Port of this machine on which the DirectRunner lets queryable state be read while the
+                  pipeline runs; 0 takes a free one
               --experiments <NAMES>
                   Experiments for the runner, comma-separated or repeated [alias: --experiment]
               --streaming[=<BOOL>]

@@ -25,6 +25,8 @@ pub(crate) struct Transform {
     pub outputs: Vec<(String, CollectionId)>,
     pub children: Vec<TransformIndex>,
     pub in_environment: bool,
+    /// Annotations without a value.
+    pub annotations: Vec<String>,
 }
 
 pub(crate) struct Collection {
@@ -163,6 +165,10 @@ impl Graph {
         self.current_mut().spec = Some((urn.to_owned(), payload));
     }
 
+    pub fn annotate(&mut self, key: String) {
+        self.current_mut().annotations.push(key);
+    }
+
     pub fn in_environment(&mut self) {
         self.current_mut().in_environment = true;
     }
@@ -214,6 +220,7 @@ impl Transform {
             outputs: Vec::new(),
             children: Vec::new(),
             in_environment: false,
+            annotations: Vec::new(),
         }
     }
 }

@@ -91,6 +91,11 @@ impl Pipeline {
         self.lock().set_spec(urn, payload);
     }
 
+    /// Annotates the transform that is being expanded: runners that do not know the annotation pass over it.
+    pub(crate) fn annotate(&self, key: String) {
+        self.lock().annotate(key);
+    }
+
     /// A new output of the transform that is being expanded.
     pub fn new_collection<T: Element>(
         &self,

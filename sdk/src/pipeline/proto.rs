@@ -153,6 +153,11 @@ pub(crate) fn build(graph: &Graph) -> Result<BuiltPipeline, BuildError> {
             } else {
                 String::new()
             },
+            annotations: transform
+                .annotations
+                .iter()
+                .map(|key| (key.clone(), Default::default()))
+                .collect(),
             ..Default::default()
         };
         components

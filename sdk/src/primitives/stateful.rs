@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use purlin_model::{CoderSpec, Element, urns as coder_urns};
 use purlin_proto::pipeline::{self as beam, FunctionSpec, ParDoPayload, state_spec, time_domain};
 use purlin_proto::urns::user_states;
+use purlin_runner::translate::QUERYABLE_STATE;
 
 use super::ends::{Sides, SomeTags, add_step, user_code_transform};
 use super::pair::Pair;
@@ -81,6 +82,9 @@ impl<D: StatefulDoFn, Tags: OutputTags> StatefulParDo<D, Tags> {
         let timer_coder = pipeline.coder_id(&timer_coder);
         for field in &fields {
             declared.add(field, &timer_coder);
+            if field.queryable {
+                pipeline.annotate(format!("{QUERYABLE_STATE}{}", field.name));
+            }
         }
         let mut expiration = String::new();
         if D::ON_WINDOW_EXPIRATION {

@@ -12,6 +12,7 @@ use crate::harness::embedded::EmbeddedFactory;
 use crate::metrics::MetricResults;
 use crate::pipeline::BuiltPipeline;
 use crate::result::{PipelineHandle, PipelineState, RunningPipeline};
+use crate::runners::state_server::StateServer;
 
 /// URN of the environment that is this process.
 const EMBEDDED: &str = "purlin:env:embedded:v1";
@@ -30,6 +31,9 @@ pub struct DirectOptions {
     /// The values of a key that a GroupByKey gives stay with the runner, to be read page by page, where they are more bytes
     /// than this. `None`: 16 MiB.
     pub state_backed_iterable_bytes: Option<usize>,
+    /// Port of this machine alone on which state that the pipeline made queryable can be read while it runs; 0 takes a free one.
+    /// `None`: it cannot be read.
+    pub state_port: Option<u16>,
     /// Pipeline options as the job sees them.
     pub pipeline_options: prost_types::Struct,
 }
@@ -72,6 +76,10 @@ impl DirectRunner {
             .enable_all()
             .build()
             .map_err(|e| RunError::Runner(format!("cannot start threads: {e}")))?;
+        let listener = match options.state_port {
+            Some(port) => Some(StateServer::listen(&runtime, port)?),
+            None => None,
+        };
         let settings = JobSettings {
             job_id: "direct".to_owned(),
             job_name: options.job_name.clone(),
@@ -82,6 +90,9 @@ impl DirectRunner {
             let _inside = runtime.enter();
             Job::start(plan, Arc::new(EmbeddedFactory::new(built.registry)), settings)
         };
+        if let Some(listener) = listener {
+            listener.serve(&runtime, job.clone());
+        }
         Ok(PipelineHandle::new(DirectRun {
             job,
             runtime: Some(runtime),

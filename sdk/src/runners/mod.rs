@@ -2,6 +2,7 @@
 
 mod direct;
 pub(crate) mod portable;
+mod state_server;
 
 use crate::error::RunError;
 use crate::options::{PipelineOptions, RunnerKind};
@@ -42,6 +43,7 @@ fn start(options: &PipelineOptions, built: BuiltPipeline) -> Result<PipelineHand
                 max_attempts: Some(options.max_attempts),
                 job_name: options.job_name(),
                 parallelism: Some(options.direct_workers()),
+                state_port: options.state_port,
                 pipeline_options: options.to_struct(),
             };
             DirectRunner::start(built, &direct)

@@ -19,6 +19,8 @@ pub enum TimeDomain {
 pub struct FieldSpec {
     pub(crate) id: u64,
     pub(crate) name: Arc<str>,
+    /// Whether others can read it while the job runs.
+    pub(crate) queryable: bool,
     pub(crate) kind: FieldKind,
 }
 

@@ -54,6 +54,7 @@ impl<T: Element> Field for ValueState<T> {
         FieldSpec {
             id: self.id,
             name: self.name.clone(),
+            queryable: self.queryable,
             kind: FieldKind::Value(T::coder()),
         }
     }
@@ -112,6 +113,7 @@ impl<T: Element> Field for BagState<T> {
         FieldSpec {
             id: self.id,
             name: self.name.clone(),
+            queryable: self.queryable,
             kind: FieldKind::Bag(T::coder()),
         }
     }
@@ -168,6 +170,7 @@ impl<T: Element> Field for SetState<T> {
         FieldSpec {
             id: self.id,
             name: self.name.clone(),
+            queryable: self.queryable,
             kind: FieldKind::Set(T::coder()),
         }
     }
@@ -263,6 +266,7 @@ impl<T: Element> SetState<T> {
 pub struct CombiningState<F> {
     id: u64,
     name: Arc<str>,
+    queryable: bool,
     combine: F,
     types: PhantomData<fn() -> F>,
 }
@@ -278,6 +282,7 @@ impl<F: CombineFn> Field for CombiningState<F> {
         FieldSpec {
             id: self.id,
             name: self.name.clone(),
+            queryable: self.queryable,
             kind: FieldKind::Combining(F::Accumulator::coder()),
         }
     }
@@ -289,8 +294,18 @@ impl<F: CombineFn> CombiningState<F> {
         CombiningState {
             id: field_id::<Self>(name),
             name: name.into(),
+            queryable: false,
             combine,
             types: PhantomData,
+        }
+    }
+
+    /// As [`CombiningState::new`], of a state that others can read while the job runs; see [`ValueState::queryable`]. They read the
+    /// accumulator, which is what is kept, not what is made of it.
+    pub fn queryable(name: &str, combine: F) -> Self {
+        CombiningState {
+            queryable: true,
+            ..Self::new(name, combine)
         }
     }
 

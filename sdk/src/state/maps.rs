@@ -54,6 +54,7 @@ impl<K: Element, V: Element> Field for MapState<K, V> {
         FieldSpec {
             id: self.id,
             name: self.name.clone(),
+            queryable: self.queryable,
             kind: FieldKind::Map(K::coder(), V::coder()),
         }
     }
@@ -64,6 +65,7 @@ impl<K: Element, V: Element> Field for MultimapState<K, V> {
         FieldSpec {
             id: self.id,
             name: self.name.clone(),
+            queryable: self.queryable,
             kind: FieldKind::Multimap(K::coder(), V::coder()),
         }
     }

@@ -150,12 +150,18 @@ macro_rules! handle {
         pub struct $name<$($t),+> {
             id: u64,
             name: std::sync::Arc<str>,
+            queryable: bool,
             types: std::marker::PhantomData<fn() -> ($($t,)+)>,
         }
 
         impl<$($t),+> Clone for $name<$($t),+> {
             fn clone(&self) -> Self {
-                $name { id: self.id, name: self.name.clone(), types: std::marker::PhantomData }
+                $name {
+                    id: self.id,
+                    name: self.name.clone(),
+                    queryable: self.queryable,
+                    types: std::marker::PhantomData,
+                }
             }
         }
 
@@ -171,8 +177,15 @@ macro_rules! handle {
                 $name {
                     id: $crate::state::field_id::<Self>(name),
                     name: name.into(),
+                    queryable: false,
                     types: std::marker::PhantomData,
                 }
+            }
+
+            /// As `new`, of a state that others can read while the job runs, by HTTP: Purlin's job service on its web port, and an
+            /// embedded run with `--state_port`. Runners of others pass over it.
+            pub fn queryable(name: &str) -> Self {
+                $name { queryable: true, ..Self::new(name) }
             }
         }
     };

@@ -45,6 +45,7 @@ impl<T: Element> Field for OrderedListState<T> {
         FieldSpec {
             id: self.id,
             name: self.name.clone(),
+            queryable: self.queryable,
             kind: FieldKind::OrderedList(T::coder()),
         }
     }

@@ -30,6 +30,7 @@ impl Field for Timer {
         FieldSpec {
             id: self.id,
             name: self.name.clone(),
+            queryable: false,
             kind: FieldKind::Timer(self.domain),
         }
     }

@@ -10,6 +10,7 @@ mod direct;
 mod file_io;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod queryable;
 mod schemas;
 mod splittable;
 mod state;
