@@ -55,7 +55,7 @@ impl StateTable {
         let windows = self.keys.get(key).into_iter().flatten();
         let cells = windows.filter_map(|(window, cells)| Some((window, cells.get(&id)?)));
         let cells: Vec<_> = cells.collect();
-        let bytes = cells.iter().map(|(_, cell)| cell.bytes()).sum();
+        let bytes: usize = cells.iter().map(|(_, cell)| cell.bytes()).sum();
         if bytes > most {
             return Err(StateTooLarge { bytes, most });
         }
