@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let p = Pipeline::new();
     p.apply(Create::new(numbered))
         .reshuffle("Spread")
-        .apply(RunInference::keyed(TextEmbedder::from_folder(folder)))
+        .apply(RunInference::keyed(TextEmbedder::from_path(folder)))
         .map("Line", |(number, result)| {
             let numbers: Vec<String> = result.inference.iter().map(f32::to_string).collect();
             format!("{number} {}", numbers.join(" "))

@@ -1,4 +1,4 @@
-//! What a model's folder says of the encoder and of what follows it.
+//! What a model's files say of the encoder and of what follows it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tch::TchError;
 use thiserror::Error;
 
+use super::files::ModelFiles;
 use crate::models::first_line;
 use crate::tuning::DeviceError;
 use crate::weights::{Mismatch, OpenWeightsError, ReadTensorError};
@@ -54,11 +55,11 @@ pub enum TextModelError {
         /// What there is.
         known: &'static str,
     },
-    /// The folder has no weights.
-    #[error("{} holds neither model.safetensors nor pytorch_model.bin", folder.display())]
+    /// The model has no weights.
+    #[error("{} holds neither model.safetensors nor pytorch_model.bin", path.display())]
     NoWeights {
-        /// The folder.
-        folder: PathBuf,
+        /// The folder, or the zip file.
+        path: PathBuf,
     },
     /// The weights file cannot be read, or is none.
     #[error(transparent)]
@@ -169,7 +170,7 @@ impl Config {
     }
 }
 
-/// All that a folder says.
+/// All that they say.
 #[derive(Debug)]
 pub(super) struct Described {
     pub encoder: Config,
@@ -208,11 +209,10 @@ struct Lengths {
     model_max_length: Option<f64>,
 }
 
-/// Reads a folder's files. Without `modules.json` it is an encoder alone: sentences are the mean of their tokens.
-pub(super) fn describe(folder: &Path) -> Result<Described, TextModelError> {
-    let path = folder.join("config.json");
-    let encoder: Config = required(&path)?;
-    encoder.check(&path)?;
+/// Reads what a model's files say. Without `modules.json` it is an encoder alone: sentences are the mean of their tokens.
+pub(super) fn describe(files: &mut ModelFiles) -> Result<Described, TextModelError> {
+    let encoder: Config = required(files, "config.json")?;
+    encoder.check(&files.path("config.json"))?;
     let mut described = Described {
         max_length: usize::try_from(encoder.max_position_embeddings).unwrap_or(usize::MAX),
         encoder,
@@ -226,21 +226,23 @@ pub(super) fn describe(folder: &Path) -> Result<Described, TextModelError> {
         ),
         ("tokenizer_config.json", |lengths| lengths.model_max_length),
     ] {
-        if let Some(length) = optional::<Lengths>(&folder.join(file))?.and_then(told) {
+        if let Some(length) = optional::<Lengths>(files, file)?.and_then(told) {
             // Tokenizers without a limit write a huge number.
             described.max_length = described.max_length.min(length as usize);
             break;
         }
     }
-    let path = folder.join("modules.json");
-    for module in optional::<Vec<Module>>(&path)?.unwrap_or_default() {
+    for module in optional::<Vec<Module>>(files, "modules.json")?.unwrap_or_default() {
         match module.kind.rsplit('.').next().unwrap_or_default() {
             "Transformer" => {}
-            "Pooling" => described.pooling = pooling(&folder.join(&module.path).join("config.json"))?,
+            "Pooling" => {
+                let folder = module.path.trim_end_matches('/');
+                described.pooling = pooling(files, &format!("{folder}/config.json"))?;
+            }
             "Normalize" => described.normalize = true,
             _ => {
                 return Err(TextModelError::Unsupported {
-                    path,
+                    path: files.path("modules.json"),
                     what: format!("the module {}", module.kind),
                     known: "Transformer, Pooling and Normalize",
                 });
@@ -250,8 +252,8 @@ pub(super) fn describe(folder: &Path) -> Result<Described, TextModelError> {
     Ok(described)
 }
 
-fn pooling(path: &Path) -> Result<Pooling, TextModelError> {
-    let config: PoolingConfig = required(path)?;
+fn pooling(files: &mut ModelFiles, name: &str) -> Result<Pooling, TextModelError> {
+    let config: PoolingConfig = required(files, name)?;
     let modes = [
         (
             config.pooling_mode_mean_tokens || config.pooling_mode == "mean",
@@ -277,27 +279,26 @@ fn pooling(path: &Path) -> Result<Pooling, TextModelError> {
     match chosen.as_slice() {
         [Some(only)] => Ok(*only),
         _ => Err(TextModelError::Unsupported {
-            path: path.to_owned(),
+            path: files.path(name),
             what: "another pooling, or several at once".to_owned(),
             known: "one of mean, CLS and max",
         }),
     }
 }
 
-fn required<T: DeserializeOwned>(path: &Path) -> Result<T, TextModelError> {
-    let bytes = std::fs::read(path).map_err(|source| TextModelError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| TextModelError::Malformed {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+fn required<T: DeserializeOwned>(files: &mut ModelFiles, name: &str) -> Result<T, TextModelError> {
+    let bytes = files.read(name)?;
+    parse(files, name, &bytes)
 }
 
-fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, TextModelError> {
-    match path.exists() {
-        true => required(path).map(Some),
-        false => Ok(None),
-    }
+fn optional<T: DeserializeOwned>(files: &mut ModelFiles, name: &str) -> Result<Option<T>, TextModelError> {
+    let found = files.find(name)?;
+    found.map(|bytes| parse(files, name, &bytes)).transpose()
+}
+
+fn parse<T: DeserializeOwned>(files: &ModelFiles, name: &str, bytes: &[u8]) -> Result<T, TextModelError> {
+    serde_json::from_slice(bytes).map_err(|error| TextModelError::Malformed {
+        path: files.path(name),
+        reason: error.to_string(),
+    })
 }

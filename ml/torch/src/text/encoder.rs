@@ -9,6 +9,7 @@ use tokenizers::{Tokenizer, TruncationParams};
 
 use super::bert::{self, Bert, BuildError};
 use super::config::{Described, Pooling, TextModelError, describe};
+use super::files::ModelFiles;
 use crate::models::first_line;
 use crate::tuning::{Device, Precision};
 use crate::weights::{OpenWeightsError, WeightsFile};
@@ -16,18 +17,18 @@ use crate::weights::{OpenWeightsError, WeightsFile};
 /// So many sentences of about one length go through the encoder at once.
 const AT_ONCE: usize = 32;
 
-/// Where an encoder runs, and what is to differ from the model's folder.
+/// Where an encoder runs, and what is to differ from what the model says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TextOptions {
     /// Where it runs.
     pub device: Device,
     /// The number format it computes in. Embeddings are `f32` in any case.
     pub precision: Precision,
-    /// Tokens of a sentence, with the two special ones; what is longer is cut off. `None`: as the folder says.
+    /// Tokens of a sentence, with the two special ones; what is longer is cut off. `None`: as the model says.
     pub max_length: Option<usize>,
-    /// How tokens become a sentence. `None`: as the folder says, else the mean.
+    /// How tokens become a sentence. `None`: as the model says, else the mean.
     pub pooling: Option<Pooling>,
-    /// Whether embeddings are made as long as 1. `None`: as the folder says, else not.
+    /// Whether embeddings are made as long as 1. `None`: as the model says, else not.
     pub normalize: Option<bool>,
 }
 
@@ -70,21 +71,21 @@ impl std::fmt::Debug for TextEncoder {
 }
 
 impl TextEncoder {
-    /// Loads the model in a folder.
+    /// Loads the model in a folder, or in a zip file of one.
     ///
     /// # Errors
     /// When a file is missing or malformed, the model is of a kind that is not known, or its weights do not fit.
-    pub fn load(folder: &Path, options: &TextOptions) -> Result<TextEncoder, TextModelError> {
+    pub fn load(path: &Path, options: &TextOptions) -> Result<TextEncoder, TextModelError> {
         let device = options.device.open()?;
         let _no_grad = tch::no_grad_guard();
-        let described = describe(folder)?;
+        let mut files = ModelFiles::open(path)?;
+        let described = describe(&mut files)?;
         let max_length = options
             .max_length
             .unwrap_or(described.max_length)
             .min(described.max_length);
-        let tokenizer = tokenizer(&folder.join("tokenizer.json"), max_length)?;
-        let weights = weights(folder)?;
-        let bytes = WeightsFile::read(&weights)?;
+        let tokenizer = tokenizer(&mut files, max_length)?;
+        let (weights, bytes) = weights(&mut files, path)?;
         let hash = hash_bytes(&bytes);
         let encoder = build(&weights, bytes, &described, device, options.precision.kind())?;
         Ok(TextEncoder {
@@ -197,13 +198,10 @@ impl TextEncoder {
     }
 }
 
-fn tokenizer(path: &Path, max_length: usize) -> Result<Tokenizer, TextModelError> {
-    let bytes = std::fs::read(path).map_err(|source| TextModelError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+fn tokenizer(files: &mut ModelFiles, max_length: usize) -> Result<Tokenizer, TextModelError> {
+    let bytes = files.read("tokenizer.json")?;
     let malformed = |error: tokenizers::Error| TextModelError::Malformed {
-        path: path.to_owned(),
+        path: files.path("tokenizer.json"),
         reason: error.to_string(),
     };
     let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(malformed)?;
@@ -217,15 +215,15 @@ fn tokenizer(path: &Path, max_length: usize) -> Result<Tokenizer, TextModelError
     Ok(tokenizer)
 }
 
-/// The weights file of a folder.
-fn weights(folder: &Path) -> Result<PathBuf, TextModelError> {
-    let names = ["model.safetensors", "pytorch_model.bin"];
-    let found = names
-        .map(|name| folder.join(name))
-        .into_iter()
-        .find(|path| path.exists());
-    found.ok_or(TextModelError::NoWeights {
-        folder: folder.to_owned(),
+/// The weights file of a model, by its path and with all that is in it.
+fn weights(files: &mut ModelFiles, path: &Path) -> Result<(PathBuf, Vec<u8>), TextModelError> {
+    for name in ["model.safetensors", "pytorch_model.bin"] {
+        if let Some(bytes) = files.find(name)? {
+            return Ok((files.path(name), bytes));
+        }
+    }
+    Err(TextModelError::NoWeights {
+        path: path.to_owned(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Sentences to embeddings, by encoders of the BERT family (MiniLM and its like) as sentence-transformers saves them.
 //!
-//! A model is a folder: `config.json` and `model.safetensors` (or `pytorch_model.bin`) of the encoder, `tokenizer.json`, and where
-//! they are there `modules.json`, `sentence_bert_config.json` and the pooling's `config.json`, which say how tokens become a
+//! A model is a folder, or a zip file of one: `config.json` and `model.safetensors` (or `pytorch_model.bin`) of the encoder,
+//! `tokenizer.json`, and where they are there `modules.json`, `sentence_bert_config.json` and the pooling's `config.json`, which say how tokens become a
 //! sentence. The numbers are those of sentence-transformers, to the rounding of the arithmetic.
 //!
 //! ```no_run
@@ -12,13 +12,14 @@
 //! let p = Pipeline::new();
 //! let sentences = p.apply(Create::new(["A plane takes off.".to_owned(), "Someone plays a flute.".to_owned()]));
 //! // 384 numbers for each sentence, with all-MiniLM-L6-v2.
-//! let embedded = sentences.apply(RunInference::new(TextEmbedder::from_folder("models/all-MiniLM-L6-v2")));
+//! let embedded = sentences.apply(RunInference::new(TextEmbedder::from_path("models/all-MiniLM-L6-v2")));
 //! # let _ = embedded;
 //! ```
 
 mod bert;
 mod config;
 mod encoder;
+mod files;
 
 pub use config::{Pooling, TextModelError};
 pub use encoder::{EmbedError, TextEncoder, TextOptions};
@@ -31,23 +32,23 @@ use purlin_inference::{BatchSizes, ModelHandler};
 /// A text encoder as a [`ModelHandler`]: sentences to embeddings, `Vec<f32>` as long as the encoder is wide.
 #[derive(Debug, Clone)]
 pub struct TextEmbedder {
-    folder: PathBuf,
+    path: PathBuf,
     options: TextOptions,
     batch_sizes: BatchSizes,
 }
 
 impl TextEmbedder {
-    /// The model in a folder, which is read where the sentences are: all workers must have it.
-    pub fn from_folder(folder: impl AsRef<Path>) -> TextEmbedder {
+    /// The model in a folder, or in a zip file of one, which is read where the sentences are: all workers must have it.
+    pub fn from_path(path: impl AsRef<Path>) -> TextEmbedder {
         TextEmbedder {
-            folder: folder.as_ref().to_owned(),
+            path: path.as_ref().to_owned(),
             options: TextOptions::default(),
             // Sentences of about one length are put together within a batch, so larger ones have less filling.
             batch_sizes: BatchSizes { min: 32, max: 256 },
         }
     }
 
-    /// The device, the number format, and what is to differ from the model's folder.
+    /// The device, the number format, and what is to differ from what the model says.
     #[must_use]
     pub fn with_options(mut self, options: TextOptions) -> Self {
         self.options = options;
@@ -68,16 +69,16 @@ impl ModelHandler for TextEmbedder {
     type Model = TextEncoder;
 
     fn model_id(&self) -> String {
-        let name = self.folder.file_name().unwrap_or(self.folder.as_os_str());
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
         format!("text encoder {}", name.to_string_lossy())
     }
 
     fn model_key(&self) -> String {
-        format!("{:?}", (&self.folder, &self.options))
+        format!("{:?}", (&self.path, &self.options))
     }
 
     fn load(&self) -> Result<TextEncoder, BoxError> {
-        Ok(TextEncoder::load(&self.folder, &self.options)?)
+        Ok(TextEncoder::load(&self.path, &self.options)?)
     }
 
     fn run(&self, batch: &[&String], model: &TextEncoder) -> Result<Vec<Vec<f32>>, BoxError> {
@@ -99,7 +100,7 @@ impl ModelHandler for TextEmbedder {
 
     fn update_model_path(&self, path: &str) -> Result<Self, BoxError> {
         Ok(TextEmbedder {
-            folder: path.into(),
+            path: path.into(),
             ..self.clone()
         })
     }

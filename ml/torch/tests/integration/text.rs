@@ -1,5 +1,6 @@
 //! Text encoders against sentence-transformers (`golden_text.py`).
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use purlin::prelude::*;
@@ -77,7 +78,7 @@ fn minilm_gives_what_sentence_transformers_give() {
 fn a_pipeline_embeds_sentences_and_one_that_fails_costs_one_row() {
     let golden_rows = expected(&golden().join("embeddings.json"));
     let handler =
-        TextEmbedder::from_folder(golden().join("tiny")).with_batch_sizes(BatchSizes { min: 3, max: 3 });
+        TextEmbedder::from_path(golden().join("tiny")).with_batch_sizes(BatchSizes { min: 3, max: 3 });
     let p = TestPipeline::new();
     let results = p
         .apply(Create::new(golden_rows.sentences.clone()))
@@ -100,6 +101,69 @@ fn a_pipeline_embeds_sentences_and_one_that_fails_costs_one_row() {
         });
     PAssert::that(&rows).contains_in_any_order(wanted.collect::<Vec<_>>());
     p.run();
+}
+
+/// The golden model in a zip file, each file's name with this before it.
+fn zipped(within: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(".zip").tempfile().unwrap();
+    let mut zip = zip::ZipWriter::new(file.as_file_mut());
+    let mut add = |folder: &Path, name: &str| {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                let name = format!("{within}{name}{}", entry.file_name().to_string_lossy());
+                zip.start_file(name, zip::write::SimpleFileOptions::default())
+                    .unwrap();
+                zip.write_all(&std::fs::read(entry.path()).unwrap()).unwrap();
+            }
+        }
+    };
+    let tiny = golden().join("tiny");
+    add(&tiny, "");
+    add(&tiny.join("1_Pooling"), "1_Pooling/");
+    zip.finish().unwrap();
+    file
+}
+
+#[test]
+fn a_zip_file_is_read_as_the_folder_that_is_in_it() {
+    let golden = expected(&golden().join("embeddings.json"));
+    for within in ["", "tiny/"] {
+        check_model(zipped(within).path(), &golden);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_zip_file_is_told() {
+    let told = |path: &Path| {
+        let error = TextEncoder::load(path, &TextOptions::default()).unwrap_err();
+        error.to_string()
+    };
+    let none = told(Path::new("no/such.zip"));
+    assert!(none.starts_with("cannot read no/such.zip: "), "{none}");
+    let text = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(text.path(), "a letter").unwrap();
+    let text = told(text.path());
+    assert!(
+        text.contains("expected the folder of a text model, or a zip file of it"),
+        "{text}"
+    );
+    // Its list of files is at the end.
+    let whole = zipped("tiny/");
+    let bytes = std::fs::read(whole.path()).unwrap();
+    std::fs::write(whole.path(), &bytes[..bytes.len() / 2]).unwrap();
+    let cut = told(whole.path());
+    assert!(cut.contains("a zip file of it"), "{cut}");
+    let other = tempfile::NamedTempFile::new().unwrap();
+    let mut zip = zip::ZipWriter::new(other.as_file().try_clone().unwrap());
+    zip.start_file("letter.txt", zip::write::SimpleFileOptions::default())
+        .unwrap();
+    zip.finish().unwrap();
+    let other = told(other.path());
+    assert!(
+        other.contains("a zip file without config.json is no text model"),
+        "{other}"
+    );
 }
 
 #[test]
