@@ -166,6 +166,57 @@ fn state_is_read_while_the_pipeline_runs_and_only_what_is_queryable() {
 }
 
 #[test]
+fn a_key_has_a_state_in_each_window() {
+    let p = Pipeline::new();
+    // Two numbers a window, of which all stay.
+    p.apply(
+        GenerateSequence::from(0)
+            .with_rate(200, Duration::from_secs(1))
+            .with_timestamps(|n| Timestamp::from_millis(500 * n)),
+    )
+    .map("Key", |n| ("k".to_owned(), n))
+    .window_into(
+        "Seconds",
+        Windowing::fixed(Duration::from_secs(1)).allowed_lateness(Duration::from_secs(1_000_000)),
+    )
+    .stateful_par_do("Keep", Keep::new());
+    let port = free_port();
+    let options = PipelineOptions {
+        state_port: Some(port),
+        ..PipelineOptions::default()
+    };
+    let running = p.start(&options).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let all = loop {
+        let (status, body) = get(port, "/jobs/direct/state/Keep/all?key=k");
+        let read: Value = serde_json::from_str(&body).unwrap_or_default();
+        match read["windows"].as_array() {
+            Some(windows) if windows.len() > 2 => break windows.clone(),
+            _ => assert!(status == 200 || status == 404, "{body}"),
+        }
+        assert!(Instant::now() < deadline, "no state in time: {body}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let first = all.iter().find(|window| window["value"] == json!([0, 1]));
+    let first = first.unwrap_or_else(|| panic!("{all:?}"))["window"]
+        .as_str()
+        .unwrap();
+    let second = all.iter().find(|window| window["value"] == json!([2, 3]));
+    assert!(second.is_some(), "{all:?}");
+    let query = format!("key=k&window={}", first.replace(' ', "%20"));
+    let (status, body) = get(port, &format!("/jobs/direct/state/Keep/all?{query}"));
+    assert_eq!(status, 200, "{body}");
+    let read: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        read["windows"],
+        json!([{ "window": first, "value": [0, 1] }]),
+        "the one that was asked for"
+    );
+    running.cancel();
+    assert!(running.wait_for(Duration::from_secs(30)));
+}
+
+#[test]
 fn a_port_that_is_taken_is_told_before_the_pipeline_runs() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
