@@ -36,7 +36,7 @@ enum Command {
     /// Adds a model file under a name
     ///
     /// What kind of model it is, is told by what it holds: LightGBM's text, ONNX, TorchScript, an AOTInductor package, safetensors, XGBoost's
-    /// JSON or UBJSON, PMML.
+    /// JSON or UBJSON, PMML, or a zip file of a folder of sentence-transformers.
     Add {
         /// NAME, for the next version number, or NAME:VERSION
         model: String,

@@ -34,6 +34,9 @@ pub enum Kind {
     XgBoost,
     /// PMML, which is XML.
     Pmml,
+    /// The folder of a text model of sentence-transformers, in a zip file.
+    #[serde(rename = "sentence-transformers")]
+    SentenceTransformers,
 }
 
 impl Kind {
@@ -47,6 +50,7 @@ impl Kind {
             Kind::Safetensors => "safetensors",
             Kind::XgBoost => "xgboost",
             Kind::Pmml => "pmml",
+            Kind::SentenceTransformers => "sentence-transformers",
         }
     }
 }
@@ -156,7 +160,7 @@ pub enum BadModel {
     },
 }
 
-const EXPECTED: &str = "a LightGBM text model, ONNX, TorchScript, an AOTInductor package, safetensors, XGBoost's JSON or UBJSON, or PMML";
+const EXPECTED: &str = "a LightGBM text model, ONNX, TorchScript, an AOTInductor package, safetensors, XGBoost's JSON or UBJSON, PMML, or a zip file of a folder of sentence-transformers";
 
 /// The first bytes of a file, by which kinds are told apart.
 const BEGIN: usize = 4096;

@@ -98,10 +98,17 @@ fn ubjson_of() -> Vec<u8> {
 fn models() -> Vec<(&'static str, Vec<u8>)> {
     let torchscript = zip_of(&["m/data.pkl", "m/constants.pkl", "m/code/__torch__.py", "m/data/0"]);
     let package = zip_of(&["m/archive_format", "m/data/aotinductor/model/x.so"]);
+    let encoder = zip_of(&[
+        "m/config.json",
+        "m/tokenizer.json",
+        "m/model.safetensors",
+        "m/1_Pooling/config.json",
+    ]);
     vec![
         ("lightgbm features:FP64[-1,6]", LIGHTGBM.into()),
         ("torchscript ", torchscript),
         ("aotinductor ", package),
+        ("sentence-transformers sentences:BYTES[-1]", encoder),
         ("safetensors ", safetensors_of()),
         ("xgboost features:FP32[-1,13]", XGBOOST.into()),
         ("xgboost features:FP32[-1,13]", ubjson_of()),
@@ -121,7 +128,7 @@ fn kinds_and_inputs_are_told_by_what_files_hold() {
 fn files_that_are_cut_off_are_told_as_what_they_were() {
     for (kind, bytes) in models() {
         let kind = match kind.split(' ').next().unwrap() {
-            "torchscript" | "aotinductor" => "zip",
+            "torchscript" | "aotinductor" | "sentence-transformers" => "zip",
             "xgboost" if bytes[1] == b'L' => "UBJSON",
             "xgboost" => "JSON",
             "lightgbm" => "LightGBM",
@@ -167,6 +174,11 @@ fn what_is_no_model_is_told_with_what_was_expected() {
             "what torch.export.save writes",
         ),
         (zip_of(&["letter.txt"]), "it holds letter.txt"),
+        // The tokenizer of one, and the weights of another.
+        (
+            zip_of(&["a/config.json", "a/tokenizer.json", "b/model.safetensors"]),
+            "a folder of sentence-transformers; it holds a/config.json",
+        ),
         (b"{\"a\": 1}".to_vec(), "expected a model of XGBoost"),
         (XGBOOST.replace("13", "none").into(), r#"num_feature is "none""#),
         (PMML.replace("MiningSchema", "Schema").into(), "a MiningSchema"),

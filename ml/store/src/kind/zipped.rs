@@ -1,8 +1,8 @@
-//! PyTorch's zip files.
+//! Zip files: PyTorch's, and the folders of sentence-transformers.
 
 use std::fs::File;
 
-use super::{BadModel, Inspected, Kind};
+use super::{BadModel, Input, Inspected, Kind};
 
 pub(super) fn is_one(begin: &[u8]) -> bool {
     begin.starts_with(b"PK\x03\x04") || begin.starts_with(b"PK\x05\x06")
@@ -34,6 +34,8 @@ pub(super) fn inspect(file: File) -> Result<Inspected, BadModel> {
         Kind::AotInductor
     } else if has("constants.pkl") && has("data.pkl") && has_in("code/") {
         Kind::TorchScript
+    } else if is_text_encoder(&names) {
+        Kind::SentenceTransformers
     } else {
         let reason = if has("data.pkl") {
             "it holds what torch.save writes, weights or pickled objects, and no program: expected TorchScript (torch.jit.save), an \
@@ -45,7 +47,7 @@ pub(super) fn inspect(file: File) -> Result<Inspected, BadModel> {
         } else {
             let some: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
             format!(
-                "expected TorchScript or an AOTInductor package; it holds {}",
+                "expected TorchScript, an AOTInductor package or a folder of sentence-transformers; it holds {}",
                 some.join(", ")
             )
         };
@@ -61,8 +63,21 @@ pub(super) fn inspect(file: File) -> Result<Inspected, BadModel> {
             ),
         })?;
     }
-    Ok(Inspected {
-        kind,
-        inputs: Vec::new(),
+    let inputs = match kind {
+        Kind::SentenceTransformers => vec![Input::new("sentences", "BYTES", vec![-1])],
+        _ => Vec::new(),
+    };
+    Ok(Inspected { kind, inputs })
+}
+
+/// Whether there is an encoder with its tokenizer: in a folder, or at the top.
+fn is_text_encoder(names: &[String]) -> bool {
+    let has = |folder: &str, file: &str| names.iter().any(|name| name.strip_prefix(folder) == Some(file));
+    let folders = names
+        .iter()
+        .filter_map(|name| name.strip_suffix("tokenizer.json"));
+    folders.into_iter().any(|folder| {
+        let weights = ["model.safetensors", "pytorch_model.bin"];
+        has(folder, "config.json") && weights.iter().any(|weights| has(folder, weights))
     })
 }
