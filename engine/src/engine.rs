@@ -168,7 +168,7 @@ impl Engine {
             .config
             .truncates
             .iter()
-            .map(|(process, truncate)| (fused.stage_of(*process), fused.stage_of(*truncate)))
+            .map(|(process, truncate)| (fused.plan.stage_of(*process), fused.plan.stage_of(*truncate)))
             .collect();
         let FusedGraph { graph, config, plan } = fused;
         let mut engine = Engine {
@@ -598,12 +598,9 @@ impl Engine {
         key: &Bytes,
         most: usize,
     ) -> Result<Vec<CommittedState>, StateTooLarge> {
-        let mut stages = self.stages().iter();
-        let stage = stages.find(|stage| stage.transforms.contains(&transform));
+        let stage = self.plan.stage_of(transform);
         stage.map_or(Ok(Vec::new()), |stage| {
-            self.stages[stage.id]
-                .state()
-                .committed(transform, state, key, most)
+            self.stages[stage].state().committed(transform, state, key, most)
         })
     }
 

@@ -57,15 +57,12 @@ impl FusedGraph {
         &self.plan.stages
     }
 
-    /// Index of the stage of a transform.
-    pub(crate) fn stage_of(&self, id: TransformId) -> Option<StageId> {
-        self.plan.stages.position(|stage| stage.transforms.contains(&id))
-    }
-
     /// What truncates restrictions emits them to the engine, even if no transform reads them.
     fn add_truncated_outputs(&mut self, truncates: &BTreeSet<TransformId>) {
         for &id in truncates {
-            let Some(stage) = self.stage_of(id) else { continue };
+            let Some(stage) = self.plan.stage_of(id) else {
+                continue;
+            };
             let outputs = &mut self.plan.stages[stage].outputs;
             for output in &self.graph.transforms[id].outputs {
                 if !outputs.contains(output) {

@@ -129,6 +129,11 @@ pub(crate) fn collection_name(graph: &Graph, id: CollectionId) -> String {
 }
 
 impl Plan {
+    /// Index of the stage of a transform.
+    pub(crate) fn stage_of(&self, id: TransformId) -> Option<StageId> {
+        self.stages.position(|stage| stage.transforms.contains(&id))
+    }
+
     pub(crate) fn describe(&mut self, graph: &Graph) {
         let line = |node: &PlanNode| match node {
             PlanNode::Stage(id) => self.stages[*id].describe(graph),
