@@ -13,7 +13,7 @@ use purlin_proto::fn_execution::SampledElement;
 use purlin_proto::pipeline::MonitoringInfo;
 use purlin_proto::urns::{metric_labels, metrics};
 use purlin_runner::job::WorkerStatus;
-use purlin_runner::query::{QueryError, StateQuery};
+use purlin_runner::query::StateQuery;
 use serde_json::{Value, json};
 
 use super::escape;
@@ -183,10 +183,9 @@ pub(super) async fn state(
     let job = job.ok_or_else(|| (StatusCode::NOT_FOUND, format!("job {id} has not been run yet")))?;
     let answer = StateQuery::parse(transform, state, uri.query().unwrap_or_default())
         .and_then(|query| job.state_of(&query));
-    answer.map(Json).map_err(|error: QueryError| {
-        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        (status, format!("{error}\n"))
-    })
+    answer
+        .map(Json)
+        .map_err(|error| (error.status(), format!("{error}\n")))
 }
 
 async fn statuses(job: &JobRecord) -> Vec<WorkerStatus> {

@@ -6,6 +6,7 @@
 mod json;
 
 use bytes::Bytes;
+use http::StatusCode;
 use purlin_engine::{CommittedState, StateContent};
 use purlin_model::{Coder, DecodeError, Value, wire};
 use serde_json::{Value as Json, json};
@@ -46,11 +47,11 @@ pub enum QueryError {
 
 impl QueryError {
     /// The status of an HTTP answer.
-    pub fn status(&self) -> u16 {
+    pub fn status(&self) -> StatusCode {
         match self {
-            QueryError::NotFound(_) => 404,
-            QueryError::Invalid(_) => 400,
-            QueryError::TooLarge(_) => 413,
+            QueryError::NotFound(_) => StatusCode::NOT_FOUND,
+            QueryError::Invalid(_) => StatusCode::BAD_REQUEST,
+            QueryError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         }
     }
 }

@@ -73,8 +73,7 @@ async fn state(
     }
     let answer = StateQuery::parse(transform, state, uri.query().unwrap_or_default())
         .and_then(|query| job.state_of(&query));
-    answer.map(Json).map_err(|error| {
-        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        (status, format!("{error}\n"))
-    })
+    answer
+        .map(Json)
+        .map_err(|error| (error.status(), format!("{error}\n")))
 }
