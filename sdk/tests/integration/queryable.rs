@@ -60,6 +60,37 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+fn with_state_port(port: u16) -> PipelineOptions {
+    PipelineOptions {
+        state_port: Some(port),
+        ..PipelineOptions::default()
+    }
+}
+
+/// The run, and the port at which its state is read.
+fn start(p: &Pipeline) -> (PipelineHandle, u16) {
+    let port = free_port();
+    (p.start(&with_state_port(port)).unwrap(), port)
+}
+
+/// Asks until the answer is what is waited for.
+fn read_until(port: u16, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (status, body) = get(port, path);
+        if status == 200 {
+            let read: Value = serde_json::from_str(&body).unwrap();
+            if is_enough(&read) {
+                return read;
+            }
+        } else {
+            assert_eq!(status, 404, "{body}");
+        }
+        assert!(Instant::now() < deadline, "no state in time: {body}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Status and body of a GET.
 fn get(port: u16, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("localhost", port)).unwrap();
@@ -81,28 +112,12 @@ fn state_is_read_while_the_pipeline_runs_and_only_what_is_queryable() {
     p.apply(GenerateSequence::from(0).with_rate(200, Duration::from_secs(1)))
         .map("Key", |n| (format!("k/{}", n % 2), n))
         .stateful_par_do("Keep", Keep::new());
-    let port = free_port();
-    let options = PipelineOptions {
-        state_port: Some(port),
-        ..PipelineOptions::default()
-    };
-    let running = p.start(&options).unwrap();
+    let (running, port) = start(&p);
     let path = |state: &str, query: &str| format!("/jobs/direct/state/Keep/{state}?{query}");
 
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let read = loop {
-        let (status, body) = get(port, &path("count", "key=k%2F1"));
-        if status == 200 {
-            let read: Value = serde_json::from_str(&body).unwrap();
-            if read["windows"][0]["value"].as_i64() >= Some(3) {
-                break read;
-            }
-        } else {
-            assert_eq!(status, 404, "{body}");
-        }
-        assert!(Instant::now() < deadline, "no state in time: {body}");
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let read = read_until(port, &path("count", "key=k%2F1"), |read| {
+        read["windows"][0]["value"].as_i64() >= Some(3)
+    });
     assert_eq!(
         (&read["transform"], &read["state"], &read["kind"], &read["key"]),
         (&json!("Keep"), &json!("count"), &json!("value"), &json!("k/1"))
@@ -180,23 +195,13 @@ fn a_key_has_a_state_in_each_window() {
         Windowing::fixed(Duration::from_secs(1)).allowed_lateness(Duration::from_secs(1_000_000)),
     )
     .stateful_par_do("Keep", Keep::new());
-    let port = free_port();
-    let options = PipelineOptions {
-        state_port: Some(port),
-        ..PipelineOptions::default()
-    };
-    let running = p.start(&options).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let all = loop {
-        let (status, body) = get(port, "/jobs/direct/state/Keep/all?key=k");
-        let read: Value = serde_json::from_str(&body).unwrap_or_default();
-        match read["windows"].as_array() {
-            Some(windows) if windows.len() > 2 => break windows.clone(),
-            _ => assert!(status == 200 || status == 404, "{body}"),
-        }
-        assert!(Instant::now() < deadline, "no state in time: {body}");
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let (running, port) = start(&p);
+    let read = read_until(port, "/jobs/direct/state/Keep/all?key=k", |read| {
+        read["windows"]
+            .as_array()
+            .is_some_and(|windows| windows.len() > 2)
+    });
+    let all = read["windows"].as_array().unwrap();
     let first = all.iter().find(|window| window["value"] == json!([0, 1]));
     let first = first.unwrap_or_else(|| panic!("{all:?}"))["window"]
         .as_str()
@@ -223,11 +228,7 @@ fn a_port_that_is_taken_is_told_before_the_pipeline_runs() {
     let p = Pipeline::new();
     p.apply(Create::new([("k".to_owned(), 1i64)]))
         .stateful_par_do("Keep", Keep::new());
-    let options = PipelineOptions {
-        state_port: Some(port),
-        ..PipelineOptions::default()
-    };
-    match p.start(&options) {
+    match p.start(&with_state_port(port)) {
         // Where localhost has another address, that one is free.
         Ok(running) => assert!(running.wait().is_ok()),
         Err(error) => assert!(error.to_string().contains("--state_port"), "{error}"),
