@@ -73,10 +73,10 @@ pub(super) fn inspect(file: File) -> Result<Inspected, BadModel> {
 /// Whether there is an encoder with its tokenizer: in a folder, or at the top.
 fn is_text_encoder(names: &[String]) -> bool {
     let has = |folder: &str, file: &str| names.iter().any(|name| name.strip_prefix(folder) == Some(file));
-    let folders = names
+    let mut folders = names
         .iter()
         .filter_map(|name| name.strip_suffix("tokenizer.json"));
-    folders.into_iter().any(|folder| {
+    folders.any(|folder| {
         let weights = ["model.safetensors", "pytorch_model.bin"];
         has(folder, "config.json") && weights.iter().any(|weights| has(folder, weights))
     })
